@@ -1,0 +1,222 @@
+"""What every training loop of the three packages needs, and nothing a loop decides.
+
+The moving average of weights, the learning rate over time, the log, the file to resume from, a
+clean stop, and the guard against losses that are not finite. Which parameters train on which loss
+is for `dcht.train` and its like to say.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dcht.images import save_png
+
+RESUME_PATTERN = "resume-*.pt"
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss became NaN or infinite; the message names the file that holds the batch."""
+
+
+class EMA:
+    """Exponential moving average of all that a module stores, buffers included.
+
+    The decay grows as min(decay, (1 + n) / (10 + n)) with the number of updates n, so that a short
+    run is not an average over its initialisation. Integer buffers are copied.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"EMA decay is {decay}; expected 0 <= decay < 1 (0.9999 is usual)")
+        self.decay = decay
+        self.num_updates = 0
+        self.shadow = {key: value.detach().clone() for key, value in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Move the average towards the module's present weights."""
+        self.num_updates += 1
+        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        averages, values = [], []
+        for key, value in module.state_dict().items():
+            if value.is_floating_point():
+                averages.append(self.shadow[key])
+                values.append(value)
+            else:
+                self.shadow[key].copy_(value)
+        torch._foreach_lerp_(averages, values, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+
+    def copy_to(self, module: nn.Module) -> None:
+        """Give the module the averaged weights."""
+        module.load_state_dict(self.shadow)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averages and how many updates they hold."""
+        return {"num_updates": self.num_updates, "shadow": self.shadow}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict()`; the keys must be this module's.
+
+        Raises:
+            ValueError: averages of another module.
+        """
+        if odd := sorted(self.shadow.keys() ^ state["shadow"].keys()):
+            raise ValueError(f"EMA state of another module: {odd[0]} is in only one of the two")
+        self.num_updates = state["num_updates"]
+        for key, value in state["shadow"].items():
+            self.shadow[key].copy_(value)
+
+
+def warmup_lr(
+    step: int,
+    *,
+    base: float,
+    warmup_steps: int,
+    total_steps: int,
+    final: float = 0.0,
+    shape: Literal["constant", "cosine"] = "constant",
+) -> float:
+    """Learning rate of `step` (from 0): linear to `base`, then constant or a cosine to `final`."""
+    if step < warmup_steps:
+        return base * (step + 1) / warmup_steps
+    if shape == "constant":
+        return base
+    done = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+    return final + (base - final) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class RunLog:
+    """A run's log: `metrics.jsonl`, TensorBoard under `tensorboard/`, pictures under `samples/`.
+
+    A resumed run passes the step it starts at; what an interrupted one logged from there on is
+    dropped, so that every step has one row.
+    """
+
+    def __init__(self, folder: str | Path, *, first_step: int = 0) -> None:
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            # A run killed in mid-write leaves a last line without its end.
+            lines = [row for row in path.read_text().splitlines(True) if row.endswith("\n")]
+            kept = [row for row in lines if json.loads(row)["step"] < first_step]
+            path.write_text("".join(kept))
+        self._metrics = path.open("a", buffering=1)
+        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=first_step)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one row {"step": ..., "time": seconds since the epoch, **values}."""
+        row = {"step": step, "time": round(time.time(), 3), **values}
+        self._metrics.write(json.dumps(row) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def picture(self, step: int, name: str, image: Image.Image) -> None:
+        """Write `samples/NAME-STEP.png` and show it in TensorBoard."""
+        save_png(image, self.folder / "samples" / f"{name}-{step:07d}.png")
+        pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
+        shaped = pixels.reshape(image.height, image.width, 3)
+        self._board.add_image(name, shaped, step, dataformats="HWC")
+
+    def line(self, text: str) -> None:
+        """Say something to whoever watches: one line on stderr."""
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        self._metrics.close()
+        self._board.close()
+
+
+def save_resume(folder: str | Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Path:
+    """Write `resume-STEP.pt` whole or not at all, then delete all but the `keep` newest.
+
+    `state` may hold tensors, numbers, strings, lists, tuples and dicts: what `load_resume` reads.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"resume-{step:09d}.pt"
+    partial = folder / f".{path.name}.partial"
+    torch.save({"step": step, "state": state}, partial)
+    os.replace(partial, path)
+    for old in sorted(folder.glob(RESUME_PATTERN))[:-keep]:
+        old.unlink()
+    return path
+
+
+def load_resume(folder: str | Path) -> tuple[int, dict[str, Any]] | None:
+    """The newest (step, state) that `save_resume` wrote, on the CPU; None where there is none."""
+    files = sorted(Path(folder).glob(RESUME_PATTERN))
+    if not files:
+        return None
+    saved = torch.load(files[-1], map_location="cpu", weights_only=True)
+    return saved["step"], saved["state"]
+
+
+class GracefulStop:
+    """While entered, SIGTERM and Ctrl-C set `requested`; a second Ctrl-C raises.
+
+    The loop looks at `requested` between two steps, saves, and returns.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def __enter__(self) -> GracefulStop:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+def finite_or_stop(
+    losses: Mapping[str, Tensor], batch: Mapping[str, Tensor], folder: str | Path, step: int
+) -> None:
+    """Raise if a loss is not finite, after saving the batch that made it.
+
+    Call before the optimiser steps: the weights that the guard leaves behind are still good.
+
+    Raises:
+        NonFiniteLossError: names the losses and `nonfinite-STEP.safetensors`.
+    """
+    values = torch.stack([value.detach().float() for value in losses.values()])
+    if bool(values.isfinite().all()):
+        return
+    odd = {
+        name: float(value)
+        for name, value in zip(losses, values, strict=True)
+        if not value.isfinite()
+    }
+    path = Path(folder) / f"nonfinite-{step:07d}.safetensors"
+    save_file({key: value.detach().contiguous().cpu() for key, value in batch.items()}, path)
+    raise NonFiniteLossError(f"step {step}: losses are not finite: {odd}; the batch is in {path}")

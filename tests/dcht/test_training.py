@@ -1,0 +1,124 @@
+import json
+import os
+import signal
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+from dcht.training import (
+    EMA,
+    GracefulStop,
+    NonFiniteLossError,
+    RunLog,
+    finite_or_stop,
+    load_resume,
+    save_resume,
+    warmup_lr,
+)
+
+
+def test_ema_follows_the_closed_form_and_warms_up():
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(module.weight)
+    ema = EMA(module, decay=0.5)
+    nn.init.ones_(module.weight)
+    ema.update(module)  # decay (1 + 1) / (10 + 1): less than 0.5, so the average moves faster
+    assert ema.shadow["weight"].item() == pytest.approx(1 - 2 / 11)
+    for _ in range(20):
+        ema.update(module)
+    ema.copy_to(module)
+    assert module.weight.item() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_ema_of_frozen_weights_is_bit_equal_and_integers_are_copied():
+    module = nn.BatchNorm2d(4)
+    nn.init.normal_(module.weight)
+    before = module.weight.detach().clone()
+    ema = EMA(module, decay=0.99)
+    assert module.num_batches_tracked is not None
+    module.num_batches_tracked += 7
+    for _ in range(5):
+        ema.update(module)
+    assert torch.equal(ema.shadow["weight"], before)
+    assert ema.shadow["num_batches_tracked"] == 7
+
+
+def test_ema_state_continues_and_refuses_another_module():
+    module = nn.Linear(2, 2)
+    first, second = EMA(module, 0.9), EMA(nn.Linear(2, 2), 0.9)
+    first.update(module)
+    second.load_state_dict(first.state_dict())
+    assert second.num_updates == 1
+    assert torch.equal(second.shadow["weight"], first.shadow["weight"])
+    with pytest.raises(ValueError, match="another module"):
+        EMA(nn.BatchNorm2d(2), 0.9).load_state_dict(first.state_dict())
+    with pytest.raises(ValueError, match=r"decay is 1\.5"):
+        EMA(module, 1.5)
+
+
+def test_warmup_lr_known_values():
+    settings = {"base": 2.0, "warmup_steps": 4, "total_steps": 12}
+    assert [warmup_lr(step, **settings) for step in range(5)] == [0.5, 1.0, 1.5, 2.0, 2.0]
+    cosine = [warmup_lr(step, **settings, final=1.0, shape="cosine") for step in (4, 8, 12, 99)]
+    assert cosine == pytest.approx([2.0, 1.5, 1.0, 1.0])
+    assert warmup_lr(0, base=3.0, warmup_steps=0, total_steps=0) == 3.0
+
+
+def test_run_log_has_one_row_a_step_after_a_resume(tmp_path):
+    log = RunLog(tmp_path)
+    for step in range(4):
+        log.scalars(step, {"loss": float(step)})
+    log.picture(3, "grid", Image.new("RGB", (8, 6), "red"))
+    log.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
+    log = RunLog(tmp_path, first_step=2)
+    log.scalars(2, {"loss": 20.0})
+    log.close()
+    rows = [json.loads(row) for row in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["loss"]) for row in rows] == [(0, 0.0), (1, 1.0), (2, 20.0)]
+    with Image.open(tmp_path / "samples" / "grid-0000003.png") as picture:
+        assert picture.size == (8, 6)
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_resume_keeps_the_newest_and_returns_what_was_saved(tmp_path):
+    assert load_resume(tmp_path) is None
+    for step in (1, 20, 300):
+        save_resume(tmp_path, step, {"x": torch.full((2,), step), "stage": "a", "list": [1, 2.5]})
+    found = load_resume(tmp_path)
+    assert found is not None
+    assert found[0] == 300
+    assert found[1]["x"].tolist() == [300, 300]
+    assert found[1]["list"] == [1, 2.5]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "resume-000000020.pt",
+        "resume-000000300.pt",
+    ]
+
+
+def test_graceful_stop_catches_once_and_restores_the_handlers():
+    before = signal.getsignal(signal.SIGINT)
+    with GracefulStop() as stop:
+        assert not stop.requested
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_guard_saves_the_batch(tmp_path):
+    batch = {"images": torch.ones(1, 3, 2, 2)}
+    finite_or_stop({"l2": torch.tensor(1.0)}, batch, tmp_path, 5)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(NonFiniteLossError, match=r"step 6.*lpips.*nan"):
+        finite_or_stop(
+            {"l2": torch.tensor(1.0), "lpips": torch.tensor(float("nan"))}, batch, tmp_path, 6
+        )
+    assert torch.equal(
+        load_file(tmp_path / "nonfinite-0000006.safetensors")["images"], batch["images"]
+    )
