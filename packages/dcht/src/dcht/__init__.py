@@ -1,1 +1,45 @@
-"""Placeholder."""
+"""DC-HT: a 2D deep-compression hybrid tokenizer (32x, 32 channels, 16384 codes).
+
+Names load on first use: importing this package alone costs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dcht.config import PRESETS, TokenizerConfig
+    from dcht.errors import CheckpointError, UsageError
+    from dcht.latents import LatentsStore
+    from dcht.quantizer import Quantized
+    from dcht.tokenizer import Latents, Tokenizer
+
+_HOME = {
+    "PRESETS": "config",
+    "TokenizerConfig": "config",
+    "CheckpointError": "errors",
+    "UsageError": "errors",
+    "LatentsStore": "latents",
+    "Quantized": "quantizer",
+    "Latents": "tokenizer",
+    "Tokenizer": "tokenizer",
+}
+
+__version__ = "0.1.0"
+__all__ = [
+    "PRESETS",
+    "CheckpointError",
+    "Latents",
+    "LatentsStore",
+    "Quantized",
+    "Tokenizer",
+    "TokenizerConfig",
+    "UsageError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'dcht' has no attribute {name!r}")
+    return getattr(import_module(f"dcht.{_HOME[name]}"), name)

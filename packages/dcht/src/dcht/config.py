@@ -1,0 +1,161 @@
+"""What a tokenizer is made of, as plain dataclasses: neither torch nor hydra is imported here.
+
+Letters: stage 0 is the finest; every list has one entry a stage, fine to coarse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Block(Enum):
+    """A stage's building block (DC-AE; `EVIT5` has the extra 5x5 branch of the sana layout)."""
+
+    RES = "res"
+    EVIT = "evit"
+    EVIT5 = "evit5"
+
+
+class Norm(Enum):
+    """Normalisation: RMS or LayerNorm over the channels of each pixel, or BatchNorm.
+
+    The first two have the same keys and shapes, and loading one as the other is silent:
+    published DC-AE weights are RMS, the published DC-HT release is LayerNorm.
+    """
+
+    RMS = "rms2d"
+    LAYER = "ln2d"
+    BATCH = "bn2d"
+
+
+class Act(Enum):
+    """Activation inside residual blocks."""
+
+    SILU = "silu"
+    RELU = "relu"
+
+
+class Resample(Enum):
+    """How a factor of 2 is done: 3x3 convolution with pixel-(un)shuffle, or stride 2 / nearest."""
+
+    SHUFFLE = "shuffle"
+    STRIDE = "stride"
+
+
+@dataclass(kw_only=True)
+class CoderConfig:
+    """An encoder or a decoder. A finest stage of depth 0 leaves its factor of 2 to the stem."""
+
+    widths: list[int]
+    depths: list[int]
+    blocks: list[Block]
+    norms: list[Norm]
+    acts: list[Act]
+    output_norm: Norm = Norm.RMS
+    """Norm before the decoder's last convolution (the encoder has none)."""
+
+
+@dataclass(kw_only=True)
+class TokenizerConfig:
+    """DC-HT: DC-AE encoder and decoder around a vector quantizer (paper, section 3.1)."""
+
+    encoder: CoderConfig
+    decoder: CoderConfig
+    resample: Resample = Resample.SHUFFLE
+    latent_channels: int = 32
+    codebook_size: int | None = 16384
+    """Number of codes. None: no quantizer, a plain continuous autoencoder (a converted DC-AE)."""
+    commitment_weight: float = 0.25
+    """Beta of the commitment loss. # not in paper: the value of LlamaGen and the release."""
+    residual_std: float | None = None
+    """Standard deviation of z - z_q over the training data, measured after stage 2."""
+
+    def __post_init__(self) -> None:
+        """Refuse a layout that cannot be built, naming the entry that is wrong."""
+        for name, coder in (("encoder", self.encoder), ("decoder", self.decoder)):
+            lists = (coder.depths, coder.blocks, coder.norms, coder.acts)
+            if any(len(entries) != len(coder.widths) for entries in lists):
+                raise ValueError(
+                    f"{name}: every list needs {len(coder.widths)} entries, one a stage"
+                )
+            if coder.widths[-1] % self.latent_channels:
+                raise ValueError(
+                    f"{name}: coarsest width {coder.widths[-1]} is not a multiple of "
+                    f"latent_channels {self.latent_channels}"
+                )
+        if len(self.encoder.widths) != len(self.decoder.widths):
+            raise ValueError("encoder and decoder need the same number of stages")
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels a token is wide and high: 32 with six stages."""
+        return 2 ** (len(self.encoder.widths) - 1)
+
+
+def _mix(
+    widths: list[int], encoder_depths: list[int], decoder_depths: list[int], **fields: object
+) -> TokenizerConfig:
+    """The in-1.0 / mix-1.0 layout of DC-AE: three residual stages, then three of linear attention.
+
+    In the decoder the residual stages use BatchNorm and ReLU.
+    """
+    blocks = [Block.RES] * 3 + [Block.EVIT] * 3
+    return TokenizerConfig(
+        encoder=CoderConfig(
+            widths=widths,
+            depths=encoder_depths,
+            blocks=blocks,
+            norms=[Norm.RMS] * 6,
+            acts=[Act.SILU] * 6,
+        ),
+        decoder=CoderConfig(
+            widths=list(widths),
+            depths=decoder_depths,
+            blocks=list(blocks),
+            norms=[Norm.BATCH] * 3 + [Norm.RMS] * 3,
+            acts=[Act.RELU] * 3 + [Act.SILU] * 3,
+        ),
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def _sana(widths: list[int], depths: tuple[list[int], list[int]]) -> TokenizerConfig:
+    """The sana-1.0 layout of DC-AE, a plain autoencoder: 5x5 attention branch, no BatchNorm."""
+    coders = [
+        CoderConfig(
+            widths=list(widths),
+            depths=coder_depths,
+            blocks=[Block.RES] * 3 + [Block.EVIT5] * 3,
+            norms=[Norm.RMS] * 6,
+            acts=[Act.SILU] * 6,
+        )
+        for coder_depths in depths
+    ]
+    return TokenizerConfig(
+        encoder=coders[0], decoder=coders[1], resample=Resample.STRIDE, codebook_size=None
+    )
+
+
+_FULL = [128, 256, 512, 512, 1024, 1024]
+
+PRESETS: dict[str, TokenizerConfig] = {
+    # The paper's tokenizer (section 4.1): 323.36 M parameters and a codebook of 0.52 M.
+    "f32c32": _mix(_FULL, [0, 4, 8, 2, 2, 2], [0, 5, 10, 2, 2, 2]),
+    # The two published DC-AE layouts without a quantizer: 323.36 M and 312.25 M parameters.
+    "dc_ae_mix": _mix(_FULL, [0, 4, 8, 2, 2, 2], [0, 5, 10, 2, 2, 2], codebook_size=None),
+    "dc_ae_sana": _sana(_FULL, ([2, 2, 2, 3, 3, 3], [3, 3, 3, 3, 3, 3])),
+    # The bundled one: trained on two cores.
+    "small": _mix(
+        [8, 16, 32, 64, 128, 256], [0, 1, 1, 2, 2, 2], [0, 1, 2, 3, 3, 3], codebook_size=1024
+    ),
+    # For tests: a 64 px image takes milliseconds.
+    "tiny": _mix(
+        [8, 8, 16, 32, 32, 32],
+        [0, 1, 1, 1, 1, 1],
+        [0, 1, 1, 1, 1, 1],
+        latent_channels=8,
+        codebook_size=64,
+    ),
+}
+"""Named sizes, shared by Python, the command lines and Hydra. Derive with `dataclasses.replace`."""

@@ -1,0 +1,141 @@
+"""Files to pixels and back.
+
+Reading is safe by default: only known formats are opened, whatever the file is called; the header
+is checked against a pixel cap before anything is decoded; EXIF orientation is applied.
+Tensors are (3, H, W) fp32 in [-1, 1], which is (x / 255 - 0.5) / 0.5.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from torch import Tensor
+
+from dcht.errors import UsageError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+MAX_PIXELS = 64_000_000
+"""Largest image that is opened: 8000 x 8000. A larger header is refused as a decompression bomb."""
+
+
+class ImageError(UsageError):
+    """A file that is not an image this package opens; the message is the reason alone."""
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """Every file below `folder` with an image's suffix, sorted by its path."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder of images")
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(
+        (path for path in found if path.is_file() and not path.name.startswith(".")),
+        key=lambda path: path.relative_to(folder).as_posix(),
+    )
+
+
+def open_image(file: str | Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open, check and decode an image as RGB, upright; transparency is put on white.
+
+    Raises:
+        ImageError: unknown format, damaged or truncated data, or more than `max_pixels` pixels.
+    """
+    try:
+        # Pillow's own bomb warning is silenced because the cap below is the stricter of the two.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(file, formats=FORMATS)
+        pixels = image.width * image.height
+        if pixels > max_pixels:
+            raise ImageError(
+                f"{image.width} x {image.height} is {pixels:,} pixels; the cap is {max_pixels:,}"
+            )
+        image.load()
+        image = ImageOps.exif_transpose(image)
+    except FileNotFoundError:
+        raise ImageError("no such file") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"not a {', '.join(FORMATS)} image") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(str(error)) from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"damaged: {error}") from None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def resize_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resize (bicubic, antialiased) to just cover `size` (width, height); crop the centre."""
+    width, height = size
+    scale = max(width / image.width, height / image.height)
+    covered = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    if covered != image.size:
+        image = image.resize(covered, Image.Resampling.BICUBIC)
+    left, top = (covered[0] - width) // 2, (covered[1] - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """An RGB image as (3, H, W) fp32 in [-1, 1]."""
+    pixels = torch.from_numpy(np.array(image.convert("RGB")))
+    return rearrange(pixels, "h w c -> c h w").float() / 127.5 - 1
+
+
+def to_pil(pixels: Tensor) -> Image.Image:
+    """(3, H, W) in [-1, 1] as an RGB image: clamped, then rounded to 8 bits."""
+    scaled = ((pixels.detach().float().cpu() + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
+    return Image.fromarray(rearrange(scaled, "c h w -> h w c").contiguous().numpy())
+
+
+def grid(images: Sequence[Image.Image], columns: int, *, gap: int = 4) -> Image.Image:
+    """A contact sheet of images of one size, row by row, on white."""
+    width, height = images[0].size
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        sheet.paste(image, (column * (width + gap), row * (height + gap)))
+    return sheet
+
+
+def save_png(image: Image.Image, path: str | Path, text: dict[str, str] | None = None) -> None:
+    """Write a PNG whole or not at all, with `text` as iTXt chunks. It holds no time."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    info = PngImagePlugin.PngInfo()
+    for key, value in (text or {}).items():
+        info.add_itxt(key, value)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", pnginfo=info)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(buffer.getvalue())
+    os.replace(partial, path)
+
+
+def read_png_text(path: str | Path) -> dict[str, str]:
+    """The text chunks of a PNG.
+
+    Raises:
+        ImageError: not a PNG.
+    """
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            image.load()
+            return {key: str(value) for key, value in image.text.items()}  # type: ignore[attr-defined]
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"{path} is not a PNG that can be read: {error}") from None

@@ -1,0 +1,223 @@
+"""The blocks of DC-AE (the autoencoder the paper adopts in section 3.1), in plain PyTorch.
+
+Shapes: b batch, c channels, h w grid, e head width (32), n = h w positions.
+Every block keeps (b, c, h, w); resampling changes h, w by a factor of 2.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce, repeat
+from torch import Tensor, nn
+
+from dcht.config import Act, Block, Norm, Resample
+
+HEAD_DIM = 32
+EXPANSION = 4
+NORM_EPS = 1e-5
+ATTENTION_EPS = 1e-15
+
+
+class ChannelNorm(nn.Module):
+    """RMS norm, or LayerNorm where `centre`, over the channels of each pixel, with affine.
+
+    Computed in fp32: half precision overflows in the squares.
+    """
+
+    def __init__(self, channels: int, *, centre: bool) -> None:
+        super().__init__()
+        self.centre = centre
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (b, c, h, w) over c."""
+        y = x.float()
+        if self.centre:
+            y = y - y.mean(dim=1, keepdim=True)
+        y = y * torch.rsqrt(y.square().mean(dim=1, keepdim=True) + NORM_EPS)
+        weight, bias = (rearrange(p, "c -> c 1 1") for p in (self.weight, self.bias))
+        return torch.addcmul(bias, y.to(x.dtype), weight)
+
+
+def build_norm(norm: Norm, channels: int) -> nn.Module:
+    """The normalisation layer for `channels` channels."""
+    if norm is Norm.BATCH:
+        return nn.BatchNorm2d(channels, eps=NORM_EPS)
+    return ChannelNorm(channels, centre=norm is Norm.LAYER)
+
+
+class ResBlock(nn.Module):
+    """x + norm(conv(act(conv(x)))): the norm comes last, nothing before the first conv."""
+
+    def __init__(self, channels: int, *, norm: Norm, act: Act) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.act = nn.SiLU() if act is Act.SILU else nn.ReLU()
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm = build_norm(norm, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, h, w) to the same shape."""
+        return x + self.norm(self.conv2(self.act(self.conv1(x))))
+
+
+class LinearAttention(nn.Module):
+    """ReLU linear attention with heads of 32 channels (EfficientViT).
+
+    The channels of `qkv` are head-major: q, k, v of head 0, then of head 1, and so on. With
+    `multiscale`, heads made from a depthwise 5x5 of q, k, v stand beside the plain ones.
+    """
+
+    def __init__(self, channels: int, *, norm: Norm, multiscale: bool) -> None:
+        super().__init__()
+        if channels % HEAD_DIM:
+            raise ValueError(f"attention width {channels} is not a multiple of {HEAD_DIM}")
+        inner = 3 * channels
+        self.qkv = nn.Conv2d(channels, inner, 1, bias=False)
+        self.local = (
+            nn.Sequential(
+                nn.Conv2d(inner, inner, 5, padding=2, groups=inner, bias=False),
+                nn.Conv2d(inner, inner, 1, groups=inner // HEAD_DIM, bias=False),
+            )
+            if multiscale
+            else None
+        )
+        self.proj = nn.Conv2d(channels * (2 if multiscale else 1), channels, 1, bias=False)
+        self.norm = build_norm(norm, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, h, w) to the same shape, residual included."""
+        h, w = x.shape[-2:]
+        qkv = self.qkv(x)
+        if self.local is not None:
+            qkv = torch.cat([qkv, self.local(qkv)], dim=1)
+        qkv = rearrange(qkv, "b (heads three e) h w -> three b heads e (h w)", three=3, e=HEAD_DIM)
+        q, k, v = qkv.float().unbind(0)  # fp32: the divisor below underflows in fp16
+        out = relu_attention(q, k, v).to(x.dtype)
+        out = rearrange(out, "b heads e (h w) -> b (heads e) h w", h=h, w=w)
+        return x + self.norm(self.proj(out))
+
+
+@torch.autocast("cpu", enabled=False)
+@torch.autocast("cuda", enabled=False)
+def relu_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention with the kernel relu(q)·relu(k), normalised over keys; all (b, heads, e, n).
+
+    Up to n = 32 the n x n map is formed, beyond that the e x e one: the same value by
+    associativity, and the split at which published weights were run.
+    """
+    q, k = F.relu(q), F.relu(k)
+    if q.shape[-1] > HEAD_DIM:
+        v = F.pad(v, (0, 0, 0, 1), value=1.0)  # a row of ones sums the keys
+        out = (v @ k.mT) @ q
+        return out[..., :-1, :] / (out[..., -1:, :] + ATTENTION_EPS)
+    scores = k.mT @ q  # (b, heads, keys, queries)
+    return v @ (scores / (scores.sum(dim=-2, keepdim=True) + ATTENTION_EPS))
+
+
+class GLUConv(nn.Module):
+    """Gated inverted bottleneck: 1x1 to 8c, depthwise 3x3, value · silu(gate), 1x1 back to c."""
+
+    def __init__(self, channels: int, *, norm: Norm) -> None:
+        super().__init__()
+        inner = EXPANSION * channels
+        self.expand = nn.Conv2d(channels, 2 * inner, 1)
+        self.depthwise = nn.Conv2d(2 * inner, 2 * inner, 3, padding=1, groups=2 * inner)
+        self.point = nn.Conv2d(inner, channels, 1, bias=False)
+        self.norm = build_norm(norm, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, h, w) to the same shape, residual included."""
+        value, gate = self.depthwise(F.silu(self.expand(x))).chunk(2, dim=1)
+        return x + self.norm(self.point(value * F.silu(gate)))
+
+
+class EViTBlock(nn.Module):
+    """Linear attention for context, then a gated convolution for what is local."""
+
+    def __init__(self, channels: int, *, norm: Norm, multiscale: bool) -> None:
+        super().__init__()
+        self.attention = LinearAttention(channels, norm=norm, multiscale=multiscale)
+        self.glu = GLUConv(channels, norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, h, w) to the same shape."""
+        return self.glu(self.attention(x))
+
+
+def build_block(block: Block, channels: int, *, norm: Norm, act: Act) -> nn.Module:
+    """One block of a stage."""
+    if block is Block.RES:
+        return ResBlock(channels, norm=norm, act=act)
+    return EViTBlock(channels, norm=norm, multiscale=block is Block.EVIT5)
+
+
+def average_channels(x: Tensor, channels: int) -> Tensor:
+    """Parameter-free shortcut down: the mean over adjacent groups of channels."""
+    return reduce(x, "b (c group) h w -> b c h w", "mean", c=channels)
+
+
+def duplicate_channels(x: Tensor, channels: int) -> Tensor:
+    """Parameter-free shortcut up: each channel repeated, the copies adjacent."""
+    return repeat(x, "b c h w -> b (c copies) h w", copies=channels // x.shape[1])
+
+
+def unshuffle(x: Tensor) -> Tensor:
+    """Move each 2x2 of pixels into channels: (b, c, 2h, 2w) to (b, 4c, h, w)."""
+    return rearrange(x, "b c (h p) (w q) -> b (c p q) h w", p=2, q=2)
+
+
+def shuffle(x: Tensor) -> Tensor:
+    """Undo `unshuffle`: (b, 4c, h, w) to (b, c, 2h, 2w)."""
+    return rearrange(x, "b (c p q) h w -> b c (h p) (w q)", p=2, q=2)
+
+
+class Downsample(nn.Module):
+    """Halve the grid: convolution plus, where `shortcut`, the channel-averaged unshuffle."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, by: Resample, shortcut: bool
+    ) -> None:
+        super().__init__()
+        if shortcut and in_channels * 4 % out_channels:
+            raise ValueError(f"cannot average 4 x {in_channels} channels down to {out_channels}")
+        self.by, self.shortcut, self.out_channels = by, shortcut, out_channels
+        shuffled = by is Resample.SHUFFLE
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels // 4 if shuffled else out_channels,
+            3,
+            stride=1 if shuffled else 2,
+            padding=1,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, 2h, 2w) to (b, c', h, w)."""
+        y = self.conv(x)
+        if self.by is Resample.SHUFFLE:
+            y = unshuffle(y)
+        return y + average_channels(unshuffle(x), self.out_channels) if self.shortcut else y
+
+
+class Upsample(nn.Module):
+    """Double the grid: convolution plus, where `shortcut`, the channel-duplicating shuffle."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, by: Resample, shortcut: bool
+    ) -> None:
+        super().__init__()
+        if shortcut and out_channels * 4 % in_channels:
+            raise ValueError(f"cannot duplicate {in_channels} channels to 4 x {out_channels}")
+        self.by, self.shortcut, self.out_channels = by, shortcut, out_channels
+        scale = 4 if by is Resample.SHUFFLE else 1
+        self.conv = nn.Conv2d(in_channels, out_channels * scale, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, h, w) to (b, c', 2h, 2w)."""
+        if self.by is Resample.SHUFFLE:
+            y = shuffle(self.conv(x))
+        else:
+            y = self.conv(repeat(x, "b c h w -> b c (h p) (w q)", p=2, q=2))
+        return y + shuffle(duplicate_channels(x, 4 * self.out_channels)) if self.shortcut else y
