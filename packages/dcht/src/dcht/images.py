@@ -51,17 +51,15 @@ def open_image(file: str | Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> 
         ImageError: unknown format, damaged or truncated data, or more than `max_pixels` pixels.
     """
     try:
-        # Pillow's own bomb warning is silenced because the cap below is the stricter of the two.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(file, formats=FORMATS)
-        pixels = image.width * image.height
-        if pixels > max_pixels:
-            raise ImageError(
-                f"{image.width} x {image.height} is {pixels:,} pixels; the cap is {max_pixels:,}"
-            )
-        image.load()
-        image = ImageOps.exif_transpose(image)
+        with _open(file) as opened:
+            pixels = opened.width * opened.height
+            if pixels > max_pixels:
+                raise ImageError(
+                    f"{opened.width} x {opened.height} is {pixels:,} pixels; "
+                    f"the cap is {max_pixels:,}"
+                )
+            opened.load()
+            image = ImageOps.exif_transpose(opened)
     except FileNotFoundError:
         raise ImageError("no such file") from None
     except UnidentifiedImageError:
@@ -72,11 +70,21 @@ def open_image(file: str | Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> 
         if isinstance(error, ImageError):
             raise
         raise ImageError(f"damaged: {error}") from None
+    if image.mode.startswith("I;16"):
+        # Pillow would clip 16-bit grey at 255; 257 maps 65535 to 255.
+        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _open(file: str | Path | BinaryIO) -> Image.Image:
+    # Pillow's own warning about bombs is silenced because the cap of `open_image` is stricter.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(file, formats=FORMATS)
 
 
 def resize_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:

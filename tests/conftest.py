@@ -1,0 +1,61 @@
+"""What every test module may use: tiny models, real-looking images, and no network."""
+
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dcht import PRESETS, Tokenizer
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests are offline: a connection anywhere but this machine fails at once, and says so."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        if self.family != socket.AF_UNIX and not str(address).startswith(("('127.", "('::1'")):
+            raise OSError(f"tests do not use the network: {address}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    """A tiny tokenizer with fixed random weights, in eval mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tokenizer = Tokenizer(PRESETS["tiny"])
+        for module in tokenizer.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.uniform_(-0.2, 0.2)  # type: ignore[union-attr]
+                module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+        return tokenizer.eval()
+
+
+@pytest.fixture
+def saved_tokenizer(tokenizer: Tokenizer, tmp_path: Path) -> Path:
+    """The tiny tokenizer as a checkpoint folder."""
+    folder = tmp_path / "tokenizer"
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Six small images in several formats, with captions, one of them in a subfolder."""
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    names = ["a.png", "b.jpg", "c.webp", "d.bmp", "e.png", "more/f.jpg"]
+    for index, name in enumerate(names):
+        coarse = rng.integers(0, 256, (6, 8 + index, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize((80 + 16 * index, 70), Image.Resampling.BICUBIC)
+        image.save(folder / name)
+    (folder / "a.txt").write_text("a first picture\nthe first one\n")
+    (folder / "b.txt").write_text("a second picture\n")
+    return folder

@@ -1,0 +1,144 @@
+"""Reading what may be hostile, and writing what may be interrupted."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dcht.images import (
+    ImageError,
+    grid,
+    list_images,
+    open_image,
+    read_png_text,
+    resize_crop,
+    save_png,
+    to_pil,
+    to_tensor,
+)
+
+
+def bomb(side: int = 50_000) -> bytes:
+    """A PNG of a few hundred bytes whose header claims side x side pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+
+
+def test_pixels_round_trip() -> None:
+    values = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    image = Image.fromarray(np.stack([values, values[::-1], values.T.reshape(8, 32)], axis=-1))
+    pixels = to_tensor(image)
+    assert pixels.shape == (3, 8, 32)
+    assert (pixels.min(), pixels.max()) == (-1, 1)
+    assert to_pil(pixels).tobytes() == image.tobytes()
+
+
+def test_out_of_range_pixels_are_clamped() -> None:
+    pixels = torch.tensor([-3.0, 0.0, 3.0]).reshape(1, 1, 3).expand(3, 1, 3)
+    assert list(to_pil(pixels).tobytes()[::3]) == [0, 128, 255]
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    image = Image.new("RGB", (40, 20), "black")
+    image.paste("white", (0, 0, 10, 20))  # white on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees clockwise: white on top
+    image.save(tmp_path / "turned.jpg", exif=exif, quality=100)
+    upright = open_image(tmp_path / "turned.jpg")
+    assert upright.size == (20, 40)
+    assert np.asarray(upright)[2, 10, 0] > 250
+    assert np.asarray(upright)[37, 10, 0] < 5
+
+
+def test_transparency_is_put_on_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert open_image(tmp_path / "clear.png").getpixel((1, 1)) == (255, 255, 255)
+
+
+def test_sixteen_bit_grey_keeps_its_range(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 32768, dtype=np.uint16)).save(tmp_path / "deep.png")
+    assert open_image(tmp_path / "deep.png").getpixel((1, 1)) == (128, 128, 128)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("text.png", b"this is no picture", "not a PNG, JPEG, WEBP, BMP image"),
+        ("empty.jpg", b"", "not a PNG"),
+        ("bomb.png", bomb(), r"cap is 64,000,000|exceeds limit"),
+        ("smaller_bomb.png", bomb(9000), "81,000,000 pixels; the cap is 64,000,000"),
+    ],
+    ids=["text", "empty", "bomb", "smaller_bomb"],
+)
+def test_bad_files_are_refused(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ImageError, match=reason):
+        open_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, format={"jpg": "JPEG"}.get(suffix, suffix.upper()))
+    (tmp_path / f"cut.{suffix}").write_bytes(buffer.getvalue()[: buffer.tell() // 2])
+    with pytest.raises(ImageError):
+        open_image(tmp_path / f"cut.{suffix}")
+
+
+def test_the_name_does_not_choose_the_decoder(tmp_path: Path) -> None:
+    """A format outside the allow-list is refused whatever the file is called."""
+    Image.new("RGB", (4, 4)).save(tmp_path / "picture.tiff")
+    (tmp_path / "picture.tiff").rename(tmp_path / "picture.png")
+    with pytest.raises(ImageError, match="not a PNG"):
+        open_image(tmp_path / "picture.png")
+
+
+@pytest.mark.parametrize(
+    ("size", "target"), [((300, 200), (96, 96)), ((50, 400), (64, 32)), ((64, 32), (64, 32))]
+)
+def test_resize_crop_keeps_the_centre(size: tuple[int, int], target: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, "black")
+    width, height = size
+    image.paste("white", (width // 2 - 2, height // 2 - 2, width // 2 + 2, height // 2 + 2))
+    cropped = np.asarray(resize_crop(image, target)).astype(float)[..., 0]
+    assert cropped.shape == (target[1], target[0])
+    rows, columns = np.indices(cropped.shape) + 0.5
+    assert (rows * cropped).sum() / cropped.sum() == pytest.approx(target[1] / 2, abs=0.5)
+    assert (columns * cropped).sum() / cropped.sum() == pytest.approx(target[0] / 2, abs=0.5)
+
+
+def test_png_carries_text(tmp_path: Path) -> None:
+    image = Image.new("RGB", (4, 4), "red")
+    save_png(image, tmp_path / "sub" / "x.png", {"prompt": "a red heart ♥", "seed": "7"})
+    assert read_png_text(tmp_path / "sub" / "x.png") == {"prompt": "a red heart ♥", "seed": "7"}
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["x.png"]
+    (tmp_path / "y.png").write_bytes(b"no")
+    with pytest.raises(ImageError, match=r"y\.png is not a PNG"):
+        read_png_text(tmp_path / "y.png")
+
+
+def test_grid_places_row_by_row() -> None:
+    sheet = grid([Image.new("RGB", (2, 2), c) for c in ("red", "lime", "blue")], columns=2, gap=1)
+    assert sheet.size == (5, 5)
+    assert sheet.getpixel((0, 0)) == (255, 0, 0)
+    assert sheet.getpixel((3, 0)) == (0, 255, 0)
+    assert sheet.getpixel((0, 3)) == (0, 0, 255)
+    assert sheet.getpixel((4, 4)) == (255, 255, 255)
+
+
+def test_list_images_is_sorted_and_deep(pictures: Path) -> None:
+    names = [path.relative_to(pictures).as_posix() for path in list_images(pictures)]
+    assert names == ["a.png", "b.jpg", "c.webp", "d.bmp", "e.png", "more/f.jpg"]
