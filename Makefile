@@ -1,0 +1,40 @@
+# One definition of "clean": people, the pre-commit hooks and .ci/run all call these targets.
+UV ?= uv
+RUN = $(UV) run --all-packages
+
+.PHONY: help install format lint typecheck test test-slow bench lock check-lock
+
+help:  ## List the targets.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install:  ## Set up .venv with all three packages and the tools.
+	$(UV) sync --all-packages
+
+format:  ## Rewrite the code in the project's format.
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+
+lint:  ## Format, style, and the direction of imports.
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+
+typecheck:  ## pyright.
+	$(RUN) pyright
+
+test:  ## The test suite: CPU, offline, under ten minutes on two cores.
+	$(RUN) pytest -m "not slow"
+
+test-slow:  ## What needs more than half a minute: full-size models.
+	$(RUN) pytest -m slow
+
+bench:  ## Speed, as ratios against a peer in the same run.
+	$(RUN) pytest benchmarks
+
+lock:  ## Resolve again and write requirements.lock.
+	$(UV) lock
+	$(UV) export --all-packages --quiet --no-emit-workspace --format requirements.txt --no-header -o requirements.lock
+
+check-lock:  ## Fail if requirements.lock is not what the resolution gives.
+	@$(UV) export --all-packages --quiet --no-emit-workspace --format requirements.txt --no-header -o .requirements.now
+	@diff -u requirements.lock .requirements.now || (rm -f .requirements.now; echo "requirements.lock is stale: make lock" >&2; exit 1)
+	@rm -f .requirements.now
