@@ -1,0 +1,125 @@
+"""A folder of images as an endless stream of crops, a pure function of (seed, position).
+
+Position p of the stream is image p mod n of epoch p div n, in that epoch's order, with the crop
+and the mirroring that p draws: a run resumes anywhere, with any number of workers.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dcht.images import ImageError, list_images, open_image
+from dcht.train_config import DataConfig
+
+
+def split_files(config: DataConfig) -> tuple[list[Path], list[Path]]:
+    """Training and validation files: `num_val` of them, evenly spread over the sorted folder."""
+    files = list_images(config.root)
+    if len(files) <= config.num_val:
+        raise ImageError(
+            f"{config.root} has {len(files)} images; training needs more than the "
+            f"data.num_val={config.num_val} that are kept for validation"
+        )
+    kept = {round(k * len(files) / max(1, config.num_val)) for k in range(config.num_val)}
+    validation = [files[index] for index in sorted(kept)]
+    return [file for index, file in enumerate(files) if index not in kept], validation
+
+
+class Crops(Dataset[Tensor]):
+    """Crops by key (index of the file, text to draw from); None as text is the centre crop."""
+
+    def __init__(self, files: list[Path], config: DataConfig, *, cache: bool) -> None:
+        self.files = files
+        self.config = config
+        self.pixels: list[np.ndarray] | None = None
+        if cache:
+            with ThreadPoolExecutor(max(1, config.workers)) as pool:
+                found = pool.map(self._read_or_none, files)
+                self.pixels = [pixels for pixels in found if pixels is not None]
+
+    def __len__(self) -> int:
+        return len(self.files if self.pixels is None else self.pixels)
+
+    def _read_or_none(self, file: Path) -> np.ndarray | None:
+        """Pixels (h, w, 3) with the short side resized; None, after saying so, if unreadable."""
+        try:
+            image = open_image(file)
+        except ImageError as error:
+            print(f"skipped {file}: {error}", file=sys.stderr)
+            return None
+        scale = self.config.size / min(image.size)
+        width, height = (max(self.config.size, round(side * scale)) for side in image.size)
+        if (width, height) != image.size:
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+        return np.array(image)
+
+    def _pixels(self, index: int) -> np.ndarray:
+        if self.pixels is not None:
+            return self.pixels[index]
+        for file in (*self.files[index:], *self.files[:index]):
+            if (pixels := self._read_or_none(file)) is not None:
+                return pixels  # of the next file that can be read
+        raise ImageError(f"no image in {self.config.root} can be read")
+
+    def __getitem__(self, key: tuple[int, str | None]) -> Tensor:
+        """The crop as uint8 (3, crop, crop)."""
+        index, text = key
+        pixels = self._pixels(index)
+        side = self.config.crop
+        room = (pixels.shape[0] - side, pixels.shape[1] - side)
+        draw = random.Random(text)
+        if self.config.random_crop and text is not None:
+            top, left = (draw.randint(0, free) for free in room)
+        else:
+            top, left = (free // 2 for free in room)
+        crop = pixels[top : top + side, left : left + side]
+        if self.config.flip and text is not None and draw.random() < 0.5:
+            crop = crop[:, ::-1]
+        return torch.from_numpy(rearrange(crop, "h w c -> c h w").copy())
+
+
+def stream_keys(num_images: int, seed: int, start: int, stop: int) -> Iterator[tuple[int, str]]:
+    """Keys of the stream's positions from `start` up to `stop`."""
+    epoch, order = -1, range(0)
+    for position in range(start, stop):
+        if position // num_images != epoch:
+            epoch = position // num_images
+            order = list(range(num_images))
+            random.Random(f"{seed} epoch {epoch}").shuffle(order)
+        yield order[position % num_images], f"{seed} position {position}"
+
+
+def load_batches(
+    crops: Crops, *, batch_size: int, seed: int, first_step: int, num_steps: int
+) -> Iterator[Tensor]:
+    """Batches (b, 3, H, W) uint8 of steps `first_step` up to `first_step + num_steps`."""
+    keys = stream_keys(
+        len(crops), seed, first_step * batch_size, (first_step + num_steps) * batch_size
+    )
+    workers = 0 if crops.pixels is not None else crops.config.workers
+    return iter(
+        DataLoader(
+            crops,
+            batch_size,
+            sampler=keys,  # type: ignore[arg-type]  # an iterable of keys is all it needs
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+    )
+
+
+def to_images(crops: Tensor, device: torch.device) -> Tensor:
+    """uint8 (b, 3, H, W) to fp32 in [-1, 1] on the device, laid out channels last."""
+    moved = crops.to(device, non_blocking=True, memory_format=torch.channels_last)
+    return moved.float() / 127.5 - 1

@@ -1,0 +1,192 @@
+"""The settings of `dcht-train`, with the paper's values (Table 7) as defaults.
+
+Neither torch nor hydra is imported here. `dcht.conf` hands these classes to Hydra as the schema.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from dcht.config import TokenizerConfig
+from dcht.errors import UsageError
+
+
+class Stage(Enum):
+    """The three stages of section 3.1, in the paper's order."""
+
+    continuous_warmup = "continuous_warmup"
+    discrete_learning = "discrete_learning"
+    alternate_finetune = "alternate_finetune"
+
+
+class LPIPSNet(Enum):
+    """The trunk of the perceptual loss."""
+
+    vgg = "vgg"
+    alex = "alex"
+
+
+class PublishDtype(Enum):
+    """The precision of published weights."""
+
+    float32 = "float32"
+    float16 = "float16"
+
+
+@dataclass(kw_only=True)
+class StageConfig:
+    """What a stage trains, on which path, for how long."""
+
+    discrete_prob: float
+    """Probability that an image takes the discrete path: 0 is Z only, 1 is Z_q only."""
+    train_encoder: bool
+    train_codebook: bool
+    epochs: float | None = None
+    steps: int | None = None
+    """Length in optimiser steps; wins over `epochs`."""
+
+    def __post_init__(self) -> None:
+        """Refuse a stage that could not do what it says."""
+        if not 0 <= self.discrete_prob <= 1:
+            raise UsageError(f"discrete_prob is {self.discrete_prob}; expected 0 to 1")
+        if self.train_codebook and not self.discrete_prob:
+            raise UsageError("train_codebook needs images on the discrete path: discrete_prob > 0")
+        if self.steps is None and self.epochs is None:
+            raise UsageError("a stage needs a length: epochs or steps")
+
+    def num_steps(self, num_images: int, batch_size: int) -> int:
+        """Length in optimiser steps over a data set of this size."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, round(self.epochs * num_images / batch_size))
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """A folder of images, resized, cropped and mirrored."""
+
+    root: str
+    """Folder of images, searched recursively."""
+    size: int = 256
+    """The short side is resized to this."""
+    crop: int = 256
+    """Side of the square that is cropped out, a multiple of 32."""
+    random_crop: bool = True
+    """Crop anywhere; otherwise the centre."""
+    flip: bool = True
+    """Mirror half of the images."""
+    num_val: int = 64
+    """Images kept out of training, spread over the folder: validation and pictures."""
+    cache: bool = False
+    """Decode once and keep resized images in memory as bytes (20,000 of 256 px: 3.9 GB)."""
+    workers: int = 4
+    """Decoding processes; with `cache`, threads that fill it at the start."""
+
+    def __post_init__(self) -> None:
+        """Refuse crops that cannot be cut or encoded."""
+        if self.crop % 32 or not 0 < self.crop <= self.size:
+            raise UsageError(
+                f"data.crop is {self.crop}; expected a multiple of 32 up to data.size={self.size}"
+            )
+
+
+@dataclass(kw_only=True)
+class LossConfig:
+    """Weights of the loss terms; a term of weight 0 is neither computed nor loaded."""
+
+    l2: float = 1.0
+    l1: float = 0.0
+    lpips: float = 1.0
+    gan: float = 0.5
+    codebook: float = 1.0
+    """# not in paper: LlamaGen's value; beta is the tokenizer's `commitment_weight`."""
+    commitment: float = 1.0
+    """On top of beta."""
+    lpips_net: LPIPSNet = LPIPSNet.vgg
+    lpips_weights: str | None = None
+    """Safetensors file or its folder; None: see `dcht.perceptual.load_lpips`."""
+    gan_start: int = 20_000
+    """Step of the run at which the discriminator comes in. # not in paper: LlamaGen's value."""
+    discriminator_channels: int = 64
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    """Adam for the tokenizer and, with the same settings, for the discriminator."""
+
+    lr: float = 1e-4
+    final_lr: float | None = None
+    """None: constant, as in the paper. A value: cosine decay to it within each stage."""
+    warmup_steps: int = 0
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    grad_clip: float = 1.0
+    """Largest gradient norm. # not in paper: LlamaGen's value."""
+    ema_decay: float = 0.9999
+    """Of the averaged weights that are evaluated and published. # not in paper."""
+
+
+@dataclass(kw_only=True)
+class CodebookConfig:
+    """Help for the codebook; all of it off by default. # not in paper."""
+
+    kmeans_start: bool = False
+    """Start a stage that trains the codebook from k-means over the latents it finds."""
+    revive_every: int = 0
+    """Every so many steps, move codes that the window did not see to latents of the batch."""
+    window: int = 65_536
+    """How many of the latest indices usage and perplexity are measured over."""
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """A run of `dcht-train`."""
+
+    out: str
+    """The run's folder: log, samples, resume files, and `tokenizer/`, the published result."""
+    tokenizer: TokenizerConfig
+    data: DataConfig
+    stages: list[Stage] = field(default_factory=lambda: list(Stage))
+    continuous_warmup: StageConfig = field(
+        default_factory=lambda: StageConfig(
+            discrete_prob=0.0, train_encoder=True, train_codebook=False, epochs=10
+        )
+    )
+    discrete_learning: StageConfig = field(
+        default_factory=lambda: StageConfig(
+            discrete_prob=1.0, train_encoder=True, train_codebook=True, epochs=40
+        )
+    )
+    alternate_finetune: StageConfig = field(
+        default_factory=lambda: StageConfig(
+            discrete_prob=0.5, train_encoder=False, train_codebook=False, epochs=10
+        )
+    )
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    codebook: CodebookConfig = field(default_factory=CodebookConfig)
+    init_from: str | None = None
+    """A published tokenizer to start from (folder or Hub id); None: random weights."""
+    batch_size: int = 128
+    seed: int = 0
+    device: str = "auto"
+    bf16: bool = True
+    """bf16 autocast, quantizer in fp32; off on a CPU, where it is slower."""
+    publish_dtype: PublishDtype = PublishDtype.float32
+    log_every: int = 50
+    eval_every: int = 5_000
+    """Validation and pictures, besides those at the end of each stage."""
+    save_every: int = 5_000
+    """Resume files, besides those at the end of each stage and on a stop."""
+
+    def __post_init__(self) -> None:
+        """Refuse an empty run and a discrete path without a codebook."""
+        if not self.stages:
+            raise UsageError(f"stages is empty; choose from {[stage.value for stage in Stage]}")
+        if self.tokenizer.codebook_size is None:
+            raise UsageError("this tokenizer has no codebook; dcht-train needs codebook_size")
+
+    def stage(self, stage: Stage) -> StageConfig:
+        """The settings of one stage."""
+        return getattr(self, stage.value)
