@@ -1,0 +1,194 @@
+"""Scenes on disk, laid out as any training set: image, `.txt` of captions, `.json` of the truth."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from dcar_eval.scenes.captions import captions
+from dcar_eval.scenes.render import CELLS, Placed, draw_background, draw_layout, render
+from dcar_eval.scenes.sprites import Sprites
+from dcar_eval.scenes.world import Scene, Split, Task, draw_scene
+from dcht.checkpoint import write_atomic
+from dcht.errors import UsageError
+
+MANIFEST = "scenes.json"
+CHUNK = 1000
+"""Scenes a folder or a tar holds; also what is written whole or not at all."""
+QUALITY = 95
+"""JPEG, chroma kept at full size: an eighth of a PNG, and flat colours survive."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the pictures of a folder depend on: picture k is a function of these and k alone."""
+
+    objects: tuple[str, ...]
+    size: int
+    seed: int
+    split: str
+    webdataset: bool
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture, its captions (GenEval's wording first) and its ground truth."""
+
+    image: Image.Image
+    captions: list[str]
+    truth: dict[str, Any]
+
+
+def make_example(index: int, settings: Settings, sprites: Sprites) -> Example:
+    """Picture `index` of the data set."""
+    split = Split(settings.split)
+    rng = np.random.default_rng([settings.seed, index, list(Split).index(split)])
+    scene = draw_scene(settings.objects, split, rng)
+    layout = draw_layout(scene, rng)
+    background = draw_background(scene, rng)
+    image, placed = render(scene, layout, background, sprites, settings.size)
+    texts = captions(scene)
+    truth = geneval_metadata(scene, texts[0]) | {
+        "split": settings.split,
+        "background": background,
+        "objects": [_truth(thing, where) for thing, where in zip(scene.objects, placed, strict=True)],
+    }
+    return Example(image, texts, truth)
+
+
+def _truth(thing: Any, where: Placed) -> dict[str, Any]:
+    return {"class": thing.name, "colour": thing.colour, "box": list(where.box)}
+
+
+def geneval_metadata(scene: Scene, prompt: str) -> dict[str, Any]:
+    """A scene as a row of GenEval's prompt file: tag, include, exclude, prompt."""
+    first = scene.objects[0]
+    row: dict[str, Any] = {"tag": scene.task.value}
+    if scene.task is Task.COUNTING:
+        count = len(scene.objects)
+        row["include"] = [{"class": first.name, "count": count}]
+        row["exclude"] = [{"class": first.name, "count": count + 1}]
+    elif scene.relation is not None:
+        # The target comes first; the second stands in the relation to it.
+        row["include"] = [
+            {"class": scene.objects[1].name, "count": 1},
+            {"class": first.name, "count": 1, "position": [scene.relation, 0]},
+        ]
+    else:
+        row["include"] = [
+            {"class": thing.name, "count": 1} | ({"color": thing.colour} if thing.colour else {})
+            for thing in scene.objects
+        ]
+    return row | {"prompt": prompt}
+
+
+def write_scenes(
+    sprites: str | Path,
+    out: str | Path,
+    *,
+    num: int,
+    settings: Settings,
+    workers: int = 2,
+    force: bool = False,
+) -> int:
+    """Write `num` scenes below `out`, in parts of 1,000; parts that are there are kept.
+
+    Returns:
+        How many pictures were drawn now.
+
+    Raises:
+        UsageError: a size that the grid does not divide, sprites missing, or `out` holds others.
+    """
+    out = Path(out)
+    if settings.size % (CELLS * 4) or settings.size < CELLS * 4:
+        raise UsageError(f"size {settings.size} is not a multiple of {CELLS * 4}; 256 for example")
+    Sprites(sprites, settings.objects)  # before anything is written: are they all there?
+    plan = asdict(settings) | {"num": num, "objects": list(settings.objects)}
+    known = _read(out / MANIFEST)
+    if known is not None and known != plan and not force:
+        changed = next(key for key in plan if known.get(key) != plan[key])
+        raise UsageError(
+            f"{out} holds scenes with {changed} {known.get(changed)!r}, not {plan[changed]!r}; "
+            "use --force or another --out"
+        )
+    if known is None and out.exists() and any(out.iterdir()) and not force:
+        raise UsageError(f"{out} is not empty and holds no scenes; use --force or another --out")
+    if known is not None and known != plan:
+        for part in out.glob("part-*"):
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+    out.mkdir(parents=True, exist_ok=True)
+    for left_over in out.glob(".part-*"):
+        shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
+    write_atomic(out / MANIFEST, json.dumps(plan, indent=1).encode() + b"\n")
+    starts = [s for s in range(0, num, CHUNK) if not _part(out, s, settings).exists()]
+    work = partial(_write_part, str(sprites), out, num=num, settings=settings)
+    with tqdm(total=num, unit="scene", desc="scenes", disable=None) as progress:
+        progress.update(num - sum(min(CHUNK, num - start) for start in starts))
+        if workers > 1 and len(starts) > 1:
+            with ProcessPoolExecutor(workers) as pool:
+                for written in pool.map(work, starts):
+                    progress.update(written)
+        else:
+            for start in starts:
+                progress.update(work(start))
+    return sum(min(CHUNK, num - start) for start in starts)
+
+
+def _part(out: Path, start: int, settings: Settings) -> Path:
+    name = f"part-{start // CHUNK:04d}"
+    return out / (f"{name}.tar" if settings.webdataset else name)
+
+
+def _write_part(sprites: str, out: Path, start: int, *, num: int, settings: Settings) -> int:
+    art = Sprites(sprites, settings.objects)
+    target = _part(out, start, settings)
+    partial_path = target.with_name(f".{target.name}")
+    count = min(CHUNK, num - start)
+    members = (
+        (f"{index:06d}", make_example(index, settings, art))
+        for index in range(start, start + count)
+    )
+    if settings.webdataset:
+        with tarfile.open(partial_path, "w") as tar:
+            for key, example in members:
+                for suffix, content in _files(example).items():
+                    info = tarfile.TarInfo(f"{key}{suffix}")
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+    else:
+        partial_path.mkdir()
+        for key, example in members:
+            for suffix, content in _files(example).items():
+                (partial_path / f"{key}{suffix}").write_bytes(content)
+    partial_path.rename(target)
+    return count
+
+
+def _files(example: Example) -> dict[str, bytes]:
+    buffer = io.BytesIO()
+    example.image.save(buffer, format="JPEG", quality=QUALITY, subsampling=0)
+    return {
+        ".jpg": buffer.getvalue(),
+        ".txt": "".join(f"{line}\n" for line in example.captions).encode(),
+        ".json": json.dumps(example.truth).encode(),
+    }
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise UsageError(f"{path} is not JSON; remove it or use another --out") from None
