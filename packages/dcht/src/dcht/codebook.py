@@ -33,7 +33,8 @@ class UsageWindow:
 
     def add(self, indices: Tensor) -> None:
         """Append indices of any shape and forget the oldest beyond the window."""
-        self.indices = torch.cat([self.indices, indices.detach().flatten().cpu()])[-self.size :]
+        earlier = self.indices.to(indices.device)
+        self.indices = torch.cat([earlier, indices.flatten()])[-self.size :]
 
     def counts(self) -> Tensor:
         """How often each code (k,) occurs in the window."""

@@ -1,4 +1,4 @@
-"""The adversary: a PatchGAN that judges overlapping patches of 70 x 70 pixels (Isola et al. 2017).
+"""The adversary: a PatchGAN that judges overlapping patches of 70 x 70 px (Isola et al. 2017).
 
 # not in paper: its form. Table 7 equals LlamaGen's training defaults, whose discriminator this is.
 """

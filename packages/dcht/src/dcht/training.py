@@ -1,8 +1,7 @@
 """What every training loop of the three packages needs, and nothing a loop decides.
 
-The moving average of weights, the learning rate over time, the log, the file to resume from, a
-clean stop, and the guard against losses that are not finite. Which parameters train on which loss
-is for `dcht.train` and its like to say.
+The moving average of weights, the learning rate over time, the log, the file to resume from and
+the settings it belongs to, X
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal
@@ -23,6 +22,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dcht.checkpoint import write_atomic
+from dcht.errors import UsageError
 from dcht.images import save_png
 
 RESUME_PATTERN = "resume-*.pt"
@@ -220,3 +221,38 @@ def finite_or_stop(
     path = Path(folder) / f"nonfinite-{step:07d}.safetensors"
     save_file({key: value.detach().contiguous().cpu() for key, value in batch.items()}, path)
     raise NonFiniteLossError(f"step {step}: losses are not finite: {odd}; the batch is in {path}")
+
+
+def check_settings(
+    folder: str | Path, settings: dict[str, Any], *, free: Collection[str], resuming: bool
+) -> None:
+    """Write a run's settings to `config.json`; when resuming, compare with what it began with.
+
+    Args:
+        folder: the run's folder.
+        settings: nested dictionaries of JSON types.
+        free: names, at any depth, that may change: nothing a finished step depended on.
+        resuming: whether the folder holds a run to continue.
+
+    Raises:
+        UsageError: the run began with other settings; the message names them.
+    """
+    path = Path(folder) / "config.json"
+    if resuming and (odd := sorted(_differences(json.loads(path.read_text()), settings, free))):
+        raise UsageError(
+            f"{folder} holds a run that began with other settings ({', '.join(odd)}); "
+            "choose another out="
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(settings, indent=1).encode() + b"\n")
+
+
+def _differences(before: Any, now: Any, free: Collection[str], name: str = "") -> set[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        inner = (before.keys() | now.keys()) - set(free)
+        found = (
+            _differences(before.get(key), now.get(key), free, f"{name}.{key}".strip("."))
+            for key in inner
+        )
+        return set().union(*found)
+    return set() if before == now else {name}
