@@ -1,7 +1,8 @@
 """What every training loop of the three packages needs, and nothing a loop decides.
 
 The moving average of weights, the learning rate over time, the log, the file to resume from and
-the settings it belongs to, X
+the settings it belongs to, a clean stop, and the guard against losses that are not finite. Which
+parameters train on which loss is for `dcht.train` and its like to say.
 """
 
 from __future__ import annotations
