@@ -1,0 +1,218 @@
+"""What a generator is made of and how it is sampled, as plain dataclasses.
+
+Defaults are the paper's (section 4.1, appendix A.2, Table 8); what it leaves open says so. Neither
+torch nor hydra is imported here. The dataclasses are not frozen because Hydra composes over them:
+presets are shared, so derive with `dataclasses.replace` and never assign.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from dcht.errors import UsageError
+
+
+class Schedule(Enum):
+    """Share of the tokens that is still masked after a share r of the steps is done."""
+
+    arccos = "arccos"
+    """arccos(r) / (pi / 2), MaskGIT's arccos: few tokens a step, many in the last one."""
+    cosine = "cosine"
+    """cos(r pi / 2), MaskGIT's default."""
+
+
+class Order(Enum):
+    """Which of the freshly drawn tokens a step keeps."""
+
+    confidence = "confidence"
+    """The most confident ones, with annealed Gumbel noise on the confidence (the paper)."""
+    random = "random"
+    """Any: a uniformly random choice, as in MAR."""
+
+
+@dataclass(kw_only=True)
+class GeneratorConfig:
+    """The masked transformer: PixArt-alpha's block without adaptive norms (section 4.1)."""
+
+    codebook_size: int = 16384
+    """Number of codes of the image tokenizer; the mask token is one more input id."""
+    depth: int = 28
+    width: int = 1152
+    num_heads: int = 16
+    mlp_dim: int = 4608
+    qk_norm: bool = False
+    """LayerNorm over the full width of queries and keys in self-attention (the release)."""
+    text_dim: int = 768
+    """Width of the text embeddings."""
+    text_length: int = 120
+    """Number of text tokens, padded. # not in paper: PixArt-alpha's; the release has 300."""
+    attention_dropout: float = 0.1
+    """In training only (Table 8)."""
+    cond_dropout: float = 0.1
+    """Share of the captions replaced by the null caption in training (Table 8)."""
+    position_extent: float = 16.0
+    """Positions run from 0 to this on every grid. # not in paper: the release's (base_size)."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be built."""
+        if self.width % self.num_heads:
+            raise UsageError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+        if self.width % 4:
+            raise UsageError(f"width {self.width} is not a multiple of 4 (2-D sin-cos positions)")
+
+
+@dataclass(kw_only=True)
+class HeadConfig:
+    """The residual diffusion head: MAR's MLP (section 3.2)."""
+
+    latent_channels: int = 32
+    condition_dim: int = 1152
+    """Width of the transformer's hidden states."""
+    depth: int = 6
+    width: int = 1024
+    """# not in paper: 1024 gives 36.19 M, and 671 M in total (Table 2)."""
+    batch_mul: int = 4
+    """Noise levels drawn for each position in training. # not in paper: MAR, HART, the release."""
+    residual_std: float = 0.107
+    """The target is the residual divided by this: the tokenizer's measured standard deviation."""
+    clip: float | None = 4.0
+    """Bound on the denoised target while sampling, in standard deviations; None is none.
+    # not in paper: MAR has none, HART and the release 1, which cuts a third of a Gaussian."""
+
+
+@dataclass(kw_only=True)
+class JointTextConfig:
+    """A small randomly initialised T5 encoder, trained jointly with the generator."""
+
+    depth: int = 2
+    num_heads: int = 4
+    vocabulary: int = 2048
+    """Most words that the word-level tokenizer learns from the captions."""
+
+
+@dataclass(kw_only=True)
+class TextConfig:
+    """The text encoder; its width and length are the generator's `text_dim` and `text_length`."""
+
+    name: str | None = "google-t5/t5-base"
+    """Hub id or local folder of a T5 that stays frozen; None when `joint` is given."""
+    joint: JointTextConfig | None = None
+    sees_mask: bool = True
+    """Whether padding is hidden from T5 itself. The release does not hide it."""
+
+    def __post_init__(self) -> None:
+        """Exactly one kind of encoder."""
+        if (self.name is None) == (self.joint is None):
+            raise UsageError("a text encoder needs either name (a frozen T5) or joint, not both")
+
+
+@dataclass(kw_only=True)
+class DCARConfig:
+    """Generator, head and the text encoder that they were made for."""
+
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    discrete_only: bool = False
+    """No residual and no head: the baseline of Table 4."""
+
+    def __post_init__(self) -> None:
+        """The head is conditioned on the transformer's hidden states."""
+        if self.head.condition_dim != self.generator.width:
+            raise UsageError(
+                f"head.condition_dim {self.head.condition_dim} is not generator.width "
+                f"{self.generator.width}"
+            )
+
+
+@dataclass(kw_only=True)
+class SamplingConfig:
+    """How an image is drawn (appendix A.2)."""
+
+    num_steps: int = 12
+    cfg_scale: float = 4.5
+    """s in (1 + s) conditional - s unconditional, for the logits and the head; 0 is off."""
+    temperature: float = 4.5
+    """Scale of the Gumbel noise in the first step; it falls linearly to 0 in the last one."""
+    num_diffusion_steps: int = 20
+    order: Order = Order.confidence
+    schedule: Schedule = Schedule.arccos
+    """# not in paper: 1d-tokenizer's and the release's."""
+    logit_annealing: bool = False
+    """Divide the logits by 0.5 + 0.8 (1 - r) (the release)."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no sampler can honour."""
+        for name in ("num_steps", "num_diffusion_steps"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("cfg_scale", "temperature"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must not be negative")
+
+
+@dataclass(kw_only=True)
+class TokenizerReference:
+    """The image tokenizer a generator was trained on."""
+
+    sha256: str
+    location: str
+    """`bundled`, a folder relative to the checkpoint, or a Hub id."""
+
+
+@dataclass(kw_only=True)
+class CheckpointConfig:
+    """The `config.json` of a published generator."""
+
+    model: DCARConfig
+    tokenizer: TokenizerReference
+    sampling: SamplingConfig
+    """What it is sampled with unless the caller says otherwise."""
+    height: int
+    width: int
+    """Size in pixels that it was trained on last."""
+
+
+@dataclass(kw_only=True)
+class LossConfig:
+    """Cross-entropy on masked indices plus the diffusion loss on all residuals (Table 8)."""
+
+    cross_entropy: float = 1.0
+    diffusion: float = 1.0
+    label_smoothing: float = 0.0
+    """# not in paper: MaskGIT and 1d-tokenizer have 0.1."""
+    unmasked_weight: float = 0.0
+    """Weight of positions that were not masked. # not in paper: 1d-tokenizer has 0.1."""
+
+
+PRESETS: dict[str, DCARConfig] = {
+    # The paper: 634.94 M + 36.19 M parameters = Table 2's 671 M.
+    "dcar_671m": DCARConfig(),
+    # The published release `mit-han-lab/dc-ar-512`: qk-norm, 300 text tokens, T5 without a mask.
+    "dc_ar_512": DCARConfig(
+        generator=GeneratorConfig(qk_norm=True, text_length=300),
+        head=HeadConfig(clip=1.0),
+        text=TextConfig(sees_mask=False),
+    ),
+    # The bundled one, for two cores: 5 M parameters with its text encoder. Attention dropout would
+    # cost the fused kernel, more noise levels a position a fifth of the time each.
+    "small": DCARConfig(
+        generator=GeneratorConfig(
+            codebook_size=1024, depth=6, width=192, num_heads=6, mlp_dim=768, qk_norm=True,
+            text_dim=128, text_length=24, attention_dropout=0.0,
+        ),
+        head=HeadConfig(condition_dim=192, depth=3, width=192, batch_mul=1),
+        text=TextConfig(name=None, joint=JointTextConfig()),
+    ),
+    # For tests: milliseconds a step.
+    "tiny": DCARConfig(
+        generator=GeneratorConfig(
+            codebook_size=64, depth=2, width=32, num_heads=4, mlp_dim=64,
+            text_dim=16, text_length=8, attention_dropout=0.0,
+        ),
+        head=HeadConfig(latent_channels=8, condition_dim=32, depth=2, width=32, batch_mul=1),
+        text=TextConfig(name=None, joint=JointTextConfig(depth=1, num_heads=2, vocabulary=64)),
+    ),
+}  # fmt: skip
+"""Named models, shared by Python, the command line and Hydra."""

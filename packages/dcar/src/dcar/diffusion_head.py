@@ -1,0 +1,194 @@
+"""The residual diffusion head: an MLP that denoises one residual token at a time (section 3.2).
+
+MAR's network (the paper's reference 35): each position is a row of its own, conditioned on the
+transformer's hidden state. The target is the residual divided by its measured standard deviation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from dcar.config import HeadConfig
+from dcar.diffusion import TRAIN_STEPS, GaussianDiffusion
+
+FREQUENCIES = 256
+
+
+class HeadNoise(NamedTuple):
+    """Every draw of a run of the sampler: start (b, n, c), and one (b, n, c) a step."""
+
+    start: Tensor
+    steps: Tensor
+    """(steps, b, n, c)."""
+
+
+class ResidualBlock(nn.Module):
+    """A gated residual MLP, modulated by the condition."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.fc1 = nn.Linear(width, width)
+        self.fc2 = nn.Linear(width, width)
+        self.modulation = nn.Linear(width, 3 * width)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """(p, width) to (p, width)."""
+        shift, scale, gate = self.modulation(condition).chunk(3, dim=-1)
+        modulated = self.norm(x) * (1 + scale) + shift
+        return x + gate * self.fc2(F.silu(self.fc1(modulated)))
+
+
+class DiffusionHead(nn.Module):
+    """The head with its training loss and its sampler."""
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, channels = config.width, config.latent_channels
+        self.time1 = nn.Linear(FREQUENCIES, width)
+        self.time2 = nn.Linear(width, width)
+        self.condition = nn.Linear(config.condition_dim, width)
+        self.inputs = nn.Linear(channels, width)
+        self.blocks = nn.ModuleList([ResidualBlock(width) for _ in range(config.depth)])
+        self.modulation = nn.Linear(width, 2 * width)
+        self.outputs = nn.Linear(width, 2 * channels)
+        self.diffusion = GaussianDiffusion()
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for layer in (self.time1, self.time2):
+            nn.init.normal_(layer.weight, std=0.02)
+        # Every block starts as the identity and the output as zero (MAR).
+        for block in self.blocks:
+            nn.init.zeros_(block.modulation.weight)  # type: ignore[union-attr]
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.outputs.weight)
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """Epsilon and variance value (p, 2c) of noisy rows x (p, c).
+
+        Args:
+            x: (p, c) noisy targets, of unit scale.
+            t: (p,) training timesteps in 0..999.
+            condition: (p, d) hidden states of the transformer.
+        """
+        time = self.time2(F.silu(self.time1(timestep_features(t).to(x.dtype))))
+        modulator = F.silu(time + self.condition(condition))
+        x = self.inputs(x)
+        for block in self.blocks:
+            x = block(x, modulator)
+        shift, scale = self.modulation(modulator).chunk(2, dim=-1)
+        x = F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
+        return self.outputs(x)
+
+    def loss(
+        self,
+        target: Tensor,
+        condition: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        t: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """The mean hybrid diffusion loss over all positions: squared error plus variational bound.
+
+        Args:
+            target: (b, n, c) residuals, as the tokenizer gives them.
+            condition: (b, n, d) hidden states.
+            generator: draws what is not given, on the CPU.
+            t: (p,) timesteps of the p = batch_mul b n rows, copy after copy of all positions.
+            noise: (p, c) standard normal.
+
+        Returns:
+            A scalar.
+        """
+        copies = self.config.batch_mul
+        x0 = repeat(target / self.config.residual_std, "b n c -> (m b n) c", m=copies)
+        condition = repeat(condition, "b n d -> (m b n) d", m=copies)
+        if t is None:
+            t = torch.randint(TRAIN_STEPS, (len(x0),), generator=generator).to(x0.device)
+        if noise is None:
+            noise = torch.randn(x0.shape, generator=generator).to(x0)
+        x_t = self.diffusion.add_noise(x0, t, noise)
+        # The loss is fp32 whatever the network runs in: the bound spans many orders of magnitude.
+        terms = self.diffusion.terms(self(x_t, t, condition).float(), x0, x_t, t, noise)
+        return (terms.mse + terms.vb).mean()
+
+    def sample(
+        self,
+        condition: Tensor,
+        num_steps: int = 20,
+        cfg_scale: float = 0.0,
+        generator: torch.Generator | None = None,
+        *,
+        noise: HeadNoise | None = None,
+        on_step: Callable[[Tensor, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Draw the residual of every position.
+
+        Args:
+            condition: (b, n, d) hidden states; with guidance (2b, n, d), the conditional ones and
+                then the unconditional ones. Leading axes (p, d) work too.
+            num_steps: steps of the respaced chain (20, appendix A.2).
+            cfg_scale: s in (1 + s) conditional - s unconditional on epsilon; 0 is off.
+            generator: draws the noise, on the CPU, when `noise` is not given.
+            noise: recorded draws.
+            on_step: told x and the denoised x0 (p, c) after each step, in units of residual_std.
+
+        Returns:
+            (b, n, c) residuals, scaled as the tokenizer's.
+
+        Raises:
+            ValueError: guidance with an odd number of conditions.
+        """
+        if cfg_scale and len(condition) % 2:
+            raise ValueError(
+                f"guidance needs conditional then unconditional rows; got {len(condition)} of them"
+            )
+        guided = condition.chunk(2)[0] if cfg_scale else condition
+        shape = (*guided.shape[:-1], self.config.latent_channels)
+        if noise is None:
+            noise = HeadNoise(
+                torch.randn(shape, generator=generator),
+                torch.randn((num_steps, *shape), generator=generator),
+            )
+        noise = HeadNoise(*(draws.to(condition) for draws in noise))
+        rows = rearrange(condition, "... d -> (...) d")
+
+        def network(x: Tensor, t: Tensor) -> Tensor:
+            if not cfg_scale:
+                return self(x, t, rows)
+            cond, uncond = self(torch.cat([x, x]), torch.cat([t, t]), rows).chunk(2)
+            c = self.config.latent_channels
+            epsilon = (1 + cfg_scale) * cond[:, :c] - cfg_scale * uncond[:, :c]
+            # The variance is not guided: it is the conditional one (MAR).
+            return torch.cat([epsilon, cond[:, c:]], dim=1)
+
+        x = GaussianDiffusion(num_steps).sample(
+            network,
+            rearrange(noise.start, "... c -> (...) c"),
+            rearrange(noise.steps, "s ... c -> s (...) c"),
+            clip=self.config.clip,
+            on_step=on_step,
+        )
+        return x.reshape(shape) * self.config.residual_std
+
+
+def timestep_features(t: Tensor) -> Tensor:
+    """Sinusoidal features (p, 256) of timesteps: cosines, then sines."""
+    half = FREQUENCIES // 2
+    frequencies = torch.exp(-math.log(10000) * torch.arange(half, device=t.device) / half)
+    angles = rearrange(t.float(), "p -> p 1") * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)

@@ -1,0 +1,164 @@
+"""Prompts to text embeddings: a frozen T5, or a small T5 trained jointly with the generator.
+
+Both run transformers' T5 code. The small one reads words: lower-cased, punctuation apart, those of
+the training captions; its tokenizer is kept in the checkpoint as `tokenizer.json`.
+
+Shapes: token ids and mask (b, l), embeddings (b, l, e).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import tokenizers
+import torch
+from tokenizers import models, normalizers, pre_tokenizers, processors
+from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from transformers.models.t5.modeling_t5 import T5Stack
+
+from dcar.config import GeneratorConfig, JointTextConfig, TextConfig
+from dcht.errors import CheckpointError
+
+PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+
+
+class TextTokens(NamedTuple):
+    """Token ids (b, l) int64, padded, and mask (b, l) boolean, True at real tokens."""
+
+    ids: Tensor
+    mask: Tensor
+
+
+class TextEncoder(nn.Module):
+    """A T5 encoder with its tokenizer.
+
+    Attributes:
+        trained: whether it is trained jointly with the generator (and stored in its checkpoint).
+    """
+
+    def __init__(
+        self,
+        encoder: T5Stack,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        length: int,
+        sees_mask: bool,
+        trained: bool,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.tokenizer = tokenizer
+        self.length = length
+        self.sees_mask = sees_mask
+        self.trained = trained
+        if not trained:
+            self.encoder.requires_grad_(False).eval()
+
+    @classmethod
+    def pretrained(cls, config: TextConfig, generator: GeneratorConfig) -> TextEncoder:
+        """Load the frozen T5 that the config names, from a folder or the Hub.
+
+        Raises:
+            CheckpointError: it cannot be loaded, or has another width than the generator expects.
+        """
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(config.name)
+            encoder = T5EncoderModel.from_pretrained(config.name, dtype=torch.float32)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CheckpointError(f"text encoder {config.name}: {reason}") from None
+        if encoder.config.d_model != generator.text_dim:
+            raise CheckpointError(
+                f"text encoder {config.name} is {encoder.config.d_model} wide; the generator "
+                f"expects text_dim {generator.text_dim}"
+            )
+        return cls(
+            encoder.encoder,
+            tokenizer,
+            length=generator.text_length,
+            sees_mask=config.sees_mask,
+            trained=False,
+        )
+
+    @classmethod
+    def joint(
+        cls, config: TextConfig, generator: GeneratorConfig, tokenizer: tokenizers.Tokenizer
+    ) -> TextEncoder:
+        """A small, randomly initialised T5 encoder for a word-level tokenizer."""
+        assert config.joint is not None
+        encoder = T5EncoderModel(
+            T5Config(
+                vocab_size=tokenizer.get_vocab_size(),
+                d_model=generator.text_dim,
+                d_kv=generator.text_dim // config.joint.num_heads,
+                d_ff=4 * generator.text_dim,
+                num_layers=config.joint.depth,
+                num_heads=config.joint.num_heads,
+                dropout_rate=0.0,
+                use_cache=False,
+            )
+        ).encoder
+        wrapped = PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN
+        )
+        return cls(
+            encoder,
+            wrapped,
+            length=generator.text_length,
+            sees_mask=config.sees_mask,
+            trained=True,
+        )
+
+    def tokenize(self, prompts: Sequence[str]) -> TextTokens:
+        """Pad and cut prompts to the encoder's length; the end token is always there."""
+        tokens = self.tokenizer(
+            list(prompts),
+            padding="max_length",
+            truncation=True,
+            max_length=self.length,
+            return_tensors="pt",
+        )
+        return TextTokens(tokens["input_ids"], tokens["attention_mask"].bool())
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The last hidden states (b, l, e) of token ids and mask (b, l)."""
+        seen = mask.long() if self.sees_mask else None
+        with torch.set_grad_enabled(self.trained and torch.is_grad_enabled()):
+            return self.encoder(input_ids=ids, attention_mask=seen).last_hidden_state
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """The words of a prompt that the tokenizer has no token for, as they were written."""
+        encoding = self.tokenizer.backend_tokenizer.encode(prompt)
+        unknown = self.tokenizer.unk_token_id
+        pairs = zip(encoding.ids, encoding.offsets, strict=True)
+        return list(dict.fromkeys(prompt[a:b] for token, (a, b) in pairs if token == unknown))
+
+    def tokenizer_json(self) -> str:
+        """The tokenizer as the content of a `tokenizer.json`."""
+        return self.tokenizer.backend_tokenizer.to_str(pretty=True)
+
+
+def word_tokenizer(captions: Iterable[str], config: JointTextConfig) -> tokenizers.Tokenizer:
+    """A word-level tokenizer over the most frequent words of the captions.
+
+    The same captions in any order give the same tokenizer.
+    """
+    tokenizer = tokenizers.Tokenizer(models.WordLevel(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    counts: Counter[str] = Counter()
+    for caption, number in Counter(captions).items():
+        normal = tokenizer.normalizer.normalize_str(caption)
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal):
+            counts[word] += number
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    words = [PAD, END, UNKNOWN, *ranked][: config.vocabulary]
+    tokenizer.model = models.WordLevel({word: i for i, word in enumerate(words)}, UNKNOWN)
+    tokenizer.add_special_tokens([PAD, END, UNKNOWN])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {END}", special_tokens=[(END, 1)]
+    )
+    return tokenizer

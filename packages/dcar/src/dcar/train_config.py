@@ -1,0 +1,96 @@
+"""The settings of `dcar-train`, with the paper's values (Table 8) as defaults.
+
+Neither torch nor hydra is imported here. `dcar.conf` hands these classes to Hydra as the schema.
+Enum members are spelled as their values, because Hydra reads the names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from dcar.config import DCARConfig, LossConfig, SamplingConfig
+from dcht.config import TokenizerConfig
+from dcht.errors import UsageError
+
+
+class DataKind(Enum):
+    """Where training images come from."""
+
+    latents = "latents"
+    """A folder that `dcht encode` wrote."""
+    folder = "folder"
+    """Images with a `.txt` caption beside each, encoded on the fly."""
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """The training data."""
+
+    kind: DataKind
+    root: str
+    size: int = 256
+    """Side in pixels that `folder` images are resized and cropped to; latents have their own."""
+
+
+class PublishDtype(Enum):
+    """Precision of the weights that a run publishes."""
+
+    float32 = "float32"
+    float16 = "float16"
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    """AdamW with a cosine schedule (Table 8)."""
+
+    lr: float = 1e-4
+    final_lr: float = 1e-5
+    """# not in paper: 1d-tokenizer's, as are the warm-up, the clip and the EMA decay."""
+    warmup_steps: int = 10_000
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.96])
+    weight_decay: float = 0.03
+    """Not on norms, biases, embeddings and the head (1d-tokenizer, MAR)."""
+    clip: float = 1.0
+    ema_decay: float = 0.999
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """Everything a run of `dcar-train` depends on; what has no default must be given."""
+
+    model: DCARConfig = field(default_factory=DCARConfig)
+    tokenizer: TokenizerConfig
+    """Layout of the image tokenizer; the one that is loaded must have it."""
+    tokenizer_ckpt: str | None = None
+    """Folder or Hub id of the image tokenizer; None is the bundled one."""
+    data: DataConfig
+    init_from: str
+    """`scratch`, `bundled`, or a published generator (folder or Hub id) to start from."""
+    out: str
+    """Folder of the run; the same command on the same folder continues."""
+    force: bool = False
+    """Start anew in an `out` that holds a run with other settings."""
+    steps: int = 200_000
+    batch_size: int = 1024
+    accumulate: int = 1
+    """Micro-batches that a batch is split into."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """Settings of the sample grids, recorded in the published checkpoint."""
+    prompts: list[str] = field(default_factory=list)
+    """Fixed prompts of the sample grids."""
+    log_every: int = 50
+    sample_every: int = 5000
+    save_every: int = 5000
+    publish_dtype: PublishDtype = PublishDtype.float32
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse a batch that cannot be split."""
+        if self.batch_size % self.accumulate:
+            raise UsageError(
+                f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}"
+            )
