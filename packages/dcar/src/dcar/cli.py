@@ -44,5 +44,5 @@ def train_main() -> NoReturn:
 
         return train(config)
 
-    names = {"experiments": ", ".join(experiment_names("dcar.conf")), "models": ", ".join(PRESETS)}
+    names = {"experiments": ", ".join(experiment_names("dcar")), "models": ", ".join(PRESETS)}
     launch("dcar.conf", help_text=TRAIN_HELP.format(**names), register=register, task=task)
