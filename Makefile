@@ -22,7 +22,7 @@ typecheck:  ## pyright.
 	$(RUN) pyright
 
 test:  ## The test suite: CPU, offline, under ten minutes on two cores.
-	$(RUN) pytest -m "not slow"
+	$(RUN) pytest
 
 test-slow:  ## What needs more than half a minute: full-size models.
 	$(RUN) pytest -m slow
