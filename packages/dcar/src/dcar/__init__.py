@@ -1,1 +1,73 @@
-"""Placeholder."""
+"""DC-AR: masked autoregressive text-to-image generation with a hybrid tokenizer.
+
+Names load on first use: importing this package alone costs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dcar.config import (
+        PRESETS,
+        DCARConfig,
+        GeneratorConfig,
+        HeadConfig,
+        Order,
+        SamplingConfig,
+        TextConfig,
+    )
+    from dcar.diffusion_head import DiffusionHead
+    from dcar.model import DCAR
+    from dcar.pipeline import GenerationResult, StepPreview, TextToImage
+    from dcar.sampler import sample_indices, sample_residual
+    from dcar.text import TextEncoder
+    from dcar.transformer import Generator, GeneratorOutput
+
+_HOME = {
+    "DCAR": "model",
+    "PRESETS": "config",
+    "DCARConfig": "config",
+    "DiffusionHead": "diffusion_head",
+    "GenerationResult": "pipeline",
+    "Generator": "transformer",
+    "GeneratorConfig": "config",
+    "GeneratorOutput": "transformer",
+    "HeadConfig": "config",
+    "Order": "config",
+    "SamplingConfig": "config",
+    "StepPreview": "pipeline",
+    "TextConfig": "config",
+    "TextEncoder": "text",
+    "TextToImage": "pipeline",
+    "sample_indices": "sampler",
+    "sample_residual": "sampler",
+}
+
+__version__ = "0.1.0"
+__all__ = [
+    "DCAR",
+    "PRESETS",
+    "DCARConfig",
+    "DiffusionHead",
+    "GenerationResult",
+    "Generator",
+    "GeneratorConfig",
+    "GeneratorOutput",
+    "HeadConfig",
+    "Order",
+    "SamplingConfig",
+    "StepPreview",
+    "TextConfig",
+    "TextEncoder",
+    "TextToImage",
+    "sample_indices",
+    "sample_residual",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'dcar' has no attribute {name!r}")
+    return getattr(import_module(f"dcar.{_HOME[name]}"), name)

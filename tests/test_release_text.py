@@ -1,0 +1,38 @@
+"""Our text encoder against the published release's use of T5, on the recorded case."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import T5EncoderModel
+
+from dcar.text import TextEncoder
+
+SHARED = Path(__file__).parents[2] / "shared" / "fixtures" / "release"
+CASES = Path(os.environ.get("RELEASE_FIXTURES", SHARED)) / "text"
+pytestmark = pytest.mark.skipif(
+    not (CASES / "case.safetensors").is_file(), reason=f"no case at {CASES}"
+)
+
+
+@pytest.mark.parametrize(
+    ("sees_mask", "expected"),
+    [(False, "last_hidden_state"), (True, "last_hidden_state_if_mask_were_passed")],
+)
+def test_hidden_states_with_and_without_the_mask(sees_mask: bool, expected: str) -> None:
+    tensors = load_file(CASES / "case.safetensors")
+    ids, mask = tensors["input_ids"], tensors["attention_mask"].bool()
+    assert torch.equal(mask, ids != 0)
+    stack = T5EncoderModel.from_pretrained(CASES / "t5_tiny").encoder
+    encoder = TextEncoder(
+        stack,
+        None,  # type: ignore[arg-type]  # the release's tokenizer is not in the fixtures
+        length=ids.shape[1],
+        sees_mask=sees_mask,
+        trained=False,
+    )
+    # Where the mask is passed, what T5 makes of padding is of no consequence.
+    kept = mask if sees_mask else torch.ones_like(mask)
+    torch.testing.assert_close(encoder(ids, mask)[kept], tensors[expected][kept], atol=5e-5, rtol=0)
