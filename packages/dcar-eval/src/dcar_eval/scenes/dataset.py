@@ -62,7 +62,9 @@ def make_example(index: int, settings: Settings, sprites: Sprites) -> Example:
     truth = geneval_metadata(scene, texts[0]) | {
         "split": settings.split,
         "background": background,
-        "objects": [_truth(thing, where) for thing, where in zip(scene.objects, placed, strict=True)],
+        "objects": [
+            _truth(thing, where) for thing, where in zip(scene.objects, placed, strict=True)
+        ],
     }
     return Example(image, texts, truth)
 
