@@ -8,11 +8,13 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from dcht.errors import UsageError
 from dcht.training import (
     EMA,
     GracefulStop,
     NonFiniteLossError,
     RunLog,
+    check_settings,
     finite_or_stop,
     load_resume,
     save_resume,
@@ -122,3 +124,14 @@ def test_the_guard_saves_the_batch(tmp_path):
     assert torch.equal(
         load_file(tmp_path / "nonfinite-0000006.safetensors")["images"], batch["images"]
     )
+
+
+def test_settings_of_a_run_are_kept_and_compared(tmp_path):
+    first = {"seed": 1, "data": {"root": "a", "workers": 2}, "old": 3}
+    check_settings(tmp_path, first, free={"workers"}, resuming=False)
+    assert json.loads((tmp_path / "config.json").read_text()) == first
+    moved = {"seed": 1, "data": {"root": "a", "workers": 4}, "new": 5}
+    check_settings(tmp_path, moved, free={"workers"}, resuming=True)
+    other = {"seed": 2, "data": {"root": "b", "workers": 4}}
+    with pytest.raises(UsageError, match=r"\(data\.root, seed\)"):
+        check_settings(tmp_path, other, free={"workers"}, resuming=True)

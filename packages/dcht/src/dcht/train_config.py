@@ -85,11 +85,13 @@ class DataConfig:
     """Decoding processes; with `cache`, threads that fill it at the start."""
 
     def __post_init__(self) -> None:
-        """Refuse crops that cannot be cut or encoded."""
+        """Refuse crops that cannot be cut or encoded, and a run that cannot be validated."""
         if self.crop % 32 or not 0 < self.crop <= self.size:
             raise UsageError(
                 f"data.crop is {self.crop}; expected a multiple of 32 up to data.size={self.size}"
             )
+        if self.num_val < 1:
+            raise UsageError(f"data.num_val is {self.num_val}; expected at least 1")
 
 
 @dataclass(kw_only=True)

@@ -250,10 +250,10 @@ def check_settings(
 
 def _differences(before: Any, now: Any, free: Collection[str], name: str = "") -> set[str]:
     if isinstance(before, dict) and isinstance(now, dict):
-        inner = (before.keys() | now.keys()) - set(free)
+        # A setting that only one side has came or went with a version; it has its default.
+        inner = (before.keys() & now.keys()) - set(free)
         found = (
-            _differences(before.get(key), now.get(key), free, f"{name}.{key}".strip("."))
-            for key in inner
+            _differences(before[key], now[key], free, f"{name}.{key}".strip(".")) for key in inner
         )
         return set().union(*found)
     return set() if before == now else {name}

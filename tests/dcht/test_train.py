@@ -1,0 +1,148 @@
+"""Whole runs of the tiny tokenizer: results, resuming, stages alone."""
+
+import json
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from dcht import PRESETS, Tokenizer, UsageError
+from dcht.checkpoint import checkpoint_sha256
+from dcht.command import INTERRUPTED, OK
+from dcht.train import train
+from dcht.train_config import (
+    CodebookConfig,
+    DataConfig,
+    LossConfig,
+    OptimizerConfig,
+    PublishDtype,
+    Stage,
+    TrainConfig,
+)
+from dcht.trainer import Trainer
+
+
+def config(pictures: Path, out: Path, *stages: Stage, steps: int, **settings) -> TrainConfig:
+    data = DataConfig(root=str(pictures), size=64, crop=64, num_val=1, cache=True, workers=1)
+    run = TrainConfig(
+        out=str(out),
+        tokenizer=replace(PRESETS["tiny"], codebook_size=16),
+        data=data,
+        stages=list(stages),
+        loss=LossConfig(lpips=0.0, gan_start=3, discriminator_channels=4),
+        optimizer=OptimizerConfig(lr=1e-3, final_lr=1e-4, warmup_steps=2, ema_decay=0.9),
+        codebook=CodebookConfig(kmeans_start=True, revive_every=3),
+        batch_size=4,
+        log_every=2,
+        save_every=1000,
+    )
+    for stage in Stage:
+        setattr(run, stage.value, replace(run.stage(stage), steps=steps))
+    return replace(run, **settings)
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Path:
+    """Plain colours: what even a tiny tokenizer learns in a hundred steps."""
+    folder = tmp_path / "colours"
+    folder.mkdir()
+    for index in range(24):
+        shade = tuple(60 + 130 * (index >> bit & 1) for bit in range(3))
+        Image.new("RGB", (64, 64), shade).save(folder / f"{index:02d}.png")
+    return folder
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "tokenizer" / "model.safetensors")
+
+
+def rows(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_improves_psnr_and_leaves_what_it_says(colours, tmp_path, capsys):
+    out = tmp_path / "run"
+    gentle = LossConfig(lpips=0.0, gan=0.0)
+    run = config(colours, out, *Stage, steps=60, loss=gentle, eval_every=20)
+    run.optimizer = OptimizerConfig(lr=1e-3, ema_decay=0.8)
+    run.data.num_val = 4
+    assert train(run) == OK
+    for path in ("hybrid", "discrete"):
+        psnr = [row[name] for row in rows(out) if (name := f"val_psnr_{path}") in row]
+        assert len(psnr) == 9
+        assert psnr[-1] > psnr[0] + 3
+    told = capsys.readouterr().err
+    for stage in Stage:
+        assert f"{stage.value}: steps 0 to 60" in told
+    tokenizer = Tokenizer.from_pretrained(out / "tokenizer")
+    assert tokenizer.config.residual_std is not None
+    assert (out / "samples" / "reconstruction-0000180.png").exists()
+    assert list((out / "tensorboard").iterdir())
+    # A finished run does nothing and keeps its exit code.
+    before = checkpoint_sha256(out / "tokenizer")
+    assert train(run) == OK
+    assert checkpoint_sha256(out / "tokenizer") == before
+
+
+def test_interrupted_twice_it_ends_with_the_same_weights(pictures, tmp_path, monkeypatch):
+    """Both interruptions fall inside a stage, one of them with the discriminator at work."""
+    stages = (Stage.continuous_warmup, Stage.discrete_learning, Stage.alternate_finetune)
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    assert train(config(pictures, straight, *stages, steps=6)) == OK
+    step = Trainer.train_step
+    for stop_at in (2, 9):
+
+        def stopping(trainer, images, stop_at=stop_at):
+            terms = step(trainer, images)
+            if trainer.step == stop_at:
+                signal.raise_signal(signal.SIGTERM)
+            return terms
+
+        monkeypatch.setattr(Trainer, "train_step", stopping)
+        assert train(config(pictures, broken, *stages, steps=6)) == INTERRUPTED
+    monkeypatch.undo()
+    assert train(config(pictures, broken, *stages, steps=6)) == OK
+    assert checkpoint_sha256(broken / "tokenizer") == checkpoint_sha256(straight / "tokenizer")
+    assert [row["step"] for row in rows(broken)] == [row["step"] for row in rows(straight)]
+
+
+def test_a_stage_alone_equals_the_stage_in_a_run(pictures, tmp_path):
+    """It starts from the published folder: same weights in, same steps, same weights out."""
+    settings = {"loss": LossConfig(lpips=0.0, gan=0.0)}
+    whole, first, second = (tmp_path / name for name in ("whole", "first", "second"))
+    stages = (Stage.discrete_learning, Stage.alternate_finetune)
+    train(config(pictures, whole, *stages, steps=4, **settings))
+    train(config(pictures, first, stages[0], steps=4, **settings))
+    start = str(first / "tokenizer")
+    alone = config(pictures, second, stages[1], steps=4, init_from=start, **settings)
+    train(alone)
+    for key, value in weights(second).items():
+        if not key.startswith("decoder"):
+            assert torch.equal(value, weights(first)[key]), key
+            assert torch.equal(value, weights(whole)[key]), key
+    residual_stds = {
+        Tokenizer.from_pretrained(out / "tokenizer").config.residual_std
+        for out in (whole, first, second)
+    }
+    assert len(residual_stds) == 1
+    assert any(not torch.equal(v, weights(first)[k]) for k, v in weights(second).items())
+
+
+def test_other_settings_in_the_same_folder_are_refused(pictures, tmp_path):
+    run = config(pictures, tmp_path / "run", Stage.continuous_warmup, steps=2)
+    train(run)
+    with pytest.raises(UsageError, match=r"other settings \(batch_size, loss\.l1\)"):
+        train(replace(run, batch_size=2, loss=replace(run.loss, l1=1.0)))
+    longer = replace(run, log_every=1, continuous_warmup=replace(run.continuous_warmup, steps=9))
+    assert train(longer) == OK
+
+
+def test_half_precision_halves_the_file(pictures, tmp_path):
+    run = config(pictures, tmp_path / "run", Stage.continuous_warmup, steps=1)
+    train(replace(run, publish_dtype=PublishDtype.float16))
+    stored = {value.dtype for key, value in weights(tmp_path / "run").items() if "num_" not in key}
+    assert stored == {torch.float16}

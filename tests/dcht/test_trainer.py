@@ -1,0 +1,179 @@
+"""What one step moves and what it leaves alone; whole runs are in `test_train.py`."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dcht import PRESETS, Tokenizer
+from dcht.train_config import (
+    CodebookConfig,
+    DataConfig,
+    LossConfig,
+    OptimizerConfig,
+    Stage,
+    StageConfig,
+    TrainConfig,
+)
+from dcht.trainer import Trainer
+from dcht.training import NonFiniteLossError
+
+CPU = torch.device("cpu")
+
+
+def config(pictures: Path, *stages: Stage, **settings) -> TrainConfig:
+    defaults = {
+        "out": str(pictures.parent),
+        "tokenizer": PRESETS["tiny"],
+        "data": DataConfig(root=str(pictures), size=64, crop=64, num_val=1, workers=0),
+        "stages": list(stages),
+        "loss": LossConfig(lpips=0.0, gan_start=0, discriminator_channels=4),
+        "optimizer": OptimizerConfig(lr=1e-3, ema_decay=0.5),
+        "codebook": CodebookConfig(window=64),
+        "batch_size": 4,
+    }
+    return TrainConfig(**{**defaults, **settings})
+
+
+def started(pictures: Path, stage: Stage, **settings) -> Trainer:
+    trainer = Trainer(config(pictures, stage, **settings), CPU)
+    trainer.begin_stage()
+    return trainer
+
+
+def images(count: int = 4) -> torch.Tensor:
+    return torch.rand(count, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def moved(trainer: Trainer, steps: int = 2) -> set[str]:
+    """The parts of the tokenizer that differ in any bit, buffers included, after some steps."""
+    before = {key: value.clone() for key, value in trainer.tokenizer.state_dict().items()}
+    for _ in range(steps):
+        trainer.train_step(images())
+    after = trainer.tokenizer.state_dict()
+    return {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+
+
+@pytest.mark.parametrize(
+    ("stage", "parts"),
+    [
+        (Stage.continuous_warmup, {"encoder", "decoder"}),
+        (Stage.discrete_learning, {"encoder", "decoder", "quantizer"}),
+        (Stage.alternate_finetune, {"decoder"}),
+    ],
+)
+def test_a_stage_moves_its_parts_and_no_bit_of_the_others(pictures, stage, parts):
+    assert moved(started(pictures, stage)) == parts
+
+
+def test_the_frozen_parts_stay_bit_equal_through_the_ema_too(pictures):
+    trainer = started(pictures, Stage.alternate_finetune)
+    before = {key: value.clone() for key, value in trainer.tokenizer.state_dict().items()}
+    for _ in range(3):
+        trainer.train_step(images())
+    for key, value in trainer.averaged().state_dict().items():
+        if not key.startswith("decoder"):
+            assert torch.equal(value, before[key])
+
+
+def test_each_image_takes_one_of_the_two_paths(pictures):
+    trainer = started(pictures, Stage.alternate_finetune)
+    batch, mixed, num_discrete = images(64), 0, 0
+    z = trainer.tokenizer.encode(batch)
+    z_q = trainer.tokenizer.quantize(z).z_q
+    for _ in range(8):
+        _, latent, terms = trainer._latents(batch)
+        on_z = (latent == z).flatten(1).all(dim=1)
+        on_z_q = (latent == z_q).flatten(1).all(dim=1)
+        assert torch.equal(on_z, ~on_z_q)
+        assert terms == {}
+        mixed += int(on_z.any() and on_z_q.any())
+        num_discrete += int(on_z_q.sum())
+        trainer.step += 1  # another step draws anew
+    assert mixed == 8
+    assert abs(num_discrete - 256) < 45  # 512 coins: four standard deviations
+
+
+def test_the_paths_of_the_first_two_stages(pictures):
+    trainer = started(pictures, Stage.continuous_warmup)
+    z, latent, terms = trainer._latents(images())
+    assert latent is z
+    assert terms == {}
+    assert trainer.usage() == {}
+    trainer = started(pictures, Stage.discrete_learning)
+    z, latent, terms = trainer._latents(images())
+    torch.testing.assert_close(latent, trainer.tokenizer.quantize(z).z_q)
+    assert terms["commitment"].item() == pytest.approx(0.25 * terms["codebook"].item())
+    assert trainer.usage()["codebook_used"] > 0
+
+
+def test_everything_can_train_on_mixed_paths(pictures):
+    """Table 5's row 'alternate, all trainable' is a setting, not another trainer."""
+    free = StageConfig(discrete_prob=0.5, train_encoder=True, train_codebook=True, steps=2)
+    trainer = started(pictures, Stage.alternate_finetune, alternate_finetune=free)
+    assert moved(trainer) == {"encoder", "decoder", "quantizer"}
+
+
+def test_the_discriminator_waits_for_its_step(pictures):
+    late = LossConfig(lpips=0.0, gan_start=2, discriminator_channels=4)
+    trainer = started(pictures, Stage.continuous_warmup, loss=late)
+    before = {key: value.clone() for key, value in trainer.discriminator.state_dict().items()}
+    names = [set(trainer.train_step(images())) for _ in range(2)]
+    assert names == [{"l2", "grad_norm"}] * 2
+    assert all(torch.equal(v, before[k]) for k, v in trainer.discriminator.state_dict().items())
+    assert set(trainer.train_step(images())) == {"l2", "gan", "discriminator", "grad_norm"}
+    assert not torch.equal(
+        before["layers.0.weight"], trainer.discriminator.state_dict()["layers.0.weight"]
+    )
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights(pictures):
+    trainer = started(pictures, Stage.continuous_warmup)
+    before = {key: value.clone() for key, value in trainer.tokenizer.encoder.state_dict().items()}
+    with pytest.raises(NonFiniteLossError, match="nonfinite-0000000"):
+        trainer.train_step(images() * float("nan"))
+    after = trainer.tokenizer.encoder.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+def test_kmeans_start_puts_codes_among_the_latents(pictures):
+    help_ = CodebookConfig(kmeans_start=True)
+    small = replace(PRESETS["tiny"], codebook_size=8)
+    trainer = started(pictures, Stage.discrete_learning, codebook=help_, tokenizer=small)
+    with torch.no_grad():
+        z = trainer.tokenizer.encode(images())
+        far = Tokenizer(small).require_quantizer().codebook
+        trained = (z - trainer.tokenizer.quantize(z).z_q).square().mean()
+        trainer.tokenizer.require_quantizer().codebook.copy_(far)
+        random = (z - trainer.tokenizer.quantize(z).z_q).square().mean()
+    assert trained < random
+
+
+def test_revival_brings_dead_codes_back(pictures):
+    help_ = CodebookConfig(revive_every=2, window=64)
+    trainer = started(pictures, Stage.discrete_learning, codebook=help_)
+    trainer.train_step(images())
+    dead = trainer.window.counts() == 0
+    before = trainer.tokenizer.require_quantizer().codebook.detach().clone()
+    trainer.train_step(images())
+    after = trainer.tokenizer.require_quantizer().codebook.detach()
+    assert dead.sum() > 30
+    assert torch.equal((before != after).any(dim=1), (before != after).any(dim=1) | dead)
+
+
+def test_the_residual_is_measured_when_it_has_moved(pictures):
+    trainer = started(pictures, Stage.discrete_learning)
+    trainer.train_step(images())
+    trainer.finish_stage()
+    loaded = Tokenizer.from_pretrained(pictures.parent / "tokenizer")
+    assert loaded.config.residual_std == trainer.tokenizer.config.residual_std
+    assert 0 < (loaded.config.residual_std or 0) < 2 / 8**0.5
+
+
+def test_it_says_what_it_will_do(pictures):
+    told = started(pictures, Stage.alternate_finetune).describe()
+    assert "50% of them on the discrete path" in told
+    assert "trains: decoder (0.16 M)" in told
+    assert "l2 1, l1 0, lpips 0, gan 0.5 (gan from step 0 of the run)" in told
+    assert "on cpu in fp32" in told

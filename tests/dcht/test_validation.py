@@ -1,0 +1,41 @@
+import pytest
+import torch
+
+from dcht.crops import Crops
+from dcht.images import list_images
+from dcht.train_config import DataConfig
+from dcht.validation import centre_batches, measure_residual_std, psnr, sample_latents, validate
+
+
+@pytest.fixture
+def crops(pictures):
+    config = DataConfig(root=str(pictures), size=64, crop=64, num_val=1)
+    return Crops(list_images(pictures), config, cache=False)
+
+
+def test_psnr_of_a_known_error():
+    images = torch.zeros(2, 3, 8, 8)
+    off_by_ten = images + 10 / 127.5
+    # 20 log10(255 / 10)
+    assert psnr(off_by_ten, images).tolist() == pytest.approx([28.1308, 28.1308], abs=1e-3)
+    assert psnr(images + 100, images + 1).min() > 100  # clamped to white, which it is
+
+
+def test_both_paths_are_measured_and_shown(tokenizer, crops):
+    result = validate(tokenizer, crops, 4)
+    images = torch.cat(list(centre_batches(tokenizer, crops, 4)))
+    with torch.no_grad():
+        expected = psnr(tokenizer.reconstruct(images, "discrete"), images).mean()
+    assert result.psnr_discrete == pytest.approx(expected.item(), abs=1e-3)
+    assert set(result.scalars()) == {"val_psnr_hybrid", "val_psnr_discrete"}
+    assert result.picture.size == (4 * 68 - 4, 6 * 68 - 4)
+
+
+def test_latents_and_residual(tokenizer, crops):
+    images = torch.cat(list(centre_batches(tokenizer, crops, 6)))
+    latents = sample_latents(tokenizer, crops, 9, 2)
+    assert latents.shape == (16, 8)  # four positions an image, two batches of two images
+    with torch.no_grad():
+        residual = tokenizer.residual(tokenizer.encode(images))
+    measured = measure_residual_std(tokenizer, crops, 4)
+    assert measured == pytest.approx(residual.std(correction=0).item(), rel=1e-5)
