@@ -1,0 +1,116 @@
+"""pytorch-fid's Inception network, with its weights from a file whose SHA-256 is checked.
+
+The package's own class downloads while it is being built. Here the network is put together from
+its blocks, and the weights come from a path, from where `DCAR_EVAL_INCEPTION` points, or from the
+cache of torch.hub. They are fetched only by this command:
+
+    python -m dcar_eval.inception --out DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcht.command import run
+from dcht.errors import CheckpointError, UsageError
+
+WEIGHTS_VARIABLE = "DCAR_EVAL_INCEPTION"
+FILE = "pt_inception-2015-12-05-6726825d.pth"
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
+DIM = 2048
+SIDE = 299
+HOW_TO_GET = f"get it with `python -m dcar_eval.inception --out DIR` and set {WEIGHTS_VARIABLE}=DIR"
+
+
+class Inception(nn.Module):
+    """Features of the last pooling layer; weights are random until loaded, see `load_inception`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Not at import: torchvision and pytorch-fid take seconds.
+        from pytorch_fid.inception import (
+            FIDInceptionA,
+            FIDInceptionC,
+            FIDInceptionE_1,
+            FIDInceptionE_2,
+        )
+        from torchvision.models import Inception3
+
+        self.network = Inception3(num_classes=1008, aux_logits=False, init_weights=False)
+        for name, block in {
+            "5b": FIDInceptionA(192, pool_features=32),
+            "5c": FIDInceptionA(256, pool_features=64),
+            "5d": FIDInceptionA(288, pool_features=64),
+            "6b": FIDInceptionC(768, channels_7x7=128),
+            "6c": FIDInceptionC(768, channels_7x7=160),
+            "6d": FIDInceptionC(768, channels_7x7=160),
+            "6e": FIDInceptionC(768, channels_7x7=192),
+            "7b": FIDInceptionE_1(1280),
+            "7c": FIDInceptionE_2(DIM),
+        }.items():
+            setattr(self.network, f"Mixed_{name}", block)
+        self.requires_grad_(False)
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take the weights file's content, drop the classifier, switch to eval mode."""
+        self.network.load_state_dict(state)
+        self.network.fc = nn.Identity()  # type: ignore[assignment]
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (b, 2048) of images (b, 3, H, W), uint8.
+
+        Resized bilinearly without antialiasing, as pytorch-fid does.
+        """
+        x = F.interpolate(images.float() / 255, (SIDE, SIDE), mode="bilinear", align_corners=False)
+        return self.network(2 * x - 1)
+
+
+def load_inception(weights: str | Path | None = None) -> Inception:
+    """The network with pytorch-fid's weights, frozen and in eval mode.
+
+    Args:
+        weights: the file, or the folder it is in. None looks where `DCAR_EVAL_INCEPTION` points,
+            then into the cache of torch.hub.
+
+    Raises:
+        UsageError: there is no such file; the message says how to get it.
+        CheckpointError: it is another file, by its SHA-256.
+    """
+    place = weights or os.environ.get(WEIGHTS_VARIABLE)
+    path = Path(place) if place else Path(torch.hub.get_dir()) / "checkpoints"
+    path = path / FILE if path.is_dir() or not place else path
+    if not path.is_file():
+        raise UsageError(f"FID's Inception weights are not at {path}; {HOW_TO_GET}")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != SHA256:
+        raise CheckpointError(f"{path} has SHA-256 {found}; pytorch-fid's {FILE} has {SHA256}")
+    model = Inception()
+    model.load(torch.load(path, map_location="cpu", weights_only=True))
+    return model
+
+
+def main() -> int:
+    """`python -m dcar_eval.inception --out DIR`: download the weights and print where they are."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dcar_eval.inception", description=f"Download {FILE} (96 MB)."
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    torch.hub.download_url_to_file(URL, str(out / FILE), hash_prefix=SHA256)
+    print(out / FILE)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
