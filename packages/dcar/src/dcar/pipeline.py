@@ -16,14 +16,11 @@ from dcar.config import Order, SamplingConfig
 from dcar.model import DCAR
 from dcar.pretrained import load_pretrained, load_tokenizer
 from dcar.randomness import keyed_generator
-from dcar.sampler import sample_residual, unmask
+from dcar.sampler import Step, sample_residual, unmask
 from dcar.text import TextEncoder
 from dcht.errors import UsageError
 from dcht.images import to_pil
 from dcht.tokenizer import Tokenizer
-
-PATCH = 32
-"""Pixels a token is wide and high."""
 
 
 class StepPreview(NamedTuple):
@@ -108,6 +105,11 @@ class TextToImage:
             part.to(device)
         return self
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parts are."""
+        return self.model.generator.null_text.device
+
     def __call__(
         self,
         prompts: str | Sequence[str],
@@ -144,18 +146,21 @@ class TextToImage:
         Raises:
             UsageError: a size that is not a multiple of 32, or a number out of range.
         """
-        settings = self._settings(num_steps, cfg_scale, temperature, num_diffusion_steps, order)
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        settings = self.settings(num_steps, cfg_scale, temperature, num_diffusion_steps, order)
+        prompts = [prompts] if isinstance(prompts, str) else prompts
         repeated = [prompt for prompt in prompts for _ in range(num_images)]
         if not repeated or batch_size < 1:
             raise UsageError("nothing to generate: give a prompt, num_images and batch_size >= 1")
         images: list[Image.Image] = []
         indices: list[Tensor] = []
         for start in range(0, len(repeated), batch_size):
-            part = repeated[start : start + batch_size]
-            numbers = range(start, start + len(part))
-            *_, last = self._steps(
-                part, numbers, seed, settings, self._grid(height, width), previews=False
+            *_, last = self.steps(
+                repeated[start : start + batch_size],
+                first_index=start,
+                seed=seed,
+                settings=settings,
+                size=(height or self.size[0], width or self.size[1]),
+                previews=False,
             )
             images += last.images
             indices.append(last.indices)
@@ -185,38 +190,79 @@ class TextToImage:
 
         The arguments are those of a call. The refined images come last.
         """
-        settings = self._settings(num_steps, cfg_scale, temperature, num_diffusion_steps, order)
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        grid = self._grid(height, width)
-        return self._steps(prompts, range(len(prompts)), seed, settings, grid, previews=True)
+        return self.steps(
+            [prompts] if isinstance(prompts, str) else prompts,
+            seed=seed,
+            settings=self.settings(num_steps, cfg_scale, temperature, num_diffusion_steps, order),
+            size=(height or self.size[0], width or self.size[1]),
+        )
+
+    def settings(
+        self,
+        num_steps: int | None = None,
+        cfg_scale: float | None = None,
+        temperature: float | None = None,
+        num_diffusion_steps: int | None = None,
+        order: Order | str | None = None,
+    ) -> SamplingConfig:
+        """The checkpoint's sampling settings with what is given in their place.
+
+        Raises:
+            UsageError: a number out of range or an order that is not known.
+        """
+        given = {
+            "num_steps": num_steps,
+            "cfg_scale": cfg_scale,
+            "temperature": temperature,
+            "num_diffusion_steps": num_diffusion_steps,
+            "order": None if order is None else _order(order),
+        }
+        return replace(self.sampling, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
 
     @torch.inference_mode()
-    def _steps(
+    def steps(
         self,
-        prompts: list[str],
-        numbers: Sequence[int],
-        seed: int,
-        settings: SamplingConfig,
-        grid: tuple[int, int],
+        prompts: Sequence[str],
         *,
-        previews: bool,
+        settings: SamplingConfig,
+        size: tuple[int, int],
+        seed: int,
+        first_index: int = 0,
+        previews: bool = True,
     ) -> Iterator[StepPreview]:
-        """The way from prompts to pictures; image `numbers[i]` takes its noise from that number."""
-        device = self.model.generator.null_text.device
-        ids, mask = (part.to(device) for part in self.text.tokenize(prompts))
-        text = self.text(ids, mask)
+        """The way from a batch of prompts to their pictures, which come last.
+
+        Args:
+            prompts: one an image.
+            settings: how to sample.
+            size: (height, width) in pixels.
+            seed: not negative.
+            first_index: number of the first image; the noise of each depends on (seed, number).
+            previews: whether to decode and yield what each step made.
+
+        Raises:
+            UsageError: a side that is not a multiple of 32, a negative seed, or a prompt that is
+                not text.
+        """
+        grid = self._grid(size)
+        _check(prompts, seed)
+        ids, mask = (part.to(self.device) for part in self.text.tokenize(prompts))
+        numbers = range(first_index, first_index + len(prompts))
         generators = [keyed_generator(seed, number) for number in numbers]
-        step = None
-        for count, step in enumerate(
-            unmask(
-                self.model.generator, text, mask,
-                grid=grid, config=settings, generators=generators,
-            ), start=1,
-        ):  # fmt: skip
+        loop = unmask(
+            self.model.generator,
+            self.text(ids, mask),
+            mask,
+            grid=grid,
+            config=settings,
+            generators=generators,
+        )
+        step: Step | None = None
+        for count, step in enumerate(loop, start=1):
             if previews:
                 images = self._decode(self._codes(step.indices))
                 yield StepPreview(count, settings.num_steps, images, step.indices.cpu(), False)
-        assert step is not None
+        assert step is not None, "the loop has at least one step"
         latent = self._codes(step.indices)
         if self.model.head is not None:
             residual = sample_residual(
@@ -235,34 +281,30 @@ class TextToImage:
     def _decode(self, latent: Tensor) -> list[Image.Image]:
         return [to_pil(pixels) for pixels in self.tokenizer.decode(latent)]
 
-    def _settings(
-        self,
-        num_steps: int | None,
-        cfg_scale: float | None,
-        temperature: float | None,
-        num_diffusion_steps: int | None,
-        order: Order | str | None,
-    ) -> SamplingConfig:
-        given = {
-            "num_steps": num_steps,
-            "cfg_scale": cfg_scale,
-            "temperature": temperature,
-            "num_diffusion_steps": num_diffusion_steps,
-        }
-        if order is not None:
-            try:
-                given["order"] = Order(order)  # type: ignore[assignment]
-            except ValueError:
-                known = ", ".join(member.value for member in Order)
-                raise UsageError(f"order {order!r} is not known; use {known}") from None
-        return replace(self.sampling, **{k: v for k, v in given.items() if v is not None})
-
-    def _grid(self, height: int | None, width: int | None) -> tuple[int, int]:
-        sides = (height or self.size[0], width or self.size[1])
-        for name, side in zip(("height", "width"), sides, strict=True):
-            if side < PATCH or side % PATCH:
-                nearest = max(PATCH, round(side / PATCH) * PATCH)
+    def _grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        patch = self.tokenizer.config.downsampling
+        for name, side in zip(("height", "width"), size, strict=True):
+            if side < patch or side % patch:
+                nearest = max(patch, round(side / patch) * patch)
                 raise UsageError(
-                    f"{name} {side} is not a multiple of {PATCH}; the nearest is {nearest}"
+                    f"{name} {side} is not a multiple of {patch}; the nearest is {nearest}"
                 )
-        return sides[0] // PATCH, sides[1] // PATCH
+        return size[0] // patch, size[1] // patch
+
+
+def _order(order: Order | str) -> Order:
+    try:
+        return Order(order)
+    except ValueError:
+        known = ", ".join(member.value for member in Order)
+        raise UsageError(f"order {order!r} is not known; use {known}") from None
+
+
+def _check(prompts: Sequence[str], seed: int) -> None:
+    if seed < 0:
+        raise UsageError(f"seed is {seed}; it must not be negative")
+    for prompt in prompts:
+        try:
+            prompt.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"prompt {prompt!r} is not valid text (a lone surrogate)") from None

@@ -23,15 +23,14 @@ from dcar.config import CheckpointConfig, LossConfig
 from dcar.data import Data, Stream, open_data, residual_std
 from dcar.model import DCAR, Draws, Losses, mask_weights
 from dcar.pipeline import TextToImage
-from dcar.pretrained import load_pretrained, refer_to_tokenizer, save_pretrained
+from dcar.pretrained import refer_to_tokenizer, save_pretrained
 from dcar.randomness import keyed_seed
-from dcar.text import TextEncoder, word_tokenizer
+from dcar.start import check_settings, load_image_tokenizer, start_weights
+from dcar.text import TextEncoder
 from dcar.train_config import TrainConfig
-from dcht.checkpoint import to_dict, write_atomic
 from dcht.command import INTERRUPTED, OK, pick_device
 from dcht.errors import UsageError
 from dcht.images import grid
-from dcht.tokenizer import Tokenizer
 from dcht.training import (
     EMA,
     RESUME_PATTERN,
@@ -67,13 +66,12 @@ def train(config: TrainConfig) -> int:
     trainer = Trainer(config)
     if resume is not None:
         trainer.load_state(*resume)
-    log = RunLog(out, first_step=trainer.step)
+    log = RunLog(out, first_step=trainer.step + 1)  # the step that was saved has its row
     for line in trainer.describe():
         log.line(line)
     try:
         with GracefulStop() as stop:
             finished = run(trainer, log, stop)
-        trainer.publish()
         if not finished:
             log.line(f"stopped at step {trainer.step}; the same command continues")
             return INTERRUPTED
@@ -86,29 +84,32 @@ def train(config: TrainConfig) -> int:
 def run(trainer: Trainer, log: RunLog, stop: GracefulStop) -> bool:
     """Train to the last step; False if `stop` came first. Either way the state is saved."""
     config = trainer.config
+    if trainer.step == config.steps:
+        # Finished before: nothing to do but name the tokenizer where it is now.
+        trainer.publish()
     sums: dict[str, float] = defaultdict(float)
-    since, count = time.monotonic(), 0
+    seconds, count = 0.0, 0
     while trainer.step < config.steps:
+        start = time.monotonic()
         for name, value in trainer.train_step().items():
             sums[name] += value
-        count += 1
+        seconds, count = seconds + time.monotonic() - start, count + 1
         last = trainer.step == config.steps
         if trainer.step % config.log_every == 0 or last:
             row = {name: value / count for name, value in sums.items()}
-            row["sequences_per_second"] = count * config.batch_size / (time.monotonic() - since)
+            row["sequences_per_second"] = count * config.batch_size / seconds
             log.scalars(trainer.step, row)
             shown = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
             log.line(f"step {trainer.step}/{config.steps}  {shown}")
             sums.clear()
-            since, count = time.monotonic(), 0
+            seconds, count = 0.0, 0
         if config.prompts and (trainer.step % config.sample_every == 0 or last):
             log.picture(trainer.step, "prompts", trainer.sample())
-            since = time.monotonic()
         if stop.requested or last or trainer.step % config.save_every == 0:
             save_resume(config.out, trainer.step, trainer.state())
             trainer.publish()
-        if stop.requested:
-            return last
+        if stop.requested and not last:
+            return False
     return True
 
 
@@ -298,58 +299,6 @@ class Trainer:
         ]
 
 
-def load_image_tokenizer(config: TrainConfig) -> Tokenizer:
-    """The image tokenizer of the run.
-
-    Raises:
-        UsageError: its layout is not `config.tokenizer`.
-    """
-    tokenizer = Tokenizer.from_pretrained(config.tokenizer_ckpt)
-    ignored = {"residual_std": None, "commitment_weight": 0.0}
-    theirs, ours = (
-        to_dict(replace(layout, **ignored))  # type: ignore[arg-type]
-        for layout in (tokenizer.config, config.tokenizer)
-    )
-    if odd := sorted(differences(theirs, ours)):
-        raise UsageError(
-            f"tokenizer_ckpt={config.tokenizer_ckpt} differs from tokenizer=NAME in "
-            f"{', '.join(odd)}; choose the preset that it has"
-        )
-    return tokenizer
-
-
-def start_weights(config: TrainConfig, data: Data) -> tuple[DCAR, TextEncoder]:
-    """Random weights, or the published ones of `init_from`.
-
-    Positions are recomputed for any grid, so a 256 px checkpoint starts a 512 px run (section 4.3).
-
-    Raises:
-        UsageError: `init_from` is a model of another shape than `config.model`.
-    """
-    model, generator = DCAR(config.model), config.model.generator
-    if config.init_from == "scratch":
-        if config.model.text.joint is None:
-            return model, TextEncoder.pretrained(config.model.text, generator)
-        every = (caption for texts in data.captions for caption in texts)
-        words = word_tokenizer(every, config.model.text.joint)
-        return model, TextEncoder.joint(config.model.text, generator, words)
-    found = load_pretrained(None if config.init_from == "bundled" else config.init_from)
-    # What only training or sampling reads may differ.
-    free = {"attention_dropout", "cond_dropout", "batch_mul", "residual_std", "clip"}
-    odd = {
-        name
-        for name in differences(to_dict(found.config.model), to_dict(config.model))
-        if name.split(".")[-1] not in free
-    }
-    if odd:
-        raise UsageError(
-            f"init_from={config.init_from} differs from the model that was asked for in "
-            f"{', '.join(sorted(odd))}; choose its preset with model=NAME"
-        )
-    model.load_state_dict(found.model.state_dict())
-    return model, found.text
-
-
 def make_optimizer(learner: Learner, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW; no decay on norms, biases, embeddings and the head (1d-tokenizer, MAR)."""
     decayed, kept = [], []
@@ -370,38 +319,3 @@ def fingerprint(data: Data) -> str:
     for texts in data.captions:
         digest.update(json.dumps(texts).encode())
     return digest.hexdigest()
-
-
-FREE_SETTINGS = {"device", "force", "log_every", "prompts", "sample_every", "save_every"}
-"""What may change when a run continues: nothing that a finished step depended on."""
-
-
-def check_settings(config: TrainConfig, out: Path, *, resuming: bool) -> None:
-    """Write the settings to `config.json`, or compare them with those that are there.
-
-    Raises:
-        UsageError: the run in `out` began with other settings; the message names them.
-    """
-    path = out / "config.json"
-    now = to_dict(config)
-    if resuming:
-        odd = differences(json.loads(path.read_text()), now) - FREE_SETTINGS
-        if odd:
-            raise UsageError(
-                f"{out} holds a run with other settings ({', '.join(sorted(odd))}); choose another "
-                "out=, force=true to start anew, or init_from= to start from its result"
-            )
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(now, indent=1).encode() + b"\n")
-
-
-def differences(before: Any, now: Any, name: str = "") -> set[str]:
-    """The dotted names under which two configs as plain dicts differ."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        return set().union(
-            *(
-                differences(before.get(key), now.get(key), f"{name}.{key}".strip("."))
-                for key in before.keys() | now.keys()
-            )
-        )
-    return set() if before == now else {name}
