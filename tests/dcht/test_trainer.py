@@ -177,3 +177,20 @@ def test_it_says_what_it_will_do(pictures):
     assert "trains: decoder (0.16 M)" in told
     assert "l2 1, l1 0, lpips 0, gan 0.5 (gan from step 0 of the run)" in told
     assert "on cpu in fp32" in told
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_under_bf16_autocast_the_quantizer_stays_in_fp32(pictures, stage, monkeypatch):
+    """A CPU trains in fp32; autocast is forced here to run what a GPU does."""
+    trainer = started(pictures, stage)
+    monkeypatch.setattr(trainer, "bf16", True)
+    z, latent, terms = trainer._latents(images())
+    assert {value.dtype for value in (z, latent, *terms.values())} == {torch.float32}
+    if terms:
+        direct = trainer.tokenizer.require_quantizer().forward_train(z)
+        assert terms["codebook"].item() == direct.codebook_loss.item()
+    losses = trainer.train_step(images())
+    assert all(value.isfinite() for value in losses.values())
+    weights = [p for p in trainer.tokenizer.parameters() if p.grad is not None]
+    assert weights
+    assert all(p.grad.dtype is torch.float32 for p in weights if p.grad is not None)
