@@ -9,6 +9,7 @@ import tarfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +111,14 @@ def write_scenes(
         How many pictures were drawn now.
 
     Raises:
-        UsageError: a size that the grid does not divide, sprites missing, or `out` holds others.
+        UsageError: a size that the grid does not divide, less than one scene, a negative seed,
+            sprites missing, or `out` holds others.
     """
     out = Path(out)
+    if num < 1:
+        raise UsageError(f"{num} scenes cannot be written; 1 at least")
+    if settings.seed < 0:
+        raise UsageError(f"seed {settings.seed} is negative; 0 or more")
     if settings.size % (CELLS * 4) or settings.size < CELLS * 4:
         raise UsageError(f"size {settings.size} is not a multiple of {CELLS * 4}; 256 for example")
     Sprites(sprites, settings.objects)  # before anything is written: are they all there?
@@ -138,7 +144,8 @@ def write_scenes(
     with tqdm(total=num, unit="scene", desc="scenes", disable=None) as progress:
         progress.update(num - sum(min(CHUNK, num - start) for start in starts))
         if workers > 1 and len(starts) > 1:
-            with ProcessPoolExecutor(workers) as pool:
+            # Spawned: a fork of a process that has threads (torch's) may hang.
+            with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
                 for written in pool.map(work, starts):
                     progress.update(written)
         else:

@@ -75,19 +75,24 @@ class Sprites:
 
 
 def recolour(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
-    """Map luminance to a ramp dark - colour - light, keeping alpha; light and shade stay."""
+    """Map luminance to a ramp dark - colour - light, keeping alpha; light and shade stay.
+
+    The ramp reaches from the sprite's 2nd to its 98th percentile of luminance, and has the colour
+    itself at the median: else a sprite of one dark shade with a small highlight (a book) would be
+    dark all over, and its orange would be brown.
+    """
     pixels = np.asarray(image).astype(np.float32)
     alpha = pixels[..., 3]
     luminance = pixels[..., :3] @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    low, high = np.percentile(luminance[alpha > 128], [2, 98])
-    level = np.clip((luminance - low) / max(high - low, 1), 0, 1)[..., None]
+    low, median, high = np.percentile(luminance[alpha > 128], [2, 50, 98])
+    # A quarter of the range on both sides at least, or shade or highlights would be lost.
+    quarter = max(high - low, 1) / 4
+    knots = (low, np.clip(median, low + quarter, low + 3 * quarter), low + 4 * quarter)
     middle = np.array(colour, dtype=np.float32)
     dark, light = middle * 0.35, middle + (255 - middle) * 0.6
     if max(colour) < 60:  # black: a full highlight would read as grey
         light = middle + (255 - middle) * 0.3
     elif min(colour) > 230:  # white: a full shadow would read as grey
         dark = middle * 0.6
-    ramp = np.where(
-        level < 0.5, dark + (middle - dark) * level * 2, middle + (light - middle) * (level * 2 - 1)
-    )
-    return Image.fromarray(np.dstack([ramp, alpha]).round().astype(np.uint8), "RGBA")
+    ramp = [np.interp(luminance, knots, shades) for shades in zip(dark, middle, light, strict=True)]
+    return Image.fromarray(np.dstack([*ramp, alpha]).round().astype(np.uint8), "RGBA")

@@ -86,6 +86,8 @@ TASK_WEIGHTS = {
 }
 HELD_OUT_SHARE = 0.1
 NEVER_HELD_OUT = (("red", "apple"), ("blue", "car"))
+NEVER_COLOURED = ("person",)
+"""GenEval asks for no coloured people."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +165,9 @@ def draw_scene(objects: Sequence[str], split: Split, rng: np.random.Generator) -
     task = list(TASK_WEIGHTS)[rng.choice(len(TASK_WEIGHTS), p=list(TASK_WEIGHTS.values()))]
     for _ in range(10_000):
         scene = _draw(task, objects, rng)
-        seen_by_rule = scene.task is Task.SINGLE
-        if seen_by_rule or is_held_out(scene) == (split is Split.HELD_OUT):
+        if any(thing.colour and thing.name in NEVER_COLOURED for thing in scene.objects):
+            continue
+        if scene.task is Task.SINGLE or is_held_out(scene) == (split is Split.HELD_OUT):
             return scene
     raise UsageError(f"among {', '.join(objects)} no {task.value} combination is {split.value}")
 
