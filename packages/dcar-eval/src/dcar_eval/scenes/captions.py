@@ -45,9 +45,12 @@ def captions(scene: Scene) -> list[str]:
             f"a picture of {many}", f"there are {many}",
         ]  # fmt: skip
     if len(scene.objects) == 1:
-        texts = [f"a photo of {a}", a, f"a picture of {a}", f"one {described(first)}"]
+        texts = [f"a photo of {a}", a, f"a picture of {a}"]
+        if first.name in NO_ARTICLE:
+            return texts
+        texts.append(f"one {described(first)}")
         if first.colour:
-            texts += [f"{with_article(SceneObject(name=first.name))} that is {first.colour}"]
+            texts.append(f"{with_article(SceneObject(name=first.name))} that is {first.colour}")
         return [*texts, described(first)]
     second = scene.objects[1]
     b = with_article(second)

@@ -132,7 +132,7 @@ def write_scenes(
         )
     if known is None and out.exists() and any(out.iterdir()) and not force:
         raise UsageError(f"{out} is not empty and holds no scenes; use --force or another --out")
-    if known is not None and known != plan:
+    if force:
         for part in out.glob("part-*"):
             shutil.rmtree(part) if part.is_dir() else part.unlink()
     out.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,8 @@ HOW_TO_GET = (
     "and pass node_modules"
 )
 CACHED = 4096
+FLAT = 8.0
+"""Least difference of luminance between the colour and an end of its ramp: noise stays noise."""
 
 
 class Sprites:
@@ -79,15 +81,15 @@ def recolour(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
 
     The ramp reaches from the sprite's 2nd to its 98th percentile of luminance, and has the colour
     itself at the median: else a sprite of one dark shade with a small highlight (a book) would be
-    dark all over, and its orange would be brown.
+    dark all over, and its orange would be brown. Where the median is one of the ends, the ramp
+    goes on beyond it.
     """
     pixels = np.asarray(image).astype(np.float32)
     alpha = pixels[..., 3]
     luminance = pixels[..., :3] @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     low, median, high = np.percentile(luminance[alpha > 128], [2, 50, 98])
-    # A quarter of the range on both sides at least, or shade or highlights would be lost.
-    quarter = max(high - low, 1) / 4
-    knots = (low, np.clip(median, low + quarter, low + 3 * quarter), low + 4 * quarter)
+    least = max((high - low) / 4, FLAT)
+    knots = (min(low, median - least), median, max(high, median + least))
     middle = np.array(colour, dtype=np.float32)
     dark, light = middle * 0.35, middle + (255 - middle) * 0.6
     if max(colour) < 60:  # black: a full highlight would read as grey

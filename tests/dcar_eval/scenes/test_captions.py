@@ -1,0 +1,103 @@
+"""The grammar, by table, and that a paraphrase never says something else."""
+
+import numpy as np
+import pytest
+
+from dcar_eval.scenes.captions import captions, plural, with_article
+from dcar_eval.scenes.world import (
+    COLOURS,
+    SPRITE_LABELS,
+    Scene,
+    SceneObject,
+    Split,
+    Task,
+    draw_scene,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "several"),
+    [
+        ("apple", "apples"), ("bus", "buses"), ("wine glass", "wine glasses"),
+        ("couch", "couches"), ("sandwich", "sandwiches"), ("toothbrush", "toothbrushes"),
+        ("knife", "knives"), ("sheep", "sheep"), ("person", "people"), ("skis", "skis"),
+        ("computer mouse", "computer mice"), ("scissors", "scissors"), ("tv", "tvs"),
+        ("giraffe", "giraffes"), ("potted plant", "potted plants"), ("broccoli", "broccoli"),
+    ],
+)  # fmt: skip
+def test_plurals(name: str, several: str) -> None:
+    assert plural(name) == several
+
+
+@pytest.mark.parametrize(
+    ("name", "colour", "text"),
+    [
+        ("apple", None, "an apple"), ("apple", "red", "a red apple"), ("bus", None, "a bus"),
+        ("dog", "orange", "an orange dog"), ("umbrella", None, "an umbrella"),
+        ("orange", "orange", "an orange orange"), ("scissors", None, "scissors"),
+        ("skis", "blue", "blue skis"), ("hot dog", None, "a hot dog"),
+    ],
+)  # fmt: skip
+def test_articles(name: str, colour: str | None, text: str) -> None:
+    assert with_article(SceneObject(name=name, colour=colour)) == text
+
+
+def scene(task: Task, *things: tuple[str, str | None], relation: str | None = None) -> Scene:
+    objects = tuple(SceneObject(name=name, colour=colour) for name, colour in things)
+    return Scene(task=task, objects=objects, relation=relation)
+
+
+@pytest.mark.parametrize(
+    ("asked", "wording", "another"),
+    [
+        (scene(Task.SINGLE, ("cat", None)), "a photo of a cat", "a cat"),
+        (
+            scene(Task.COLORS, ("apple", "red")),
+            "a photo of a red apple",
+            "an apple that is red",
+        ),
+        (
+            scene(Task.COUNTING, *[("banana", None)] * 3),
+            "a photo of three bananas",
+            "a banana, a banana and a banana",
+        ),
+        (
+            scene(Task.TWO, ("car", None), ("elephant", None)),
+            "a photo of a car and an elephant",
+            "an elephant and a car",
+        ),
+        (
+            scene(Task.POSITION, ("car", None), ("dog", None), relation="left of"),
+            "a photo of a car left of a dog",
+            "a dog right of a car",
+        ),
+        (
+            scene(Task.POSITION, ("car", None), ("dog", None), relation="below"),
+            "a photo of a car below a dog",
+            "car at the bottom, dog at the top",
+        ),
+        (
+            scene(Task.ATTRIBUTION, ("car", "blue"), ("apple", "red")),
+            "a photo of a blue car and a red apple",
+            "a red apple and a blue car",
+        ),
+    ],
+)
+def test_wordings(asked: Scene, wording: str, another: str) -> None:
+    texts = captions(asked)
+    assert texts[0] == wording
+    assert another in texts
+    assert len(texts) == len(set(texts)) >= 4
+
+
+def test_every_wording_names_everything_and_nothing_else() -> None:
+    for index in range(400):
+        asked = draw_scene(tuple(SPRITE_LABELS), Split.TRAIN, np.random.default_rng(index))
+        wanted = {thing.colour for thing in asked.objects if thing.colour}
+        # Longest first: "hot dog" holds "dog", "carrot" holds "car".
+        names = sorted({thing.name for thing in asked.objects}, key=len, reverse=True)
+        for text in captions(asked):
+            for name in names:
+                assert name in text or plural(name) in text
+                text = text.replace(plural(name), "").replace(name, "")
+            assert {word for word in text.replace(",", " ").split() if word in COLOURS} <= wanted
