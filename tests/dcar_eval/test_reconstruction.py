@@ -1,0 +1,239 @@
+"""Reconstruction metrics: the stated conventions, what a run writes, and how it goes on."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.metrics import structural_similarity
+
+from dcar_eval import reconstruction
+from dcar_eval.journal import Journal
+from dcar_eval.metrics import Networks, load_networks, psnr, ssim
+from dcar_eval.protocol import PROTOCOLS, Protocol
+from dcar_eval.reconstruction import evaluate_reconstruction, notes, table
+from dcht import PRESETS, Tokenizer
+from dcht.errors import CheckpointError, UsageError
+from dcht.images import open_image, read_png_text, resize_crop, to_pil, to_tensor
+
+Evaluate = Callable[..., dict[str, Any]]
+FEATURES = 12
+
+
+def distance(images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    return (images - others).abs().mean(dim=(1, 2, 3))
+
+
+def features(images: torch.Tensor) -> torch.Tensor:
+    """Means over patches: 12 numbers that differ from image to image."""
+    assert images.dtype == torch.uint8
+    return torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 2).flatten(1)
+
+
+@pytest.fixture
+def evaluate(
+    saved_tokenizer: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Evaluate:
+    """Evaluate the six pictures with stand-ins for the networks, in batches of two."""
+    monkeypatch.setattr(reconstruction, "DIM", FEATURES)
+    monkeypatch.setattr(reconstruction, "SAVED_EVERY", 2)
+    networks = Networks(lpips={"lpips_vgg": distance}, inception=features)
+    settings = {"size": (64, 64), "batch_size": 2, "networks": networks}
+    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
+
+    def run(out: Path = tmp_path / "out", **changes: Any) -> dict[str, Any]:
+        return evaluate_reconstruction(tokenizer, pictures, out, **(settings | changes))
+
+    return run
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file, without the one block of the results that may differ from run to run."""
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    results = json.loads(found["results.json"])
+    found["results.json"] = json.dumps(results | {"run": None}).encode()
+    return found
+
+
+def test_psnr_and_ssim_are_what_the_protocol_says() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 200, (48, 64, 3), dtype=np.uint8)
+    assert psnr(image, image + 10) == pytest.approx(20 * np.log10(255 / 10))
+    assert psnr(image, image) is None
+    assert ssim(image, image) == pytest.approx(1)
+    noisy = np.clip(image + rng.normal(0, 20, image.shape), 0, 255).astype(np.uint8)
+    expected = structural_similarity(
+        image, noisy, data_range=255, channel_axis=-1,
+        gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+    )  # fmt: skip
+    assert ssim(image, noisy) == expected
+    assert ssim(image, noisy) != structural_similarity(image, noisy, channel_axis=-1)
+
+
+def test_protocols_that_differ_have_different_hashes() -> None:
+    dcar = PROTOCOLS["dcar"]
+    assert dcar.sha256 == Protocol(name="dcar").sha256
+    changed = [replace(dcar, name="other"), replace(dcar, crop="as it is"), replace(dcar, psnr="")]
+    assert len({dcar.sha256, *(protocol.sha256 for protocol in changed)}) == 4
+
+
+def test_values_are_means_over_images(evaluate: Evaluate, pictures: Path, tmp_path: Path) -> None:
+    results = evaluate()
+    rows = lines(tmp_path / "out" / "images.jsonl")
+    names = ["a.png", "b.jpg", "c.webp", "d.bmp", "e.png", "more/f.jpg"]
+    assert [row["file"] for row in rows] == names
+    tokenizer = Tokenizer.from_pretrained(tmp_path / "tokenizer")
+    crop = resize_crop(open_image(pictures / "d.bmp"), (64, 64))
+    for path in ("hybrid", "discrete"):
+        with torch.inference_mode():
+            back = to_pil(tokenizer.reconstruct(to_tensor(crop)[None], path)[0])
+        row = rows[3][path]
+        assert row["psnr"] == pytest.approx(psnr(np.asarray(crop), np.asarray(back)), abs=0.05)
+        assert row["ssim"] == pytest.approx(ssim(np.asarray(crop), np.asarray(back)), abs=1e-3)
+        difference = np.abs(np.asarray(crop).astype(float) - np.asarray(back)).mean() / 127.5
+        assert row["lpips_vgg"] == pytest.approx(difference, abs=1e-3)
+        values = results["paths"][path]
+        assert values.keys() == {"psnr", "ssim", "lpips_vgg", "rfid"}
+        for metric in ("psnr", "ssim", "lpips_vgg"):
+            mean = np.mean([row[path][metric] for row in rows])
+            assert values[metric] == {"value": pytest.approx(mean), "n": 6}
+        assert values["rfid"]["value"] > 0
+    assert results["paths"]["hybrid"] != results["paths"]["discrete"]
+
+
+def test_results_say_what_they_depend_on(evaluate: Evaluate, tmp_path: Path) -> None:
+    results = evaluate(limit=4)
+    assert results == json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (results["n"], results["skipped"]) == (4, 0)
+    settings = results["settings"]
+    assert settings["protocol_sha256"] == results["protocol"]["sha256"] == PROTOCOLS["dcar"].sha256
+    saved = Tokenizer.from_pretrained(tmp_path / "tokenizer").sha256
+    assert (settings["tokenizer_sha256"], settings["size"]) == (saved, [64, 64])
+    assert results["versions"].keys() >= {"dcht", "dcar-eval", "torch", "scikit-image"}
+    head, hybrid, discrete = (line.split() for line in table(results).splitlines())
+    assert head == ["path", "psnr", "ssim", "lpips_vgg", "rfid", "images"]
+    assert (hybrid[0], discrete[0], discrete[-1]) == ("hybrid", "discrete", "4")
+    assert notes(results) == [
+        "rfid is of 4 images: below 2,048 it is biased upward and compares with nothing else"
+    ]
+
+
+def test_sheet_shows_the_first_images(evaluate: Evaluate, tmp_path: Path) -> None:
+    evaluate()
+    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+        assert sheet.size == (4 * 64 + 3 * 4, 6 * 64 + 5 * 4)
+    text = read_png_text(tmp_path / "out" / "sheet.png")
+    assert text["columns"] == "input, discrete, hybrid, 5 x error"
+
+
+def test_perfect_reconstruction_has_no_psnr_but_a_value(
+    evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, images: images)
+    monkeypatch.setattr(Tokenizer, "decode", lambda self, latent: latent)
+    monkeypatch.setattr(reconstruction, "_write_sheet", lambda *_: None)
+    values = evaluate(path="hybrid")["paths"]["hybrid"]
+    assert values["psnr"] == {"value": None, "n": 0}
+    assert values["ssim"]["value"] == pytest.approx(1)
+    assert values["lpips_vgg"]["value"] == 0
+    assert values["rfid"]["value"] == pytest.approx(0, abs=1e-9)
+
+
+def test_bad_images_are_skipped_counted_and_listed(
+    evaluate: Evaluate, pictures: Path, tmp_path: Path
+) -> None:
+    (pictures / "a.png").write_text("no picture")
+    (pictures / "d.bmp").write_bytes((pictures / "d.bmp").read_bytes()[:40])
+    results = evaluate()
+    assert (results["n"], results["skipped"]) == (4, 2)
+    assert [row["file"] for row in lines(tmp_path / "out" / "errors.jsonl")] == ["a.png", "d.bmp"]
+    with pytest.raises(UsageError, match=r"a\.png: not a PNG"):
+        evaluate(tmp_path / "strict", strict=True)
+    for path in pictures.rglob("*.*"):
+        path.write_text("no picture")
+    with pytest.raises(UsageError, match="none of the 6 images could be read"):
+        evaluate(tmp_path / "none")
+
+
+@pytest.mark.parametrize("when", [1, 2, 3])
+def test_a_killed_run_goes_on_to_the_same_results(
+    evaluate: Evaluate, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int
+) -> None:
+    (pictures / "b.jpg").write_text("no picture")
+    evaluate(tmp_path / "whole")
+    save = Journal.save
+    calls = 0
+
+    def stop(journal: Journal) -> None:
+        """Killed after rows were appended, before they count."""
+        nonlocal calls
+        calls += 1
+        if calls == when:
+            raise KeyboardInterrupt
+        save(journal)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate()
+    (tmp_path / "out" / ".results.json.partial").write_text("left over")
+    assert not (tmp_path / "out" / "results.json").exists()
+    evaluate()
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_finished_run_is_left_alone(evaluate: Evaluate, pictures: Path, tmp_path: Path) -> None:
+    first = evaluate()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.jsonl")}
+    assert evaluate() == first
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    with pytest.raises(UsageError, match="was begun with files 6, not 3"):
+        evaluate(limit=3)
+    with pytest.raises(UsageError, match=r"was begun with size \[64, 64\], not \[96, 64\]"):
+        evaluate(size=(96, 64))
+    assert evaluate(limit=3, force=True)["n"] == 3
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="is not empty"):
+        evaluate(tmp_path / "mine")
+
+
+def test_a_plain_autoencoder_has_one_path(pictures: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer(replace(PRESETS["tiny"], codebook_size=None)).eval()
+    with pytest.raises(CheckpointError, match="was never saved"):
+        evaluate_reconstruction(tokenizer, pictures, tmp_path / "out", size=(64, 64))
+    tokenizer.save_pretrained(tmp_path / "plain")
+    with pytest.raises(CheckpointError, match="no quantizer"):
+        evaluate_reconstruction(tokenizer, pictures, tmp_path / "out", size=(64, 64))
+    results = evaluate_reconstruction(
+        tokenizer, pictures, tmp_path / "out", size=(64, 64), path="hybrid"
+    )
+    assert results["settings"]["metrics"] == ["psnr", "ssim"]
+    assert not (tmp_path / "out" / "sheet.png").exists()
+
+
+def test_networks_without_weights_are_left_out_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("DCHT_PERCEPTUAL_WEIGHTS", "DCAR_EVAL_INCEPTION"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    networks = load_networks(device=torch.device("cpu"))
+    assert networks.metrics == ["psnr", "ssim"]
+    assert networks.left_out.keys() == {"lpips_vgg", "lpips_alex", "rfid"}
+    assert networks.left_out["lpips_vgg"] == (
+        "no perceptual weights (vgg16) were found; "
+        "`python -m dcht.perceptual --help` says how to get the weights"
+    )
+    assert "python -m dcar_eval.inception" in networks.left_out["rfid"]
+    with pytest.raises(UsageError, match="nowhere does not exist"):
+        load_networks(device=torch.device("cpu"), lpips_weights="nowhere")
