@@ -1,0 +1,66 @@
+"""The paper's model at full size, once, on a CPU: 671 M, the full tokenizer, T5-base's layout.
+
+    uv run --all-packages pytest -m slow -s tests/test_full_size.py
+
+Weights are random, so the picture is noise; what is shown is that it fits and runs.
+"""
+
+import resource
+import time
+
+import pytest
+import tokenizers
+import torch
+from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+from dcar import DCAR, PRESETS, TextToImage
+from dcar.config import JointTextConfig, SamplingConfig
+from dcar.text import TextEncoder, word_tokenizer
+from dcht import PRESETS as TOKENIZERS
+from dcht import Tokenizer
+
+
+def random_t5_base(words: tokenizers.Tokenizer) -> TextEncoder:
+    """T5-base's encoder (109.63 M) with random weights, behind a tokenizer of a few words."""
+    config = T5Config(
+        vocab_size=32128, d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12
+    )
+    encoder = T5EncoderModel(config).encoder
+    assert sum(p.numel() for p in encoder.parameters()) / 1e6 == pytest.approx(109.63, abs=5e-3)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+    return TextEncoder(encoder, wrapped, length=120, sees_mask=True, trained=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@torch.inference_mode()
+def test_one_image_at_full_size(capsys: pytest.CaptureFixture[str]) -> None:
+    start = time.perf_counter()
+    tokenizer = Tokenizer(TOKENIZERS["f32c32"])
+    model = DCAR(PRESETS["dcar_671m"])
+    assert model.head is not None
+    millions = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (model, tokenizer)]
+    # Fresh output layers are zero; a little noise makes the logits differ.
+    model.generator.to_logits.weight.normal_(std=0.02)
+    text = random_t5_base(word_tokenizer(["a red heart"], JointTextConfig()))
+    pipe = TextToImage(model, text, tokenizer, sampling=SamplingConfig(), size=(256, 256))
+    built = time.perf_counter()
+    result = pipe("a red heart", seed=1)
+    sampled = time.perf_counter()
+    (image,) = result.images
+    assert image.size == (256, 256)
+    assert result.indices.shape == (1, 8, 8)
+    assert 0 <= int(result.indices.min()) <= int(result.indices.max()) < 16384
+    latents = tokenizer.tokenize(torch.rand(1, 3, 256, 256) * 2 - 1)
+    restored = tokenizer.lookup(latents.indices) + latents.residual
+    assert torch.allclose(restored, latents.z_q + latents.residual, atol=1e-6)
+    assert latents.indices.shape == (1, 8, 8)
+    with capsys.disabled():
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(
+            f"\ngenerator and head {millions[0]:.2f} M, tokenizer {millions[1]:.2f} M; "
+            f"built in {built - start:.0f} s, one 256 x 256 image (12 steps, 20 of the head) in "
+            f"{sampled - built:.0f} s, peak memory {peak:.1f} GB"
+        )

@@ -1,0 +1,148 @@
+"""The workspace as it is installed: wheels, entry points, import direction, README commands."""
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {"dcht": "dcht", "dcar": "dcar", "dcar-eval": "dcar_eval"}
+COMMANDS = {"dcht": 0.3, "dcar": 0.3, "dcar-eval": 0.3, "dcht-train": 0.8, "dcar-train": 0.8}
+"""Every console script, and how long its --help may take (the two Hydra entries longer)."""
+SLACK = 4
+"""A loaded test machine is slower; what is imported is checked exactly, below."""
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The three wheels, built as a release would be (no network: the backend is installed)."""
+    folder = tmp_path_factory.mktemp("wheels")
+    found = {}
+    for package in PACKAGES:
+        words = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+        subprocess.run(words, cwd=ROOT / "packages" / package, check=True, capture_output=True)
+        (found[package],) = folder.glob(f"{PACKAGES[package]}-*.whl")
+    return found
+
+
+def installed(wheels: dict[str, Path], names: list[str], folder: Path) -> dict[str, str]:
+    """An environment with these wheels unpacked, the third-party libraries, and nothing editable.
+
+    `python -S` reads no `.pth` file, so the checkout's own editable installs are out of sight.
+    """
+    for name in names:
+        with zipfile.ZipFile(wheels[name]) as wheel:
+            wheel.extractall(folder)
+    path = os.pathsep.join([str(folder), sysconfig.get_paths()["purelib"]])
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def python(code: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-S", "-c", code, *arguments]
+    return subprocess.run(words, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_wheels_hold_what_the_package_needs(wheels: dict[str, Path], package: str) -> None:
+    source = ROOT / "packages" / package / "src"
+    kinds = (".py", ".yaml", ".safetensors", ".json", ".typed")
+    expected = {
+        path.relative_to(source).as_posix() for path in source.rglob("*") if path.suffix in kinds
+    }
+    with zipfile.ZipFile(wheels[package]) as wheel:
+        names = set(wheel.namelist())
+    assert expected <= names
+    assert not [name for name in names if name.startswith(("tests/", "runs/"))]
+
+
+def test_the_lowest_wheel_stands_alone(wheels: dict[str, Path], tmp_path: Path) -> None:
+    environment = installed(wheels, ["dcht"], tmp_path)
+    code = (
+        "import pkgutil, importlib, sys, dcht\n"
+        "for module in pkgutil.walk_packages(dcht.__path__, 'dcht.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "assert not {'dcar', 'dcar_eval', 'transformers'} & set(sys.modules), 'upward import'\n"
+        "print(dcht.__file__)"
+    )
+    result = python(code, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("experiment", ["pretrain256", "finetune512 init_from=scratch"])
+def test_experiments_compose_from_wheels(
+    wheels: dict[str, Path], tmp_path: Path, experiment: str
+) -> None:
+    environment = installed(wheels, ["dcht", "dcar"], tmp_path)
+    words = [f"+experiment={experiment.split()[0]}", *experiment.split()[1:]]
+    words += ["data.root=x", "out=y", "--cfg", "job", "--resolve"]
+    code = "import sys; sys.argv[0] = 'dcar-train'; from dcar.cli import train_main; train_main()"
+    result = python(code, *words, env=environment, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    # Both packages' groups are there, and the paper's numbers.
+    assert "codebook_size: 16384" in result.stdout
+    assert "batch_size: 1024" in result.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_quick_and_imports_no_torch(command: str) -> None:
+    script = Path(sysconfig.get_path("scripts")) / command
+    start = time.perf_counter()
+    result = subprocess.run([script, "--help"], capture_output=True, text=True, check=False)
+    elapsed = time.perf_counter() - start
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip()
+    assert elapsed < COMMANDS[command] * SLACK
+    entry = re.search(r"from ([\w.]+) import (\w+)", script.read_text())
+    assert entry is not None
+    module, function = entry.groups()
+    code = (
+        f"import sys; sys.argv = ['{command}', '--help']\n"
+        f"from {module} import {function}\n"
+        f"try: {function}()\n"
+        "except SystemExit: pass\n"
+        "print('TORCH' if 'torch' in sys.modules else 'NO TORCH')"
+    )
+    imported = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert imported.stdout.endswith("NO TORCH\n")
+
+
+def test_readme_has_two_commands_and_ci_runs_them() -> None:
+    text = (ROOT / "README.md").read_text()
+    block = re.search(r"^```sh\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    assert block is not None
+    commands = block[1].splitlines()
+    assert len(commands) == 2
+    assert "dcar generate" in commands[0] and "--out apple.png" in commands[0]
+    assert commands[1].endswith("pytest")
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    documents += (ROOT / "packages").glob("*/README.md")
+    for document in documents:
+        for target in re.findall(r"\]\((?!http|#)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_nothing_names_a_package_host_or_one_machine() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    assert ROOT / "uv.lock" not in files
+    for path in files:
+        if path.suffix not in (".safetensors", ".png", ".gif") and path != Path(__file__):
+            text = path.read_text(encoding="utf-8", errors="ignore")
+            for word in ("pypi.org", "pythonhosted", "registry.npmjs", "/root/", "/work/main"):
+                assert word not in text, f"{path.relative_to(ROOT)} names {word}"
