@@ -1,0 +1,65 @@
+"""Encoding images: our autoencoder beside diffusers' AutoencoderDC with the same weights.
+
+The layout is DC-AE's in-1.0; the default run divides its widths by 4 so that it takes seconds.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from dcht import PRESETS, Tokenizer, TokenizerConfig
+from dcht.config import CoderConfig
+from dcht.convert import Family, convert_tensors
+
+BLOCKS = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
+WIDTHS = [pytest.param(4, id="quarter"), pytest.param(1, id="full", marks=pytest.mark.slow)]
+
+
+def narrowed(factor: int) -> TokenizerConfig:
+    def coder(config: CoderConfig) -> CoderConfig:
+        return replace(config, widths=[width // factor for width in config.widths])
+
+    config = PRESETS["dc_ae_mix"]
+    return replace(config, encoder=coder(config.encoder), decoder=coder(config.decoder))
+
+
+def diffusers_model(config: TokenizerConfig) -> AutoencoderDC:
+    model = AutoencoderDC(
+        latent_channels=config.latent_channels,
+        encoder_block_types=BLOCKS,  # type: ignore[arg-type]
+        decoder_block_types=BLOCKS,  # type: ignore[arg-type]
+        encoder_block_out_channels=tuple(config.encoder.widths),
+        decoder_block_out_channels=tuple(config.decoder.widths),
+        encoder_layers_per_block=tuple(config.encoder.depths),
+        decoder_layers_per_block=tuple(config.decoder.depths),
+        encoder_qkv_multiscales=((),) * 6,
+        decoder_qkv_multiscales=((),) * 6,
+        downsample_block_type="pixel_unshuffle",
+        upsample_block_type="pixel_shuffle",
+        decoder_norm_types=["batch_norm"] * 3 + ["rms_norm"] * 3,  # type: ignore[arg-type]
+        decoder_act_fns=["relu"] * 3 + ["silu"] * 3,  # type: ignore[arg-type]
+    )
+    return model.eval()
+
+
+def our_model(config: TokenizerConfig, theirs: AutoencoderDC) -> Tokenizer:
+    with torch.device("meta"):
+        ours = Tokenizer(config)
+    tensors = convert_tensors(theirs.state_dict(), config, Family.DIFFUSERS)
+    ours.load_state_dict(tensors, assign=True)
+    return ours.eval()
+
+
+@pytest.mark.parametrize("who", ["ours", "diffusers"])
+@pytest.mark.parametrize("width", WIDTHS)
+def bench_encode(benchmark: BenchmarkFixture, width: int, who: str) -> None:
+    benchmark.group = f"encode one 256 px image, widths of f32c32 / {width}"
+    config = narrowed(width)
+    theirs = diffusers_model(config)
+    encode = our_model(config, theirs).encode if who == "ours" else theirs.encode
+    images = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.inference_mode():
+        benchmark.pedantic(encode, args=(images,), rounds=10, warmup_rounds=2)
