@@ -55,7 +55,11 @@ class TextEncoder(nn.Module):
         self.sees_mask = sees_mask
         self.trained = trained
         if not trained:
-            self.encoder.requires_grad_(False).eval()
+            self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> TextEncoder:
+        """Training mode for an encoder that trains; a frozen one stays without dropout."""
+        return super().train(mode and self.trained)
 
     @classmethod
     def pretrained(cls, config: TextConfig, generator: GeneratorConfig) -> TextEncoder:

@@ -1,0 +1,97 @@
+"""Tiny worlds for dcar's tests: a store of latents with captions, and a pipeline."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dcar.config import PRESETS, SamplingConfig
+from dcar.model import DCAR
+from dcar.pipeline import TextToImage
+from dcar.text import TextEncoder, word_tokenizer
+from dcar.train_config import DataConfig, DataKind, OptimizerConfig, TrainConfig
+from dcht import PRESETS as TOKENIZERS
+from dcht import Tokenizer
+from dcht.encode import encode_folder
+
+CAPTIONS = ["a red apple", "a blue car\nthe blue car", "two green cars", "a dog and a cat"]
+
+
+@pytest.fixture
+def captioned(tmp_path: Path) -> Path:
+    """Twelve pictures of 64 px, each with one or two captions."""
+    folder = tmp_path / "captioned"
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    for number in range(12):
+        coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC)
+        image.save(folder / f"{number:02d}.png")
+        (folder / f"{number:02d}.txt").write_text(CAPTIONS[number % 4] + "\n")
+    return folder
+
+
+@pytest.fixture
+def store(captioned: Path, saved_tokenizer: Path, tmp_path: Path) -> Path:
+    """The pictures as latents of the tiny tokenizer: 2 x 2 tokens each."""
+    folder = tmp_path / "latents"
+    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
+    encode_folder(tokenizer, captioned, folder, size=(64, 64), batch_size=4)
+    return folder
+
+
+@pytest.fixture
+def config(store: Path, saved_tokenizer: Path, tmp_path: Path) -> TrainConfig:
+    """A run of eight steps on the store."""
+    return TrainConfig(
+        model=PRESETS["tiny"],
+        tokenizer=TOKENIZERS["tiny"],
+        tokenizer_ckpt=str(saved_tokenizer),
+        data=DataConfig(kind=DataKind.latents, root=str(store)),
+        init_from="scratch",
+        out=str(tmp_path / "run"),
+        steps=8,
+        batch_size=6,
+        optimizer=OptimizerConfig(lr=3e-3, warmup_steps=2, ema_decay=0.5),
+        sampling=SamplingConfig(num_steps=2, num_diffusion_steps=2),
+        prompts=["a red apple"],
+        log_every=2,
+        sample_every=8,
+        save_every=4,
+        device="cpu",
+    )
+
+
+@pytest.fixture
+def model() -> DCAR:
+    """The tiny model with weights that are not zero anywhere, in eval mode."""
+    return lively(DCAR(PRESETS["tiny"]))
+
+
+def lively(model: DCAR) -> DCAR:
+    """Random weights in place of those that start at zero, so that everything has an effect."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return model.eval()
+
+
+@pytest.fixture
+def text() -> TextEncoder:
+    """A tiny text encoder that knows the captions' words."""
+    config = PRESETS["tiny"]
+    assert config.text.joint is not None
+    words = word_tokenizer("\n".join(CAPTIONS).splitlines(), config.text.joint)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return TextEncoder.joint(config.text, config.generator, words).eval()
+
+
+@pytest.fixture
+def pipe(model: DCAR, text: TextEncoder, tokenizer: Tokenizer) -> TextToImage:
+    """A pipeline for 64 x 96 pictures (2 x 3 tokens)."""
+    sampling = SamplingConfig(num_steps=3, num_diffusion_steps=3, cfg_scale=1.0)
+    return TextToImage(model, text, tokenizer, sampling=sampling, size=(64, 96), sha256="0" * 64)

@@ -1,0 +1,119 @@
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+from dcar import DCAR, PRESETS
+from dcar.config import LossConfig
+from dcar.model import Draws, mask_weights
+
+TINY = PRESETS["tiny"]
+GOLDEN = [25.062225, 4.256200, 20.806025, 0.0]
+
+
+def batch(size: int = 4) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "indices": torch.randint(64, (size, 2, 3), generator=generator),
+        "residual": torch.randn(size, 8, 2, 3, generator=generator) * 0.1,
+        "text": torch.randn(size, 8, 16, generator=generator),
+        "text_mask": torch.ones(size, 8, dtype=torch.bool),
+    }
+
+
+def test_golden_loss() -> None:
+    """Fixed weights, data and draws: a refactoring may not change these numbers."""
+    torch.manual_seed(0)
+    model = DCAR(TINY)
+    with torch.no_grad():
+        model.generator.to_logits.weight.normal_(std=0.1)
+    losses = model(**batch(), draws=model.draw(0, range(4), 6), loss=LossConfig())
+    torch.testing.assert_close(
+        torch.stack(losses).detach(), torch.tensor(GOLDEN), rtol=1e-4, atol=1e-6
+    )
+
+
+@torch.no_grad()
+def test_cross_entropy_is_that_of_all_logits_at_the_masked_positions(model: DCAR) -> None:
+    given, draws = batch(), model.draw(0, range(4), 6)
+    kept = draws._replace(drop=torch.zeros(4, dtype=torch.bool))
+    losses = model(**given, draws=kept, loss=LossConfig(label_smoothing=0.1, unmasked_weight=0.2))
+    flat = given["indices"].flatten(1)
+    masked = flat.masked_fill(draws.mask, 64).unflatten(1, (2, 3))
+    logits = model.generator(masked, given["text"], given["text_mask"]).logits
+    every = F.cross_entropy(logits.transpose(1, 2), flat, reduction="none", label_smoothing=0.1)
+    weights = torch.where(draws.mask, 1.0, 0.2)
+    assert torch.allclose(losses.cross_entropy, (every * weights).sum() / weights.sum())
+    hits = (logits.argmax(dim=2) == flat)[draws.mask].float().mean()
+    assert torch.allclose(losses.accuracy, hits)
+
+
+@torch.no_grad()
+def test_parts_of_a_batch_add_up_to_the_whole(model: DCAR) -> None:
+    given, draws, loss = batch(), model.draw(0, range(4), 6), LossConfig(unmasked_weight=0.1)
+    whole = model(**given, draws=draws, loss=loss)
+    weight_sum = mask_weights(draws.mask, loss).sum()
+    parts = [
+        model(
+            **{name: tensor[i : i + 1] for name, tensor in given.items()},
+            draws=draws.part(i, i + 1),
+            loss=loss,
+            share=0.25,
+            weight_sum=weight_sum,
+        )
+        for i in range(4)
+    ]
+    for name in ("total", "cross_entropy", "diffusion"):
+        together = torch.stack([getattr(part, name) for part in parts]).sum()
+        assert torch.allclose(together, getattr(whole, name), rtol=1e-5)
+
+
+def test_draws_belong_to_samples_not_to_batches(model: DCAR) -> None:
+    many, one = model.draw(7, [3, 4, 5], 6), model.draw(7, [5], 6)
+    for whole, alone in zip(many.part(2, 3), one, strict=True):
+        assert torch.equal(whole, alone)
+    assert not torch.equal(model.draw(8, [5], 6).noise, one.noise)
+
+
+def test_conditions_are_dropped_at_their_rate(model: DCAR) -> None:
+    draws = model.draw(0, range(2000), 6)
+    assert abs(draws.drop.float().mean() - 0.1) < 0.02
+    assert draws.mask.any(dim=1).all()
+    assert abs(draws.mask.float().mean() - 0.637) < 0.03  # the mean of arccos, architecture 6.1
+
+
+def test_the_same_hidden_states_serve_both_losses_and_every_position(model: DCAR) -> None:
+    given, draws = batch(), model.draw(0, range(4), 6)
+    for weights, changed in (({"diffusion": 0.0}, "residual"), ({"cross_entropy": 0.0}, "")):
+        model.zero_grad()
+        model(**given, draws=draws, loss=LossConfig(**weights)).total.backward()
+        grad = model.generator.embedding.weight.grad
+        assert grad is not None and (grad != 0).any()
+        if changed:
+            assert model.head is not None
+            assert all((p.grad == 0).all() for p in model.head.parameters() if p.grad is not None)
+
+
+def test_discrete_only_has_no_head_and_no_diffusion_loss() -> None:
+    model = DCAR(replace(TINY, discrete_only=True))
+    assert model.head is None
+    assert not any(name.startswith("head") for name in model.state_dict())
+    losses = model(**batch(), draws=model.draw(0, range(4), 6), loss=LossConfig())
+    assert losses.diffusion == 0 and losses.total == losses.cross_entropy
+
+
+def test_only_masked_and_dropped_inputs_are_hidden(model: DCAR) -> None:
+    """What is masked does not leak: its true index has no effect but through the target."""
+    given = batch()
+    draws = Draws(
+        torch.tensor([[True] + [False] * 5] * 4),
+        torch.ones(4, dtype=torch.bool),
+        torch.zeros(1, 4, 6, dtype=torch.long),
+        torch.zeros(1, 4, 6, 8),
+    )
+    other = given | {"text": given["text"] + 1}
+    other["indices"] = given["indices"].clone()
+    other["indices"][:, 0, 0] = (other["indices"][:, 0, 0] + 1) % 64
+    losses = [model(**x, draws=draws, loss=LossConfig()) for x in (given, other)]
+    assert torch.equal(losses[0].diffusion, losses[1].diffusion)
+    assert not torch.equal(losses[0].cross_entropy, losses[1].cross_entropy)

@@ -1,0 +1,242 @@
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from dcar import DCAR, Order, SamplingConfig, sample_indices, sample_residual
+from dcar.diffusion_head import HeadNoise
+from dcar.randomness import keyed_generator
+from dcar.sampler import StepNoise, unmask
+from dcar.transformer import Generator
+
+MASK = 64
+CONFIG = SamplingConfig(num_steps=3, num_diffusion_steps=3, cfg_scale=1.5, temperature=2.0)
+
+
+def prompts(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Text and mask of prompts that do not depend on how many there are."""
+    text = torch.stack(
+        [torch.randn(8, 16, generator=keyed_generator(99, number)) for number in range(count)]
+    )
+    return text, torch.ones(count, 8, dtype=torch.bool)
+
+
+def generators(count: int) -> list[torch.Generator]:
+    return [keyed_generator(0, number) for number in range(count)]
+
+
+@pytest.fixture
+def sevens(model: DCAR) -> Generator:
+    """A generator that always votes 7."""
+    with torch.no_grad():
+        model.generator.to_logits.weight.zero_()
+        model.generator.to_logits.bias.zero_()
+        model.generator.to_logits.bias[7] = 1000.0
+    return model.generator
+
+
+@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize("cfg_scale", [0.0, 4.5])
+@pytest.mark.parametrize("steps", [1, 2, 12])
+@torch.no_grad()
+def test_a_generator_that_always_votes_7_gives_7s(
+    sevens: Generator, steps: int, cfg_scale: float, order: Order
+) -> None:
+    config = SamplingConfig(num_steps=steps, cfg_scale=cfg_scale, order=order)
+    result = sample_indices(
+        sevens, *prompts(2), grid=(3, 4), config=config, generators=generators(2)
+    )
+    assert torch.equal(result.indices, torch.full((2, 3, 4), 7))
+
+
+@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize("steps", [1, 2, 12, 30])
+@torch.no_grad()
+def test_no_mask_id_survives(model: DCAR, steps: int, order: Order) -> None:
+    config = replace(CONFIG, num_steps=steps, order=order)
+    result = sample_indices(
+        model.generator, *prompts(2), grid=(4, 4), config=config, generators=generators(2)
+    )
+    assert result.indices.min() >= 0 and result.indices.max() < MASK
+    assert result.hidden.shape == (4, 16, 32)
+
+
+@torch.no_grad()
+def test_ties_reveal_exactly_the_planned_number(sevens: Generator) -> None:
+    # Without noise, all confidences are the same.
+    config = SamplingConfig(temperature=0.0, cfg_scale=0.0)
+    steps = unmask(sevens, *prompts(1), grid=(8, 8), config=config, generators=generators(1))
+    left = [64, *(int((step.indices == MASK).sum()) for step in steps)]
+    revealed = [a - b for a, b in pairwise(left)]
+    assert revealed == [4, 3, 4, 3, 4, 4, 4, 4, 5, 6, 7, 16]
+
+
+@torch.no_grad()
+def test_what_is_known_is_never_drawn_again(model: DCAR) -> None:
+    before = torch.full((2, 4, 4), MASK)
+    for step in unmask(
+        model.generator, *prompts(2), grid=(4, 4), config=CONFIG, generators=generators(2)
+    ):
+        known = before != MASK
+        assert torch.equal(step.indices[known], before[known])
+        before = step.indices
+
+
+@torch.no_grad()
+def test_image_k_is_the_same_in_any_batch(model: DCAR) -> None:
+    assert model.head is not None
+    config = replace(CONFIG, num_steps=5)
+    text, mask = prompts(4)
+
+    def draw(images: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        sources = generators(4)[images]
+        result = sample_indices(
+            model.generator, text[images], mask[images],
+            grid=(2, 3), config=config, generators=sources,
+        )  # fmt: skip
+        assert model.head is not None
+        residual = sample_residual(model.head, result.hidden, config=config, generators=sources)
+        return result.indices, residual
+
+    together = draw(slice(0, 4))
+    assert together[1].shape == (4, 6, 8)
+    for k in range(4):
+        alone = draw(slice(k, k + 1))
+        assert torch.equal(alone[0], together[0][k : k + 1])
+        assert torch.allclose(alone[1], together[1][k : k + 1], atol=1e-5)
+
+
+@torch.no_grad()
+def test_without_guidance_there_is_no_unconditional_pass(
+    model: DCAR, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    forward = Generator.forward
+
+    def counted(self, indices, *arguments, **settings):  # type: ignore[no-untyped-def]
+        rows.append(len(indices))
+        return forward(self, indices, *arguments, **settings)
+
+    monkeypatch.setattr(Generator, "forward", counted)
+    text, mask = prompts(2)
+    for scale, expected in ((0.0, 2), (1.5, 4)):
+        rows.clear()
+        steps = list(
+            unmask(
+                model.generator, text, mask, grid=(2, 2),
+                config=replace(CONFIG, cfg_scale=scale), generators=generators(2),
+            )
+        )  # fmt: skip
+        assert rows == [expected] * 3
+        assert steps[0].hidden.shape[0] == expected
+    start = torch.full((2, 2, 2), MASK)
+    conditional = forward(model.generator, start, text, mask).logits
+    unguided = next(
+        unmask(
+            model.generator, text, mask, grid=(2, 2),
+            config=replace(CONFIG, cfg_scale=0.0), generators=generators(2),
+        )
+    )  # fmt: skip
+    assert torch.equal(unguided.logits, conditional)
+
+
+@torch.no_grad()
+def test_guidance_is_one_plus_s_conditional_minus_s_unconditional(model: DCAR) -> None:
+    text, mask = prompts(1)
+    start = torch.full((1, 2, 2), MASK)
+    everything = torch.tensor([True])
+    conditional = model.generator(start, text, mask).logits
+    null = model.generator.drop_text(text, everything)
+    unconditional = model.generator(start, null, mask).logits
+    first = next(
+        unmask(model.generator, text, mask, grid=(2, 2), config=CONFIG, generators=generators(1))
+    )
+    expected = 2.5 * conditional - 1.5 * unconditional
+    torch.testing.assert_close(first.logits, expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_recorded_noise_replays_a_run(model: DCAR) -> None:
+    text, mask = prompts(2)
+    sources = generators(2)
+    noise = [
+        StepNoise(
+            torch.stack([torch.rand(4, 64, generator=source) for source in sources]),
+            torch.stack([torch.rand(4, generator=source) for source in sources]),
+        )
+        for _ in range(3)
+    ]
+    drawn = sample_indices(
+        model.generator, text, mask, grid=(2, 2), config=CONFIG, generators=generators(2)
+    )
+    replayed = sample_indices(model.generator, text, mask, grid=(2, 2), config=CONFIG, noise=noise)
+    assert torch.equal(drawn.indices, replayed.indices)
+    assert torch.equal(drawn.hidden, replayed.hidden)
+
+
+@torch.no_grad()
+def test_given_indices_are_kept_and_images_may_have_different_numbers(model: DCAR) -> None:
+    text, mask = prompts(3)
+    start = torch.randint(64, (3, 4, 4), generator=torch.Generator().manual_seed(0))
+    start[0, :1], start[1, :3] = MASK, MASK
+    # The third image has nothing to draw at all.
+    together = sample_indices(
+        model.generator, text, mask, grid=(4, 4), config=CONFIG, generators=generators(3),
+        start=start,
+    ).indices  # fmt: skip
+    assert torch.equal(together[start != MASK], start[start != MASK])
+    assert not (together == MASK).any()
+    for k in range(3):
+        alone = sample_indices(
+            model.generator, text[k : k + 1], mask[k : k + 1], grid=(4, 4), config=CONFIG,
+            generators=[generators(3)[k]], start=start[k : k + 1],
+        ).indices  # fmt: skip
+        assert torch.equal(alone, together[k : k + 1])
+
+
+@torch.no_grad()
+def test_random_order_does_not_look_at_confidence(model: DCAR) -> None:
+    """The positions that random order keeps follow its draws alone."""
+    text, mask = prompts(1)
+    order = torch.tensor([[0.9, 0.1, 0.8, 0.2]])
+    noise = [StepNoise(torch.rand(1, 4, 64), order) for _ in range(2)]
+    config = replace(CONFIG, num_steps=2, order=Order.random)
+    step = next(unmask(model.generator, text, mask, grid=(2, 2), config=config, noise=noise))
+    hidden = (step.indices.flatten() == MASK).tolist()
+    assert hidden == [False, True, False, True]
+
+
+@torch.no_grad()
+def test_one_generator_is_enough(model: DCAR) -> None:
+    text, mask = prompts(2)
+    runs = [
+        sample_indices(
+            model.generator, text, mask, grid=(2, 2), config=CONFIG,
+            generators=torch.Generator().manual_seed(seed),
+        ).indices
+        for seed in (0, 0, 1)
+    ]  # fmt: skip
+    assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+
+
+def test_noise_is_an_input(model: DCAR) -> None:
+    assert model.head is not None
+    with pytest.raises(ValueError, match="generators or recorded noise"):
+        sample_indices(model.generator, *prompts(1), grid=(2, 2), config=CONFIG)
+    with pytest.raises(ValueError, match="generators or recorded noise"):
+        sample_residual(model.head, torch.zeros(2, 4, 32), config=CONFIG)
+
+
+@torch.no_grad()
+def test_residual_of_recorded_noise(model: DCAR) -> None:
+    assert model.head is not None
+    hidden = torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(0))
+    sources = generators(1)
+    noise = HeadNoise(
+        torch.randn(1, 4, 8, generator=sources[0]),
+        torch.randn(3, 4, 8, generator=sources[0]).unsqueeze(1),
+    )
+    drawn = sample_residual(model.head, hidden, config=CONFIG, generators=generators(1))
+    replayed = sample_residual(model.head, hidden, config=CONFIG, noise=noise)
+    assert torch.equal(drawn, replayed)
