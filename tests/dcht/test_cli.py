@@ -1,6 +1,9 @@
 """The command line as a user meets it: what is printed where, and exit codes."""
 
+import importlib.util
 import json
+import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dcht import LatentsStore
 from dcht.cli import build_parser
 from dcht.command import parse_size
 from dcht.errors import UsageError
@@ -35,6 +39,31 @@ def test_encode_reports_and_lists_what_it_skipped(
     other = dcht(*words[:-1], "96")
     assert other.returncode == 2
     assert other.stderr.startswith("error: ") and other.stderr.count("\n") == 1
+
+
+def test_real_photos_with_three_bad_files_among_them(saved_tokenizer: Path, tmp_path: Path) -> None:
+    spec = importlib.util.find_spec("skimage")
+    assert spec is not None and spec.origin is not None
+    data = Path(spec.origin).parent / "data"
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"):
+        shutil.copy(data / name, folder)
+    whole = (data / "rocket.jpg").read_bytes()
+    (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.png").write_text("this is no picture")
+    # A bitmap's header is enough for a bomb: 30,000 x 30,000 pixels, and no data.
+    header = struct.pack(
+        "<2sIHHIIiiHHIIiiII", b"BM", 54, 0, 0, 54, 40, 30000, 30000, 1, 24, *[0] * 6
+    )
+    (folder / "bomb.bmp").write_bytes(header)
+    out = tmp_path / "latents"
+    result = dcht("encode", folder, "--out", out, "--ckpt", saved_tokenizer)
+    assert result.returncode == 3, result.stderr
+    errors = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
+    assert [row["file"] for row in errors] == ["bomb.bmp", "text.png", "truncated.jpg"]
+    assert "the cap is" in errors[0]["reason"] or "exceeds limit" in errors[0]["reason"]
+    assert len(LatentsStore(out)) == 4
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,12 @@ from dcht.config import TokenizerConfig
 from dcht.errors import CheckpointError, UsageError
 from dcht.quantizer import Quantized, VectorQuantizer
 
+LATENT_RMS = 3.136
+"""RMS of DC-AE's latents (in-1.0: 1 / scaling factor), for which the decoder's input was designed.
+
+Ours are of unit length. A fresh decoder starts with its input layer enlarged by the ratio, or its
+first blocks would see next to nothing. # not in paper.
+"""
 BUNDLED = Path(str(resources.files("dcht"))) / "checkpoints" / "small"
 
 
@@ -64,6 +70,9 @@ class Tokenizer(nn.Module):
                 commitment_weight=config.commitment_weight,
             )
         )
+        if self.quantizer is not None:
+            with torch.no_grad():
+                self.decoder.input.weight.mul_(LATENT_RMS * config.latent_channels**0.5)
 
     def require_quantizer(self) -> VectorQuantizer:
         """The quantizer.
