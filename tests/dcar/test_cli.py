@@ -150,8 +150,11 @@ def test_film_shows_every_step(dcar, tmp_path: Path) -> None:  # type: ignore[no
     assert dcar(*command)[0] == 0
     with Image.open(gif) as image:
         assert getattr(image, "n_frames", 1) == 3 and image.width > 128
-    code, _, stderr = dcar(*command)
-    assert code == 2 and "exists; use --force" in stderr
+    before = gif.read_bytes()
+    assert dcar(*command)[0] == 0
+    code, _, stderr = dcar("generate", "a car", "--out", tmp_path / "x.png", "--film", gif)
+    assert code == 2 and "was made otherwise; use --force" in stderr
+    assert gif.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -165,6 +168,11 @@ def test_film_shows_every_step(dcar, tmp_path: Path) -> None:  # type: ignore[no
         (["generate", "a", "--cfg", "-1", "--out", "x.png"], 2, "cfg_scale is -1"),
         (["generate", "a", "--seed", "-1", "--out", "x.png"], 2, "seed is -1"),
         (["generate", "a", "--film", "x.mp4", "--out", "x.png"], 2, "should end in .gif"),
+        (
+            ["generate", "a", "b", "--film", "x.gif", "--batch-size", "1", "--out", "x"],
+            2,
+            "one batch: 2 pictures, --batch-size 1",
+        ),
         (["replay", "nowhere.png", "--out", "x.png"], 2, "nowhere.png"),
     ],
 )

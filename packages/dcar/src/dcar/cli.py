@@ -129,7 +129,13 @@ def _generate(arguments: argparse.Namespace) -> int:
             f"--out {arguments.out} is one file for {len(prompts)} pictures; name a folder, or "
             "add --grid for a contact sheet"
         )
-    from dcar.generate import Plan, film, generate_file, generate_folder, generate_sheet
+    if arguments.film is not None and arguments.film.suffix.lower() != ".gif":
+        raise UsageError(f"--film {arguments.film} should end in .gif")
+    if arguments.film is not None and len(prompts) > arguments.batch_size:
+        raise UsageError(
+            f"--film shows one batch: {len(prompts)} pictures, --batch-size {arguments.batch_size}"
+        )
+    from dcar.generate import Plan, generate_film, generate_images, generate_sheet
     from dcar.pipeline import TextToImage
 
     start = time.perf_counter()
@@ -154,11 +160,10 @@ def _generate(arguments: argparse.Namespace) -> int:
         if words:
             named = ", ".join(repr(word) for word in words)
             print(f"{prompt!r}: this checkpoint does not know {named}", file=sys.stderr)
-    write = generate_sheet if arguments.grid else generate_file if to_file else generate_folder
+    write = generate_sheet if arguments.grid else generate_images
     files = write(pipe, plan, arguments.out, force=arguments.force)
     if arguments.film is not None:
-        film(pipe, plan, arguments.film, force=arguments.force)
-        files.append(arguments.film)
+        files += generate_film(pipe, plan, arguments.film, force=arguments.force)
     extra = {"seed": arguments.seed, "unknown_words": unknown}
     return _report(arguments, files, time.perf_counter() - start, extra)
 

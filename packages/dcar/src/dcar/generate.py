@@ -6,9 +6,10 @@ object of the rest. That record is how a repeated command knows what is done, an
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from dcar import __version__
 from dcar.config import SamplingConfig
 from dcar.pipeline import TextToImage
-from dcht.checkpoint import from_dict, to_dict
+from dcht.checkpoint import from_dict, to_dict, write_atomic
 from dcht.errors import CheckpointError, UsageError
 from dcht.images import ImageError, grid, read_png_text, save_png
 
@@ -97,24 +98,42 @@ class Plan:
             for row, index in enumerate(batch)
         ]
 
+    def sheet_text(self, pipe: TextToImage) -> dict[str, str]:
+        """The text chunks of all images in one picture."""
+        records = [record for batch in self.batches() for record in self.records(pipe, batch)]
+        return {
+            "Software": f"dcar {__version__}",
+            "Description": "\n".join(self.prompts),
+            RECORD: json.dumps([to_dict(record) for record in records], ensure_ascii=False),
+        }
 
-def generate_folder(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = False) -> list[Path]:
-    """Write `NNNNN.png` for each image; those that an equal command wrote are kept.
+
+def generate_images(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = False) -> list[Path]:
+    """Write the one image of a plan to `x.png`, or `NNNNN.png` for each into a folder.
+
+    What an equal command wrote is kept.
 
     Raises:
-        UsageError: the folder holds pictures of other settings and `force` is off.
+        UsageError: there are pictures of other settings and `force` is off.
     """
     paths = [out / f"{index:05d}.png" for index in range(len(plan.prompts))]
-    return _generate(pipe, plan, paths, force=force)
-
-
-def generate_file(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = False) -> list[Path]:
-    """Write the one image of a plan, unless an equal command did.
-
-    Raises:
-        UsageError: the file is there, made with other settings, and `force` is off.
-    """
-    return _generate(pipe, plan, [out], force=force)
+    if out.suffix.lower() == ".png":
+        paths = [out]
+    todo = []
+    for batch in plan.batches():
+        texts = [record.text() for record in plan.records(pipe, batch)]
+        files = [paths[index] for index in batch]
+        done = [_is_done(file, text, force=force) for file, text in zip(files, texts, strict=True)]
+        if not all(done):
+            todo.append((batch, texts, files))
+    total = sum(len(batch) for batch, _, _ in todo)
+    with tqdm(total=total, unit="img", desc="generate", disable=None) as progress:
+        for batch, texts, files in todo:
+            images = _sample(pipe, plan, batch)
+            for image, text, file in zip(images, texts, files, strict=True):
+                save_png(image, file, text)
+            progress.update(len(batch))
+    return paths
 
 
 def generate_sheet(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = False) -> list[Path]:
@@ -123,41 +142,38 @@ def generate_sheet(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = Fa
     Raises:
         UsageError: the file is there, made with other settings, and `force` is off.
     """
-    records = [record for batch in plan.batches() for record in plan.records(pipe, batch)]
-    text = {
-        "Software": f"dcar {__version__}",
-        "Description": "\n".join(plan.prompts),
-        RECORD: json.dumps([to_dict(record) for record in records], ensure_ascii=False),
-    }
+    text = plan.sheet_text(pipe)
     if not _is_done(out, text, force=force):
         images = [image for batch in plan.batches() for image in _sample(pipe, plan, batch)]
         save_png(grid(images, columns=math.ceil(math.sqrt(len(images)))), out, text)
     return [out]
 
 
-def film(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = False) -> None:
-    """Write the unmasking of all images, side by side, as an animated GIF.
+def generate_film(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = False) -> list[Path]:
+    """Write the unmasking of all images, side by side and in one batch, as an animated GIF.
 
     Raises:
-        UsageError: more images than a batch holds, another suffix than .gif, or a file that is
-            there while `force` is off.
+        UsageError: the file is there, made with other settings, and `force` is off.
     """
-    if out.suffix.lower() != ".gif":
-        raise UsageError(f"--film {out} should end in .gif")
-    if len(plan.prompts) > plan.batch_size:
-        raise UsageError(
-            f"--film shows one batch: {len(plan.prompts)} images, --batch-size {plan.batch_size}"
-        )
+    comment = hashlib.sha256(plan.sheet_text(pipe)[RECORD].encode()).hexdigest().encode()
     if out.exists() and not force:
-        raise UsageError(f"{out} exists; use --force")
+        if _gif_comment(out) != comment:
+            raise UsageError(f"{out} exists and was made otherwise; use --force or another name")
+        return [out]
     previews = pipe.steps(
         plan.prompts, settings=plan.settings, size=(plan.height, plan.width), seed=plan.seed
     )
     columns = math.ceil(math.sqrt(len(plan.prompts)))
     frames = [grid(preview.images, columns=columns) for preview in previews]
     times = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
+    film = io.BytesIO()
+    frames[0].save(
+        film, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0,
+        comment=comment,
+    )  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
-    frames[0].save(out, save_all=True, append_images=frames[1:], duration=times, loop=0)
+    write_atomic(out, film.getvalue())
+    return [out]
 
 
 def read_record(path: Path) -> Record:
@@ -207,24 +223,6 @@ def replay_file(pipe: TextToImage, record: Record, out: Path, *, force: bool = F
     return [out]
 
 
-def _generate(pipe: TextToImage, plan: Plan, paths: Sequence[Path], *, force: bool) -> list[Path]:
-    todo = []
-    for batch in plan.batches():
-        texts = [record.text() for record in plan.records(pipe, batch)]
-        files = [paths[index] for index in batch]
-        done = [_is_done(file, text, force=force) for file, text in zip(files, texts, strict=True)]
-        if not all(done):
-            todo.append((batch, texts, files))
-    total = sum(len(batch) for batch, _, _ in todo)
-    with tqdm(total=total, unit="img", desc="generate", disable=None) as progress:
-        for batch, texts, files in todo:
-            images = _sample(pipe, plan, batch)
-            for image, text, file in zip(images, texts, files, strict=True):
-                save_png(image, file, text)
-            progress.update(len(batch))
-    return list(paths)
-
-
 def _sample(
     pipe: TextToImage, plan: Plan, batch: range, *, first_index: int | None = None
 ) -> list[Image.Image]:
@@ -255,3 +253,11 @@ def _is_done(path: Path, text: dict[str, str], *, force: bool) -> bool:
     if not same:
         raise UsageError(f"{path} exists and was made otherwise; use --force or another --out")
     return True
+
+
+def _gif_comment(path: Path) -> bytes | None:
+    try:
+        with Image.open(path, formats=("GIF",)) as image:
+            return image.info.get("comment")
+    except OSError:
+        return None
