@@ -148,6 +148,15 @@ def test_half_precision_file_loads_as_what_was_rounded(
     )
 
 
+def test_half_precision_keeps_what_it_cannot_hold(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """A running variance above 65504 became infinite in the file, and every image NaN."""
+    name = "decoder.stages.3.1.norm.running_var"
+    tokenizer.state_dict()[name].fill_(1e5)
+    tokenizer.save_pretrained(tmp_path, dtype=torch.float16)
+    loaded = Tokenizer.from_pretrained(tmp_path).state_dict()
+    assert torch.equal(loaded[name], torch.full_like(loaded[name], 1e5))
+
+
 def test_damaged_checkpoints_are_refused(saved_tokenizer: Path) -> None:
     def refuse(match: str) -> None:
         with pytest.raises(CheckpointError, match=match):

@@ -40,14 +40,12 @@ def write_checkpoint(
     """Write a checkpoint and return its SHA-256.
 
     Each file appears whole or not at all, the weights last: a folder with weights is complete.
-    `dtype` rounds floating tensors (float16 halves the file).
+    `dtype` rounds floating tensors (float16 halves the file), but for one with a value beyond its
+    range, which stays as it is: a BatchNorm's running variance may pass float16's 65504.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    rounded = {
-        key: value.detach().cpu().to(dtype if dtype and value.is_floating_point() else None)
-        for key, value in tensors.items()
-    }
+    rounded = {key: _round(value.detach().cpu(), dtype) for key, value in tensors.items()}
     files = {CONFIG: json.dumps(config, indent=1).encode() + b"\n", **(extra_files or {})}
     for name, content in files.items():
         write_atomic(folder / name, content)
@@ -55,6 +53,13 @@ def write_checkpoint(
     save_file({key: value.contiguous() for key, value in rounded.items()}, partial)
     os.replace(partial, folder / WEIGHTS)
     return checkpoint_sha256(folder)
+
+
+def _round(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    if dtype is None or not value.is_floating_point() or not value.numel():
+        return value
+    fits = value.abs().max() <= torch.finfo(dtype).max
+    return value.to(dtype) if fits else value
 
 
 def write_atomic(path: Path, content: bytes) -> None:
