@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -83,17 +82,14 @@ def test_mistakes_are_named(ask: Ask, words: str, code: int, message: str) -> No
     assert answer.out == ""
 
 
-def test_help_is_instant_and_needs_no_torch() -> None:
+def test_help_needs_neither_torch_nor_hydra() -> None:
+    """How long it takes is measured for all commands at once, in test_workspace.py."""
     program = "import sys, dcar_eval.cli as c; c.build_parser().print_help(); print(*sys.modules)"
-    start = time.perf_counter()
     shown = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout
-    elapsed = time.perf_counter() - start
     assert "examples:" in shown
     assert not {"torch", "numpy", "hydra"} & set(shown.splitlines()[-1].split())
-    # The promise is 0.3 s; a loaded test machine gets slack, the missing import is the real check.
-    assert elapsed < 2
 
 
 @pytest.mark.parametrize("verb", ["reconstruction --images x", "scenes --sprites x --num 1"])

@@ -13,7 +13,7 @@ from typing import Any
 
 SSIM: dict[str, Any] = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 """Arguments of scikit-image's `structural_similarity` that make it Wang et al.'s (2004): a Gaussian
-window of 11 x 11 pixels, population covariance. Its defaults give values about 0.02 higher."""
+window of 11 x 11 pixels, population covariance. Its defaults give values up to 0.02 higher."""
 
 
 @dataclass(kw_only=True)
