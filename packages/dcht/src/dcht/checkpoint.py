@@ -51,6 +51,8 @@ def write_checkpoint(
         write_atomic(folder / name, content)
     partial = folder / f".{WEIGHTS}.partial"
     save_file({key: value.contiguous() for key, value in rounded.items()}, partial)
+    # safetensors makes the file its owner's alone; give it the permissions of its neighbour.
+    partial.chmod((folder / CONFIG).stat().st_mode)
     os.replace(partial, folder / WEIGHTS)
     return checkpoint_sha256(folder)
 
