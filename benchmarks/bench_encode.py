@@ -1,20 +1,21 @@
-"""Encoding images: our autoencoder beside diffusers' AutoencoderDC with the same weights.
+"""Encoding and decoding: our autoencoder beside diffusers' AutoencoderDC with the same weights.
 
 The layout is DC-AE's in-1.0; the default run divides its widths by 4 so that it takes seconds.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
-from pytest_benchmark.fixture import BenchmarkFixture
 
 from dcht import PRESETS, Tokenizer, TokenizerConfig
 from dcht.config import CoderConfig
 from dcht.convert import Family, convert_tensors
 
 BLOCKS = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
+Versus = Callable[[Callable[[], object], Callable[[], object]], None]
 WIDTHS = [pytest.param(4, id="quarter"), pytest.param(1, id="full", marks=pytest.mark.slow)]
 
 
@@ -53,13 +54,14 @@ def our_model(config: TokenizerConfig, theirs: AutoencoderDC) -> Tokenizer:
     return ours.eval()
 
 
-@pytest.mark.parametrize("who", ["ours", "diffusers"])
+@pytest.mark.parametrize("direction", ["encode", "decode"])
 @pytest.mark.parametrize("width", WIDTHS)
-def bench_encode(benchmark: BenchmarkFixture, width: int, who: str) -> None:
-    benchmark.group = f"encode one 256 px image, widths of f32c32 / {width}"
+def bench_autoencoder(versus: Versus, width: int, direction: str) -> None:
+    """One 256 px image, one way."""
     config = narrowed(width)
     theirs = diffusers_model(config)
-    encode = our_model(config, theirs).encode if who == "ours" else theirs.encode
-    images = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    ours = our_model(config, theirs)
+    shape = (1, 3, 256, 256) if direction == "encode" else (1, config.latent_channels, 8, 8)
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
-        benchmark.pedantic(encode, args=(images,), rounds=10, warmup_rounds=2)
+        versus(lambda: getattr(ours, direction)(x), lambda: getattr(theirs, direction)(x))

@@ -1,44 +1,69 @@
-"""One unmasking step of the sampler: what guidance costs, and what keeping the text's keys saves.
+"""One step of the sampler: guidance as one doubled batch; the text's keys kept between steps."""
 
-A first step embeds the text, projects it to the keys and values of every block, and keeps them; a
-later one reuses them. Noise, guidance and the choice of what to hide again are inside the time.
-"""
-
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
 
 from dcar.config import PRESETS, SamplingConfig
-from dcar.sampler import Step, unmask
-from dcar.transformer import Generator
+from dcar.sampler import guidance_context, unmask
+from dcar.transformer import Generator, TextContext
 
-GUIDED, PLAIN = SamplingConfig(), SamplingConfig(cfg_scale=0.0)
+BATCH, GRID = 4, (8, 8)
+CONFIG = SamplingConfig()
+STEPS = 14
+"""At least as many as a benchmark has rounds."""
+
+Versus = Callable[[Callable[[], object], Callable[[], object]], None]
 
 
-@pytest.mark.parametrize(
-    ("config", "done"),
-    [
-        pytest.param(PLAIN, 1, id="later-unguided"),
-        pytest.param(GUIDED, 1, id="later-guided"),
-        pytest.param(GUIDED, 0, id="first-guided"),
-    ],
-)
-@pytest.mark.parametrize("length", [24, 120], ids=["text24", "text120"])
-def bench_step(benchmark: BenchmarkFixture, length: int, config: SamplingConfig, done: int) -> None:
-    benchmark.group = f"one sampler step, preset small, 256 px, batch 4, {length} text tokens"
-    model = Generator(replace(PRESETS["small"].generator, text_length=length)).eval()
+@pytest.fixture(params=[24, 120], ids=["text24", "text120"])
+def model(request: pytest.FixtureRequest) -> Generator:
+    """The network of preset `small`, which is the bundled one, for prompts of this length."""
+    config = replace(PRESETS["small"].generator, text_length=request.param)
+    return Generator(config).eval()
+
+
+@pytest.fixture
+def text(model: Generator) -> tuple[Tensor, Tensor]:
+    shape = (BATCH, model.config.text_length, model.config.text_dim)
     seeded = torch.Generator().manual_seed(0)
-    text = torch.randn(4, length, model.config.text_dim, generator=seeded)
-    text_mask = torch.ones(4, length, dtype=torch.bool)
+    return torch.randn(shape, generator=seeded), torch.ones(shape[:2], dtype=torch.bool)
 
-    def after_steps() -> tuple[tuple[Iterator[Step]], dict[str, object]]:
-        steps = unmask(model, text, text_mask, grid=(8, 8), config=config, generators=seeded)
-        for _ in range(done):
-            next(steps)
-        return (steps,), {}
+
+def bench_guidance(versus: Versus, model: Generator, text: tuple[Tensor, Tensor]) -> None:
+    """Both branches in one pass, against a pass for each."""
+    with torch.inference_mode():
+        both = guidance_context(model, *text, CONFIG.cfg_scale)
+        keys = zip(*(key.chunk(2) for key in both.keys), strict=True)
+        values = zip(*(value.chunk(2) for value in both.values), strict=True)
+        halves = [
+            TextContext(list(k), list(v), m)
+            for k, v, m in zip(keys, values, both.mask.chunk(2), strict=True)
+        ]
+        hidden = torch.full((BATCH, *GRID), model.mask_id)
+        doubled = torch.cat([hidden, hidden])
+        versus(
+            lambda: model(doubled, context=both),
+            lambda: [model(hidden, context=half) for half in halves],
+        )
+
+
+def bench_step(versus: Versus, model: Generator, text: tuple[Tensor, Tensor]) -> None:
+    """A whole later step, noise and choice included, against one that embeds the text again."""
+
+    def prepared(steps_done: int) -> list[Callable[[], object]]:
+        runs = []
+        for seed in range(STEPS):
+            seeds = torch.Generator().manual_seed(seed)
+            run = unmask(model, *text, grid=GRID, config=CONFIG, generators=seeds)
+            for _ in range(steps_done):
+                next(run)
+            runs.append(run.__next__)
+        return runs
 
     with torch.inference_mode():
-        benchmark.pedantic(next, setup=after_steps, rounds=20, warmup_rounds=2)
+        later, first = prepared(1), prepared(0)
+        versus(lambda: later.pop()(), lambda: first.pop()())

@@ -43,7 +43,7 @@ def test_features_equal_those_of_pytorch_fid(
 
 def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DCAR_EVAL_INCEPTION", raising=False)
-    with pytest.raises(UsageError, match=r"are not at .*; get it with `python -m dcar_eval"):
+    with pytest.raises(UsageError, match=r"are not at .*; get them with `python -m dcar_eval"):
         load_inception(tmp_path)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     with pytest.raises(UsageError, match="hub/checkpoints/pt_inception"):

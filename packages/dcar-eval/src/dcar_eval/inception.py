@@ -27,7 +27,9 @@ SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
 DIM = 2048
 SIDE = 299
-HOW_TO_GET = f"get it with `python -m dcar_eval.inception --out DIR` and set {WEIGHTS_VARIABLE}=DIR"
+HOW_TO_GET = (
+    f"get them with `python -m dcar_eval.inception --out DIR` and set {WEIGHTS_VARIABLE}=DIR"
+)
 
 
 class Inception(nn.Module):
