@@ -5,53 +5,17 @@ Everything that can be refused is refused here, before the first step.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 from dcar.data import Data
 from dcar.model import DCAR
 from dcar.pretrained import load_pretrained
 from dcar.text import TextEncoder, word_tokenizer
 from dcar.train_config import TrainConfig
-from dcht.checkpoint import to_dict, write_atomic
+from dcht.checkpoint import to_dict
 from dcht.errors import UsageError
 from dcht.tokenizer import Tokenizer
-
-FREE_SETTINGS = {"device", "force", "log_every", "prompts", "sample_every", "save_every"}
-"""What may change when a run continues: nothing that a finished step depended on."""
-
-
-def check_settings(config: TrainConfig, out: Path, *, resuming: bool) -> None:
-    """Write the settings to `config.json`, or compare them with those that are there.
-
-    Raises:
-        UsageError: the run in `out` began with other settings; the message names them.
-    """
-    path = out / "config.json"
-    now = to_dict(config)
-    if resuming:
-        odd = differences(json.loads(path.read_text()), now) - FREE_SETTINGS
-        if odd:
-            raise UsageError(
-                f"{out} holds a run with other settings ({', '.join(sorted(odd))}); choose another "
-                "out=, force=true to start anew, or init_from= to start from its result"
-            )
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(now, indent=1).encode() + b"\n")
-
-
-def differences(before: Any, now: Any, name: str = "") -> set[str]:
-    """The dotted names under which two configs as plain dicts differ."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        return set().union(
-            *(
-                differences(before.get(key), now.get(key), f"{name}.{key}".strip("."))
-                for key in before.keys() | now.keys()
-            )
-        )
-    return set() if before == now else {name}
+from dcht.training import differences
 
 
 def load_image_tokenizer(config: TrainConfig) -> Tokenizer:

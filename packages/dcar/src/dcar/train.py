@@ -25,9 +25,10 @@ from dcar.model import DCAR, Draws, Losses, mask_weights
 from dcar.pipeline import TextToImage
 from dcar.pretrained import refer_to_tokenizer, save_pretrained
 from dcar.randomness import keyed_seed
-from dcar.start import check_settings, load_image_tokenizer, start_weights
+from dcar.start import load_image_tokenizer, start_weights
 from dcar.text import TextEncoder
 from dcar.train_config import TrainConfig
+from dcht.checkpoint import to_dict
 from dcht.command import INTERRUPTED, OK, pick_device
 from dcht.errors import UsageError
 from dcht.images import grid
@@ -36,12 +37,15 @@ from dcht.training import (
     RESUME_PATTERN,
     GracefulStop,
     RunLog,
+    check_settings,
     finite_or_stop,
     load_resume,
     save_resume,
     warmup_lr,
 )
 
+FREE_SETTINGS = frozenset({"device", "force", "log_every", "prompts", "sample_every", "save_every"})
+"""What may differ when a run continues: nothing that a finished step depended on."""
 DROPOUT = 3
 """Key of a step's dropout, beside those of `dcar.data`."""
 
@@ -62,7 +66,7 @@ def train(config: TrainConfig) -> int:
         for old in out.glob(RESUME_PATTERN):
             old.unlink()
     resume = load_resume(out)
-    check_settings(config, out, resuming=resume is not None)
+    check_settings(out, to_dict(config), free=FREE_SETTINGS, resuming=resume is not None)
     trainer = Trainer(config)
     if resume is not None:
         trainer.load_state(*resume)

@@ -239,7 +239,7 @@ def check_settings(
         UsageError: the run began with other settings; the message names them.
     """
     path = Path(folder) / "config.json"
-    if resuming and (odd := sorted(_differences(json.loads(path.read_text()), settings, free))):
+    if resuming and (odd := sorted(differences(json.loads(path.read_text()), settings, free))):
         raise UsageError(
             f"{folder} holds a run that began with other settings ({', '.join(odd)}); "
             "choose another out="
@@ -248,12 +248,13 @@ def check_settings(
     write_atomic(path, json.dumps(settings, indent=1).encode() + b"\n")
 
 
-def _differences(before: Any, now: Any, free: Collection[str], name: str = "") -> set[str]:
+def differences(before: Any, now: Any, free: Collection[str] = (), name: str = "") -> set[str]:
+    """The dotted names under which two nested settings differ, but for those in `free`."""
     if isinstance(before, dict) and isinstance(now, dict):
         # A setting that only one side has came or went with a version; it has its default.
         inner = (before.keys() & now.keys()) - set(free)
         found = (
-            _differences(before[key], now[key], free, f"{name}.{key}".strip(".")) for key in inner
+            differences(before[key], now[key], free, f"{name}.{key}".strip(".")) for key in inner
         )
         return set().union(*found)
     return set() if before == now else {name}
