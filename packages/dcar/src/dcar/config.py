@@ -31,6 +31,18 @@ class Order(Enum):
     """Any: a uniformly random choice, as in MAR."""
 
 
+class Rounding(Enum):
+    """How a decoded value becomes one of 256."""
+
+    nearest = "nearest"
+    down = "down"
+    """The published release truncates."""
+
+
+SAFETY_THRESHOLD = 0.2
+"""P(Yes) from which a prompt is rejected. # not in paper: it says strict; Sana's is 0.2."""
+
+
 @dataclass(kw_only=True)
 class GeneratorConfig:
     """The masked transformer: PixArt-alpha's block without adaptive norms (section 4.1)."""
@@ -172,6 +184,8 @@ class CheckpointConfig:
     height: int
     width: int
     """Size in pixels that it was trained on last."""
+    rounding: Rounding = Rounding.nearest
+    """Of its pixels."""
 
 
 @dataclass(kw_only=True)

@@ -104,10 +104,16 @@ def to_tensor(image: Image.Image) -> Tensor:
     return rearrange(pixels, "h w c -> c h w").float() / 127.5 - 1
 
 
-def to_pil(pixels: Tensor) -> Image.Image:
-    """(3, H, W) in [-1, 1] as an RGB image: clamped, then rounded to 8 bits."""
-    scaled = ((pixels.detach().float().cpu() + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
-    return Image.fromarray(rearrange(scaled, "c h w -> h w c").contiguous().numpy())
+def to_pil(pixels: Tensor, *, truncate: bool = False) -> Image.Image:
+    """(3, H, W) in [-1, 1] as an RGB image: clamped, then rounded to 8 bits, or cut off there."""
+    pixels = pixels.detach().float().cpu()
+    if truncate:
+        # In this order of operations, which the published release has: a floor sees last bits.
+        scaled = (pixels * 0.5 + 0.5).clamp(0, 1) * 255
+    else:
+        scaled = ((pixels + 1) * 127.5).clamp(0, 255).round()
+    scaled = rearrange(scaled.to(torch.uint8), "c h w -> h w c")
+    return Image.fromarray(scaled.contiguous().numpy())
 
 
 def grid(images: Sequence[Image.Image], columns: int, *, gap: int = 4) -> Image.Image:
