@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import NoReturn
 
 from dcht import __version__
-from dcht.command import OK, SKIPPED, parse_size, pick_device, run
+from dcht.command import (
+    add_common,
+    command_parser,
+    parse_size,
+    pick_device,
+    positive,
+    report_skipped,
+    run_verb,
+)
 from dcht.errors import UsageError
 
-EPILOG = """examples:
+EXAMPLES = """examples:
   dcht encode photos/ --out latents/                      with the bundled tokenizer
   dcht encode photos/ --out latents/ --ckpt runs/tokenizer --size 512x384
   dcht reconstruct photo.jpg --out seen/ --path compare   input, discrete, hybrid, 5 x error
-
-exit codes: 0 ok, 2 usage or bad input, 3 done but some inputs were skipped, 4 bad checkpoint
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `dcht`."""
-    parser = argparse.ArgumentParser(
-        prog="dcht",
+    parser = command_parser(
+        "dcht",
+        version=__version__,
         description="DC-HT: images to discrete tokens plus residuals, 32x smaller, and back.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
-    parser.add_argument("--version", action="version", version=f"dcht {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     encode = verbs.add_parser("encode", help="a folder of images to a store of latents")
@@ -46,27 +50,10 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     reconstruct.set_defaults(function=_reconstruct)
 
+    shared = ("out", "ckpt", "size", "batch_size", "device", "strict", "force", "resume")
     for verb, batch_size in ((encode, 32), (reconstruct, 8)):
-        verb.add_argument("--out", type=Path, required=True, help="folder to write")
-        verb.add_argument("--ckpt", help="tokenizer folder or Hub id [the bundled one]")
-        verb.add_argument("--size", default="256", help="N or WxH, multiples of 32 [256]")
-        verb.add_argument("--batch-size", type=positive, default=batch_size, metavar="N")
-        verb.add_argument("--device", default="auto", help="auto, cpu, cuda or mps [auto]")
-        verb.add_argument("--strict", action="store_true", help="stop at the first bad image")
-        verb.add_argument("--force", action="store_true", help="replace what --out holds")
-        verb.add_argument(
-            "--resume", action="store_true", help="what repeating a command does anyway"
-        )
-        verb.add_argument("--offline", action="store_true", help="never ask the Hub")
-        verb.add_argument("--json", action="store_true", help="print one JSON object")
+        add_common(verb, *shared, "offline", "json", batch_size=batch_size)
     return parser
-
-
-def positive(text: str) -> int:
-    """An argparse type: a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def _encode(arguments: argparse.Namespace) -> int:
@@ -124,16 +111,9 @@ def _report(arguments: argparse.Namespace, count: int, skipped: int, seconds: fl
         print(json.dumps(result | {"seconds": round(seconds, 3)}))
     else:
         print(f"{arguments.out}: {count} images in {seconds:.1f} s")
-    if skipped:
-        print(f"{skipped} skipped: see {arguments.out / 'errors.jsonl'}", file=sys.stderr)
-    return SKIPPED if skipped else OK
+    return report_skipped(skipped, arguments.out / "errors.jsonl")
 
 
 def main() -> NoReturn:
     """Entry point of the console script."""
-    arguments = build_parser().parse_args()
-    if arguments.offline:
-        import os
-
-        os.environ["HF_HUB_OFFLINE"] = "1"
-    run(lambda: arguments.function(arguments))
+    run_verb(build_parser())

@@ -1,16 +1,17 @@
-"""What the command lines of all three packages share: exit codes, devices and sizes.
+"""What the command lines of all three packages share: options, exit codes, devices and sizes.
 
-Exit codes: 0 ok, 2 usage or bad input, 3 done but some inputs were skipped, 4 bad checkpoint,
-130 interrupted. Nothing here imports torch at import time, so that `--help` stays instant.
+Nothing here imports torch at import time, so that `--help` stays instant.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dcht.errors import CheckpointError, UsageError
 
@@ -18,6 +19,78 @@ if TYPE_CHECKING:
     import torch
 
 OK, USAGE, SKIPPED, BAD_CHECKPOINT, INTERRUPTED = 0, 2, 3, 4, 130
+EXIT_CODES = """exit codes: 0 ok, 2 usage or bad input, 3 done but some inputs were skipped,
+  4 bad checkpoint, 130 interrupted
+"""
+
+
+def positive(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+COMMON: dict[str, dict[str, Any]] = {
+    "out": {"type": Path, "required": True, "metavar": "PATH", "help": "where to write"},
+    "ckpt": {"help": "checkpoint folder or Hub id [the bundled one]"},
+    "size": {"default": "256", "help": "N or WxH, multiples of 32 [256]"},
+    "seed": {"type": int, "default": 0, "help": "what everything random depends on [0]"},
+    "batch_size": {"type": positive, "metavar": "N", "help": "images in one pass"},
+    "device": {"default": "auto", "help": "auto, cpu, cuda or mps [auto]"},
+    "strict": {"action": "store_true", "help": "stop at the first bad input"},
+    "force": {"action": "store_true", "help": "replace what --out holds"},
+    "resume": {"action": "store_true", "help": "what repeating a command does anyway"},
+    "offline": {"action": "store_true", "help": "never ask the Hub"},
+    "json": {"action": "store_true", "help": "print one JSON object"},
+}
+"""The options that every verb of every tool spells alike."""
+
+
+def add_common(verb: argparse.ArgumentParser, *names: str, **changes: dict[str, Any] | int) -> None:
+    """Add some of the `COMMON` options to a verb, in the order given.
+
+    Args:
+        verb: the parser to add them to.
+        names: their names, with underscores.
+        changes: by name, what this verb says otherwise: a dict of argparse's keywords (an option
+            may be left as it is but for its `help`), or just the default of a number.
+    """
+    for name in names:
+        keywords = COMMON[name]
+        change = changes.get(name, {})
+        if isinstance(change, int):
+            change = {"default": change, "help": f"{keywords['help']} [{change}]"}
+        verb.add_argument(f"--{name.replace('_', '-')}", **keywords | change)
+
+
+def command_parser(
+    prog: str, *, version: str, description: str, examples: str
+) -> argparse.ArgumentParser:
+    """A parser of the house style: `--version`, examples and exit codes at the end of `--help`."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=f"{examples}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{prog} {version}")
+    return parser
+
+
+def run_verb(parser: argparse.ArgumentParser) -> NoReturn:
+    """Parse the command line, call its verb's `function(arguments)`, exit with what it returns."""
+    arguments = parser.parse_args()
+    if getattr(arguments, "offline", False):
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    run(lambda: arguments.function(arguments))
+
+
+def report_skipped(count: int, listing: Path) -> int:
+    """Say on stderr how many inputs were skipped, if any; return the exit code for that."""
+    if count:
+        print(f"{count} skipped: see {listing}", file=sys.stderr)
+    return SKIPPED if count else OK
 
 
 def run(main: Callable[[], int]) -> NoReturn:
