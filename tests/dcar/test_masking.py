@@ -19,6 +19,7 @@ def revealed(num_tokens: int, num_masked: int, num_steps: int, schedule: Schedul
         (64, Schedule.arccos, [4, 3, 4, 3, 4, 4, 4, 4, 5, 6, 7, 16]),
         (256, Schedule.cosine, [3, 6, 11, 15, 18, 22, 26, 27, 31, 31, 33, 33]),
         (256, Schedule.arccos, [14, 14, 14, 14, 15, 15, 16, 17, 20, 22, 28, 67]),
+        (64, Schedule.linear, [5, 5, 6, 5, 5, 6, 5, 5, 6, 5, 5, 6]),
     ],
 )
 def test_tokens_revealed_by_twelve_steps(

@@ -1,8 +1,9 @@
 """What a generator is made of and how it is sampled, as plain dataclasses.
 
-Defaults are the paper's (section 4.1, appendix A.2, Table 8); what it leaves open says so. Neither
-torch nor hydra is imported here. The dataclasses are not frozen because Hydra composes over them:
-presets are shared, so derive with `dataclasses.replace` and never assign.
+Defaults are the paper's (section 4.1, Table 8); what it leaves open says so. The settings of the
+sampler are in `dcar.sampling_config`, and are here too, so that one module has every setting.
+Neither torch nor hydra is imported here. The dataclasses are not frozen because Hydra composes over
+them: presets are shared, so derive with `dataclasses.replace` and never assign.
 """
 
 from __future__ import annotations
@@ -10,25 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from dcar.sampling_config import SAMPLING_PRESETS as SAMPLING_PRESETS
+from dcar.sampling_config import Guidance as Guidance
+from dcar.sampling_config import HeadGuidance as HeadGuidance
+from dcar.sampling_config import Order as Order
+from dcar.sampling_config import SamplingConfig as SamplingConfig
+from dcar.sampling_config import Schedule as Schedule
+from dcar.sampling_config import Selector as Selector
+from dcar.sampling_config import Solver as Solver
+from dcar.sampling_config import with_preset as with_preset
 from dcht.errors import UsageError
-
-
-class Schedule(Enum):
-    """Share of the tokens that is still masked after a share r of the steps is done."""
-
-    arccos = "arccos"
-    """arccos(r) / (pi / 2), MaskGIT's arccos: few tokens a step, many in the last one."""
-    cosine = "cosine"
-    """cos(r pi / 2), MaskGIT's default."""
-
-
-class Order(Enum):
-    """Which of the freshly drawn tokens a step keeps."""
-
-    confidence = "confidence"
-    """The most confident ones, with annealed Gumbel noise on the confidence (the paper)."""
-    random = "random"
-    """Any: a uniformly random choice, as in MAR."""
 
 
 class Rounding(Enum):
@@ -136,32 +128,6 @@ class DCARConfig:
                 f"head.condition_dim {self.head.condition_dim} is not generator.width "
                 f"{self.generator.width}"
             )
-
-
-@dataclass(kw_only=True)
-class SamplingConfig:
-    """How an image is drawn (appendix A.2)."""
-
-    num_steps: int = 12
-    cfg_scale: float = 4.5
-    """s in (1 + s) conditional - s unconditional, for the logits and the head; 0 is off."""
-    temperature: float = 4.5
-    """Scale of the Gumbel noise in the first step; it falls linearly to 0 in the last one."""
-    num_diffusion_steps: int = 20
-    order: Order = Order.confidence
-    schedule: Schedule = Schedule.arccos
-    """# not in paper: 1d-tokenizer's and the release's."""
-    logit_annealing: bool = False
-    """Divide the logits by 0.5 + 0.8 (1 - r) (the release)."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that no sampler can honour."""
-        for name in ("num_steps", "num_diffusion_steps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("cfg_scale", "temperature"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must not be negative")
 
 
 @dataclass(kw_only=True)

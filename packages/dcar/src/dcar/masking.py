@@ -15,6 +15,8 @@ from dcar.config import Schedule
 
 def mask_ratio(progress: Tensor, schedule: Schedule) -> Tensor:
     """Share of the tokens that is masked when `progress` in [0, 1] of the way is done: 1 to 0."""
+    if schedule is Schedule.linear:
+        return 1 - progress
     if schedule is Schedule.arccos:
         return progress.acos() / (math.pi / 2)
     return (progress * (math.pi / 2)).cos()
@@ -52,8 +54,12 @@ def masked_counts(
     """
     # fp64 on the CPU: a floor must not depend on the device.
     progress = torch.arange(1, num_steps, dtype=torch.float64, device="cpu") / num_steps
+    law = (num_tokens * mask_ratio(progress, schedule)).floor().int().tolist()
+    if schedule is Schedule.linear:
+        # In integers: exactly even, and the remainder goes to the later steps.
+        law = [num_tokens - num_tokens * step // num_steps for step in range(1, num_steps)]
     counts, left = [], num_masked
-    for wanted in (num_tokens * mask_ratio(progress, schedule)).floor().int().tolist():
+    for wanted in law:
         left = min(left, max(1, min(left - 1, wanted)))
         counts.append(left)
     return [*counts, 0]
