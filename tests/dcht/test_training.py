@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import signal
 
 import pytest
@@ -17,6 +18,7 @@ from dcht.training import (
     check_settings,
     finite_or_stop,
     load_resume,
+    room_to_write,
     save_resume,
     warmup_lr,
 )
@@ -87,6 +89,16 @@ def test_run_log_has_one_row_a_step_after_a_resume(tmp_path):
     assert list((tmp_path / "tensorboard").iterdir())
 
 
+def test_a_rank_that_is_not_active_logs_nothing(tmp_path, capsys):
+    log = RunLog(tmp_path / "run", active=False)
+    log.scalars(0, {"loss": 1.0})
+    log.picture(0, "grid", Image.new("RGB", (8, 6)))
+    log.line("nobody hears this")
+    log.close()
+    assert not (tmp_path / "run").exists()
+    assert capsys.readouterr().err == ""
+
+
 def test_resume_keeps_the_newest_and_returns_what_was_saved(tmp_path):
     assert load_resume(tmp_path) is None
     for step in (1, 20, 300):
@@ -100,6 +112,23 @@ def test_resume_keeps_the_newest_and_returns_what_was_saved(tmp_path):
         "resume-000000020.pt",
         "resume-000000300.pt",
     ]
+
+
+def test_a_disk_that_fills_up_leaves_the_earlier_file_and_one_line(tmp_path):
+    """The limit on a file's size stands in for the disk: the same failing write."""
+    save_resume(tmp_path, 1, {"x": torch.ones(3)})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    message = r"resume-000000002.pt could not be written: File too large; .* make room"
+    with pytest.raises(UsageError, match=message), room_to_write(tmp_path):
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+            save_resume(tmp_path, 2, {"x": torch.ones(50_000)})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["resume-000000001.pt"]
+    found = load_resume(tmp_path)
+    assert found is not None
+    assert found[1]["x"].tolist() == [1, 1, 1]
 
 
 def test_graceful_stop_catches_once_and_restores_the_handlers():

@@ -7,13 +7,15 @@ parameters train on which loss is for `dcht.train` and its like to say.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal
@@ -24,10 +26,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dcht.checkpoint import write_atomic
+from dcht.distributed import World
 from dcht.errors import UsageError
 from dcht.images import save_png
+from dcht.trackers import Tracker, open_board
 
 RESUME_PATTERN = "resume-*.pt"
+METRICS = "metrics.jsonl"
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+"""The system's reasons for which a write fails and the program is not to blame."""
 
 
 class NonFiniteLossError(RuntimeError):
@@ -102,60 +109,95 @@ def warmup_lr(
 
 
 class RunLog:
-    """A run's log: `metrics.jsonl`, TensorBoard under `tensorboard/`, pictures under `samples/`.
+    """A run's log: `metrics.jsonl`, pictures under `samples/`, and what the trackers show.
 
     A resumed run passes the step it starts at; what an interrupted one logged from there on is
-    dropped, so that every step has one row.
+    dropped, so that every step has one row. Of several ranks one is active; to the others every
+    call is a no-op.
     """
 
-    def __init__(self, folder: str | Path, *, first_step: int = 0) -> None:
-        from torch.utils.tensorboard.writer import SummaryWriter
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        first_step: int = 0,
+        trackers: Collection[Tracker] = (Tracker.tensorboard,),
+        active: bool = True,
+    ) -> None:
+        """Open the files and the trackers.
 
+        Raises:
+            UsageError: a tracker is not installed.
+        """
+        self.active = active
+        if not active:
+            return
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "metrics.jsonl"
+        self._boards = [
+            open_board(tracker, self.folder, first_step=first_step) for tracker in trackers
+        ]
+        path = self.folder / METRICS
         if path.exists():
             # A run killed in mid-write leaves a last line without its end.
             lines = [row for row in path.read_text().splitlines(True) if row.endswith("\n")]
             kept = [row for row in lines if json.loads(row)["step"] < first_step]
             path.write_text("".join(kept))
         self._metrics = path.open("a", buffering=1)
-        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=first_step)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Append one row {"step": ..., "time": seconds since the epoch, **values}."""
+        if not self.active:
+            return
         row = {"step": step, "time": round(time.time(), 3), **values}
         self._metrics.write(json.dumps(row) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        for board in self._boards:
+            board.scalars(step, values)
 
     def picture(self, step: int, name: str, image: Image.Image) -> None:
-        """Write `samples/NAME-STEP.png` and show it in TensorBoard."""
+        """Write `samples/NAME-STEP.png` and show it in the trackers."""
+        if not self.active:
+            return
         save_png(image, self.folder / "samples" / f"{name}-{step:07d}.png")
-        pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
-        shaped = pixels.reshape(image.height, image.width, 3)
-        self._board.add_image(name, shaped, step, dataformats="HWC")
+        for board in self._boards:
+            board.picture(step, name, image)
 
     def line(self, text: str) -> None:
         """Say something to whoever watches: one line on stderr."""
-        print(text, file=sys.stderr, flush=True)
+        if self.active:
+            print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Flush and close the files."""
+        if not self.active:
+            return
         self._metrics.close()
-        self._board.close()
+        for board in self._boards:
+            board.close()
 
 
 def save_resume(folder: str | Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Path:
     """Write `resume-STEP.pt` whole or not at all, then delete all but the `keep` newest.
 
     `state` may hold tensors, numbers, strings, lists, tuples and dicts: what `load_resume` reads.
+
+    Raises:
+        OSError: it could not be written (a full disk, say); the files before it are untouched.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"resume-{step:09d}.pt"
     partial = folder / f".{path.name}.partial"
-    torch.save({"step": step, "state": state}, partial)
+    try:
+        with partial.open("wb") as file:
+            torch.save({"step": step, "state": state}, file)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        # torch hides the system's reason behind a complaint of its own about positions.
+        reason = error if isinstance(error, OSError) else error.__context__
+        if isinstance(reason, OSError):
+            raise OSError(reason.errno, reason.strerror, str(path)) from None
+        raise
     os.replace(partial, path)
     for old in sorted(folder.glob(RESUME_PATTERN))[:-keep]:
         old.unlink()
@@ -174,7 +216,8 @@ def load_resume(folder: str | Path) -> tuple[int, dict[str, Any]] | None:
 class GracefulStop:
     """While entered, SIGTERM and Ctrl-C set `requested`; a second Ctrl-C raises.
 
-    The loop looks at `requested` between two steps, saves, and returns.
+    The loop looks at `requested` between two steps, saves, and returns; of several ranks each
+    looks at `agreed`, because a signal reaches them one by one.
     """
 
     def __init__(self) -> None:
@@ -185,6 +228,10 @@ class GracefulStop:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
+
+    def agreed(self, world: World) -> bool:
+        """Whether any rank was asked to stop: one answer, for which all ranks ask together."""
+        return bool(world.sum(torch.tensor(float(self.requested))) > 0)
 
     def __enter__(self) -> GracefulStop:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -202,11 +249,17 @@ class GracefulStop:
 
 
 def finite_or_stop(
-    losses: Mapping[str, Tensor], batch: Mapping[str, Tensor], folder: str | Path, step: int
+    losses: Mapping[str, Tensor],
+    batch: Mapping[str, Tensor],
+    folder: str | Path,
+    step: int,
+    *,
+    world: World | None = None,
 ) -> None:
     """Raise if a loss is not finite, after saving the batch that made it.
 
     Call before the optimiser steps: the weights that the guard leaves behind are still good.
+    Several ranks give losses that are the same on all of them, and each its part of the batch.
 
     Raises:
         NonFiniteLossError: names the losses and `nonfinite-STEP.safetensors`.
@@ -220,12 +273,37 @@ def finite_or_stop(
         if not value.isfinite()
     }
     path = Path(folder) / f"nonfinite-{step:07d}.safetensors"
-    save_file({key: value.detach().contiguous().cpu() for key, value in batch.items()}, path)
+    whole = {key: value if world is None else world.gather(value) for key, value in batch.items()}
+    if world is None or world.main:
+        save_file({key: value.detach().contiguous().cpu() for key, value in whole.items()}, path)
     raise NonFiniteLossError(f"step {step}: losses are not finite: {odd}; the batch is in {path}")
 
 
+@contextmanager
+def room_to_write(folder: str | Path) -> Iterator[None]:
+    """Where a run writes: a full disk, or one that cannot be written to, ends it in one line.
+
+    Raises:
+        UsageError: the system's reason, and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise UsageError(
+            f"{error.filename or folder} could not be written: {error.strerror}; the last resume "
+            "file is whole: make room, and the same command continues"
+        ) from None
+
+
 def check_settings(
-    folder: str | Path, settings: dict[str, Any], *, free: Collection[str], resuming: bool
+    folder: str | Path,
+    settings: dict[str, Any],
+    *,
+    free: Collection[str],
+    resuming: bool,
+    write: bool = True,
 ) -> None:
     """Write a run's settings to `config.json`; when resuming, compare with what it began with.
 
@@ -234,6 +312,7 @@ def check_settings(
         settings: nested dictionaries of JSON types.
         free: names, at any depth, that may change: nothing a finished step depended on.
         resuming: whether the folder holds a run to continue.
+        write: whether this rank is the one that writes.
 
     Raises:
         UsageError: the run began with other settings; the message names them.
@@ -244,8 +323,9 @@ def check_settings(
             f"{folder} holds a run that began with other settings ({', '.join(odd)}); "
             "choose another out="
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(settings, indent=1).encode() + b"\n")
+    if write:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(settings, indent=1).encode() + b"\n")
 
 
 def differences(before: Any, now: Any, free: Collection[str] = (), name: str = "") -> set[str]:
