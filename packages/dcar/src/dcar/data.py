@@ -1,55 +1,126 @@
-"""Training data: images as latents, with their captions, in an order that a seed decides.
+"""Training data: images as latents, with their captions, from one source or several.
 
-Sample number s of a run is row `stream.row(s)` of the data: epoch after epoch, each a permutation
-of its own. Everything is a function of (seed, s), so a run resumes exactly.
+A source is a store of latents or pictures that are encoded on the fly (`dcar.pictures`). Rows
+number the images of all sources, one source after the other. In which order training sees them is
+for `dcar.stream` to say.
 """
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from dcar.randomness import keyed_generator, keyed_seed
-from dcar.train_config import DataConfig, DataKind
-from dcht.encode import read_row
-from dcht.errors import CheckpointError, UsageError
-from dcht.images import list_images, open_image, resize_crop, to_tensor
+from dcar.captions import Captions, read_captions
+from dcar.pictures import EncodedPictures
+from dcar.train_config import DataConfig, DataKind, SourceConfig
+from dcht.errors import CheckpointError
 from dcht.latents import LatentsStore
 from dcht.tokenizer import Tokenizer
 
 IN_MEMORY = 4 << 30
 """Bytes of latents up to which a store is read into memory once."""
-MEASURED = 4096
-"""Images from which the residual's standard deviation is measured where it is not recorded."""
-PERMUTATION, CAPTION = 1, 2
+MEASURED, AT_ONCE = 4096, 64
+"""Images from which an unrecorded standard deviation is measured, and how many are read at once."""
+
+Grid = tuple[int, int]
+"""(h, w) of an image's indices."""
 
 
 class Images(NamedTuple):
-    """indices (b, h, w) int64 and residual (b, c, h, w) fp32 of some images."""
+    """indices (b, h, w) int64 and residual (b, c, h, w) fp32 of images of one grid."""
 
     indices: Tensor
     residual: Tensor
 
 
-class Data(Protocol):
-    """What training needs of its data."""
+class Source(Protocol):
+    """One source of images with captions."""
 
-    captions: list[list[str]]
-    """At least one for each image."""
-    grid: tuple[int, int]
-    """(h, w)."""
+    captions: Captions
+    grids: list[Grid]
+    """One for each image."""
 
-    def read(self, rows: Sequence[int]) -> Images:
-        """The latents of some images."""
+    def read(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Indices (b, h, w) int64 and residual (b, c, h, w) fp32 of images of one grid."""
         ...
 
 
-class LatentsData:
+@dataclass(frozen=True)
+class Part:
+    """The images of one source that have one grid."""
+
+    grid: Grid
+    rows: list[int]
+    share: float
+    """Of the samples of a run; those of all parts add up to 1."""
+
+
+class Data:
+    """All images of a run.
+
+    Attributes:
+        captions: of each image, at least one.
+        caption_weights: how likely each caption is, for the images whose captions differ in that.
+        parts: the images by source and grid.
+    """
+
+    def __init__(self, sources: Sequence[Source], weights: Sequence[float] | None = None) -> None:
+        """Put sources together.
+
+        Args:
+            sources: at least one, each with at least one image.
+            weights: shares of the samples, in proportion; None: every image is as likely.
+        """
+        self._sources = sources
+        counts = [len(source.grids) for source in sources]
+        self._starts = [0, *accumulate(counts)]
+        self.captions: list[list[str]] = []
+        self.caption_weights: dict[int, list[float]] = {}
+        self._grids: list[Grid] = []
+        self.parts: list[Part] = []
+        shares = counts if weights is None else weights
+        for source, share, start in zip(sources, shares, self._starts, strict=False):
+            self.captions += source.captions.texts
+            self._grids += source.grids
+            for row, odds in source.captions.weights.items():
+                self.caption_weights[start + row] = odds
+            rows: dict[Grid, list[int]] = {}
+            for row, grid in enumerate(source.grids):
+                rows.setdefault(grid, []).append(start + row)
+            for grid, chosen in rows.items():
+                part_share = share / sum(shares) * len(chosen) / len(source.grids)
+                self.parts.append(Part(grid, chosen, part_share))
+
+    def __len__(self) -> int:
+        return len(self._grids)
+
+    def grid(self, row: int) -> Grid:
+        """(h, w) of an image's indices."""
+        return self._grids[row]
+
+    def read(self, rows: Sequence[int]) -> Images:
+        """The latents of images of one grid, from whichever sources they are in."""
+        owners = [bisect.bisect_right(self._starts, row) - 1 for row in rows]
+        places: dict[int, list[int]] = {}
+        for place, owner in enumerate(owners):
+            places.setdefault(owner, []).append(place)
+        found = [
+            self._sources[owner].read([rows[place] - self._starts[owner] for place in chosen])
+            for owner, chosen in places.items()
+        ]
+        back = torch.tensor([place for chosen in places.values() for place in chosen]).argsort()
+        indices, residual = (torch.cat(tensors)[back] for tensors in zip(*found, strict=True))
+        return Images(indices, residual)
+
+
+class Latents:
     """A store that `dcht encode` wrote; random access, no tokenizer in the loop."""
 
     def __init__(self, root: str, tokenizer: Tokenizer) -> None:
@@ -66,95 +137,48 @@ class LatentsData:
                 f"{root} was encoded by tokenizer {plan.tokenizer_sha256}, not by "
                 f"{tokenizer.sha256}; encode again, or set tokenizer_ckpt"
             )
-        self.grid = (plan.latent_height, plan.latent_width)
-        self.captions = _captions(self.store.rows, root)
+        self.captions = read_captions(self.store.rows, root)
+        self.grids = [(plan.latent_height, plan.latent_width)] * len(self.store)
         bytes_each = plan.latent_height * plan.latent_width * (8 + 2 * plan.latent_channels)
         small = bytes_each * len(self.store) <= IN_MEMORY
-        self._all = Images(*self.store.load_all()) if small else None
+        self._all = self.store.load_all() if small else None
 
-    def read(self, rows: Sequence[int]) -> Images:
-        """The latents of some images."""
+    def read(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Indices (b, h, w) int64 and residual (b, c, h, w) fp32."""
         if self._all is not None:
+            indices, residual = self._all
             chosen = torch.tensor(rows)
-            return Images(self._all.indices[chosen], self._all.residual[chosen].float())
+            return indices[chosen], residual[chosen].float()
         indices, residual = zip(*(self.store.read(row) for row in rows), strict=True)
-        return Images(torch.stack(indices), torch.stack(residual))
-
-
-class FolderData:
-    """A folder of images with captions in `.txt` beside them, encoded on the fly."""
-
-    def __init__(self, root: str, size: int, tokenizer: Tokenizer) -> None:
-        """List a folder.
-
-        Raises:
-            UsageError: no images, captions missing, or a size that is not a multiple of 32.
-        """
-        factor = tokenizer.config.downsampling
-        if size % factor:
-            raise UsageError(f"data.size {size} is not a multiple of {factor}")
-        self.files = list_images(root)
-        if not self.files:
-            raise UsageError(f"{root} holds no images")
-        self.captions = _captions([read_row(file, Path(root)) for file in self.files], root)
-        self.grid = (size // factor, size // factor)
-        self.size = size
-        self.tokenizer = tokenizer
-
-    @torch.no_grad()
-    def read(self, rows: Sequence[int]) -> Images:
-        """The latents of some images."""
-        size = (self.size, self.size)
-        pixels = [to_tensor(resize_crop(open_image(self.files[row]), size)) for row in rows]
-        device = next(self.tokenizer.parameters()).device
-        latents = self.tokenizer.tokenize(torch.stack(pixels).to(device))
-        return Images(latents.indices, latents.residual)
-
-
-class Stream:
-    """The endless order of training samples over `count` images."""
-
-    def __init__(self, seed: int, count: int) -> None:
-        self.seed = seed
-        self.count = count
-        self._order = lru_cache(maxsize=2)(self._permute)
-
-    def _permute(self, epoch: int) -> list[int]:
-        generator = keyed_generator(self.seed, epoch, PERMUTATION)
-        return torch.randperm(self.count, generator=generator).tolist()
-
-    def row(self, sample: int) -> int:
-        """The image that sample number `sample` shows."""
-        epoch, position = divmod(sample, self.count)
-        return self._order(epoch)[position]
-
-    def caption(self, sample: int, captions: list[str]) -> str:
-        """The caption that goes with it, one drawn each time."""
-        if len(captions) == 1:
-            return captions[0]
-        return captions[keyed_seed(self.seed, sample, CAPTION) % len(captions)]
+        return torch.stack(indices), torch.stack(residual)
 
 
 def open_data(config: DataConfig, tokenizer: Tokenizer) -> Data:
-    """The data that a config describes."""
-    if config.kind is DataKind.latents:
-        return LatentsData(config.root, tokenizer)
-    return FolderData(config.root, config.size, tokenizer)
+    """The data that a config describes.
+
+    Raises:
+        CheckpointError: a store of latents was made by another tokenizer.
+        UsageError: a source is not there, is empty, or lacks captions.
+    """
+    chosen = [config, *config.mixture]
+    sources = [_open_source(source, config, tokenizer) for source in chosen]
+    weights = [source.weight for source in chosen if source.weight is not None]
+    return Data(sources, weights or None)
+
+
+def _open_source(source: SourceConfig, config: DataConfig, tokenizer: Tokenizer) -> Source:
+    if source.kind is DataKind.latents:
+        return Latents(source.root, tokenizer)
+    return EncodedPictures(Path(source.root), source.kind, config, tokenizer)
 
 
 def residual_std(data: Data, tokenizer: Tokenizer) -> float:
     """Standard deviation of the residual: the tokenizer's, else measured on the data."""
     if tokenizer.config.residual_std is not None:
         return tokenizer.config.residual_std
-    return float(data.read(range(min(MEASURED, len(data.captions)))).residual.std())
-
-
-def _captions(rows: Sequence[dict], root: str) -> list[list[str]]:
-    captions = [row.get("captions") or [row["caption"]] for row in rows]
-    missing = [row["file"] for row, texts in zip(rows, captions, strict=True) if None in texts]
-    if missing:
-        raise UsageError(
-            f"{root}: {len(missing)} of {len(rows)} images have no caption, for instance "
-            f"{missing[0]}; put one in a .txt beside each image"
-        )
-    return captions
+    rows = max(data.parts, key=lambda part: part.share).rows[:MEASURED]
+    parts = [
+        data.read(rows[start : start + AT_ONCE]).residual.cpu()
+        for start in range(0, len(rows), AT_ONCE)
+    ]
+    return float(torch.cat(parts).std())

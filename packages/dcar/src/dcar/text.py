@@ -8,6 +8,7 @@ Shapes: token ids and mask (b, l), embeddings (b, l, e).
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -140,9 +141,21 @@ class TextEncoder(nn.Module):
         pairs = zip(encoding.ids, encoding.offsets, strict=True)
         return list(dict.fromkeys(prompt[a:b] for token, (a, b) in pairs if token == unknown))
 
+    def sha256(self) -> str:
+        """A hash of all that embeddings depend on: weights, tokenizer, length and masking."""
+        digest = hashlib.sha256(f"{self.length} {self.sees_mask} ".encode())
+        digest.update(self.tokenizer_json().encode())
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(f"{name} {tuple(value.shape)} ".encode())
+            digest.update(value.detach().cpu().contiguous().float().numpy().tobytes())
+        return digest.hexdigest()
+
     def tokenizer_json(self) -> str:
-        """The tokenizer as the content of a `tokenizer.json`."""
-        return self.tokenizer.backend_tokenizer.to_str(pretty=True)
+        """The tokenizer as the content of a `tokenizer.json`, the same before and after use."""
+        plain = tokenizers.Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
+        plain.no_padding()
+        plain.no_truncation()
+        return plain.to_str(pretty=True)
 
 
 def word_tokenizer(captions: Iterable[str], config: JointTextConfig) -> tokenizers.Tokenizer:

@@ -20,12 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from dcar.config import CheckpointConfig, LossConfig
-from dcar.data import Data, Stream, open_data, residual_std
+from dcar.data import Data, open_data, residual_std
 from dcar.model import DCAR, Draws, Losses, mask_weights
 from dcar.pipeline import TextToImage
 from dcar.pretrained import refer_to_tokenizer, save_pretrained
 from dcar.randomness import keyed_seed
 from dcar.start import load_image_tokenizer, start_weights
+from dcar.stream import Stream
 from dcar.text import TextEncoder
 from dcar.train_config import TrainConfig
 from dcht.checkpoint import to_dict
@@ -157,7 +158,7 @@ class Trainer:
         std = residual_std(self.data, self.tokenizer)
         model = replace(config.model, head=replace(config.model.head, residual_std=std))
         self.config = config = replace(config, model=model)
-        self.stream = Stream(config.seed, len(self.data.captions))
+        self.stream = Stream(config.seed, self.data)
         torch.manual_seed(config.seed)
         network, self.text = start_weights(config, self.data)
         self.text.to(self.device)
@@ -169,20 +170,16 @@ class Trainer:
     def train_step(self) -> dict[str, float]:
         """One optimiser step on the next batch; returns the losses, gradient norm and rate."""
         config, optimizer = self.config, self.config.optimizer
-        first = self.step * config.batch_size
-        samples = range(first, first + config.batch_size)
-        rows = [self.stream.row(sample) for sample in samples]
-        captions = [
-            self.stream.caption(sample, self.data.captions[row])
-            for sample, row in zip(samples, rows, strict=True)
-        ]
-        images, tokens = self.data.read(rows), self.text.tokenize(captions)
-        draws = self.learner.model.draw(config.seed, samples, math.prod(self.data.grid))
+        samples = self.stream.batch(self.step, config.batch_size)
+        images = self.data.read([sample.row for sample in samples])
+        tokens = self.text.tokenize([sample.caption for sample in samples])
+        numbers = [sample.index for sample in samples]
+        draws = self.learner.model.draw(config.seed, numbers, images.indices[0].numel())
         weight_sum = mask_weights(draws.mask, config.loss).sum().to(self.device)
 
         torch.manual_seed(keyed_seed(config.seed, self.step, DROPOUT))
         self.optimizer.zero_grad(set_to_none=True)
-        sums = torch.zeros(len(Losses._fields), device=self.device)
+        sums = torch.zeros(4, device=self.device)
         size = config.batch_size // config.accumulate
         for start in range(0, config.batch_size, size):
             part = slice(start, start + size)
@@ -200,9 +197,9 @@ class Trainer:
                 weight_sum=weight_sum,
             )
             losses.total.backward()
-            sums += torch.stack([value.detach() for value in losses])
+            sums += torch.stack([value.detach() for value in losses[:4]])
         norm = nn.utils.clip_grad_norm_(self.learner.parameters(), optimizer.clip)
-        values = dict(zip(Losses._fields, sums, strict=True)) | {"grad_norm": norm}
+        values = dict(zip(Losses._fields[:4], sums, strict=True)) | {"grad_norm": norm}
         batch = {"indices": images.indices, "residual": images.residual, "text": tokens.ids}
         finite_or_stop(values, batch, config.out, self.step)
         rate = warmup_lr(
@@ -253,7 +250,8 @@ class Trainer:
 
     def _size(self) -> tuple[int, int]:
         factor = self.tokenizer.config.downsampling
-        return self.data.grid[0] * factor, self.data.grid[1] * factor
+        height, width = self.data.grid(0)
+        return height * factor, width * factor
 
     def state(self) -> dict[str, Any]:
         """All that resuming needs, for `load_state`."""
@@ -296,7 +294,7 @@ class Trainer:
         )
         return [
             f"{config.data.root}: {len(captions)} images of {width} x {height} "
-            f"({math.prod(self.data.grid)} tokens each), {sum(map(len, captions))} captions",
+            f"({math.prod(self.data.grid(0))} tokens each), {sum(map(len, captions))} captions",
             f"steps {self.step} to {config.steps} of {config.batch_size}, "
             f"{len(captions) / config.batch_size:.1f} steps an epoch, start: {config.init_from}",
             f"trains {trained}; residual std {config.model.head.residual_std:.4f}; {self.device}",

@@ -12,6 +12,7 @@ from enum import Enum
 from dcar.config import DCARConfig, LossConfig, SamplingConfig
 from dcht.config import TokenizerConfig
 from dcht.errors import UsageError
+from dcht.trackers import Tracker
 
 
 class DataKind(Enum):
@@ -24,13 +25,42 @@ class DataKind(Enum):
 
 
 @dataclass(kw_only=True)
-class DataConfig:
-    """The training data."""
+class SourceConfig:
+    """One source of images with captions."""
 
     kind: DataKind
     root: str
+    weight: float | None = None
+    """Its share of the samples, in proportion to those of the other sources of a mixture; None
+    for all of them makes every image as likely."""
+
+
+@dataclass(kw_only=True)
+class DataConfig(SourceConfig):
+    """The training data: a source, and others that are mixed with it."""
+
+    mixture: list[SourceConfig] = field(default_factory=list)
+    """The other sources."""
     size: int = 256
-    """Side in pixels that `folder` images are resized and cropped to; latents have their own."""
+    """Side in pixels that images are resized and cropped to; latents have their own."""
+
+    def __post_init__(self) -> None:
+        """Refuse weights that say nothing."""
+        weights = [source.weight for source in (self, *self.mixture)]
+        given = [weight for weight in weights if weight is not None]
+        if given and (len(given) < len(weights) or min(given) <= 0):
+            raise UsageError(
+                f"data weights are {weights}; give every source one above 0, or none of them"
+            )
+
+
+class Parallel(Enum):
+    """How several ranks hold the model; one process alone needs neither."""
+
+    ddp = "ddp"
+    """A copy on each."""
+    fsdp2 = "fsdp2"
+    """Weights, gradients, optimiser and average in shards: memory shrinks with every rank."""
 
 
 class PublishDtype(Enum):
@@ -73,17 +103,35 @@ class TrainConfig:
     """Start anew in an `out` that holds a run with other settings."""
     steps: int = 200_000
     batch_size: int = 1024
+    """Of all ranks together (Table 8)."""
     accumulate: int = 1
-    """Micro-batches that a batch is split into."""
+    """Micro-batches that each rank's part of a batch is split into."""
+    bf16: bool = True
+    """bf16 autocast; off on a CPU, where it is slower."""
+    activation_checkpointing: bool = False
+    """Keep only what enters each block, and compute the rest again for the gradients."""
+    compile: bool = False
+    """torch.compile of the blocks and the head."""
+    parallel: Parallel = Parallel.ddp
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """Settings of the sample grids, recorded in the published checkpoint."""
     prompts: list[str] = field(default_factory=list)
     """Fixed prompts of the sample grids."""
+    reconstructions: int = 4
+    """How many of the first training images are drawn again from their captions beside them."""
+    evaluations: list[str] = field(default_factory=list)
+    """Names in the entry-point group `dcar.evaluations`; see `dcar.evaluations`."""
     log_every: int = 50
     sample_every: int = 5000
+    """For the pictures of prompts and reconstructions."""
+    evaluate_every: int = 5000
     save_every: int = 5000
+    keep_saves: int = 2
+    """How many saves to resume from stay on disk."""
+    trackers: list[Tracker] = field(default_factory=lambda: [Tracker.tensorboard])
+    """Where curves and pictures are shown beside `metrics.jsonl` and `samples/`."""
     publish_dtype: PublishDtype = PublishDtype.float32
     seed: int = 0
     device: str = "auto"

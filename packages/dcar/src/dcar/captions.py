@@ -1,0 +1,60 @@
+"""The captions of images, as rows of data give them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from dcht.errors import UsageError
+
+
+class Captions(NamedTuple):
+    """The captions of n images."""
+
+    texts: list[list[str]]
+    """At least one for each image."""
+    weights: dict[int, list[float]]
+    """How likely each caption is, in proportion, for images whose captions are not all as likely;
+    by the image's number."""
+
+
+def read_captions(rows: Sequence[dict[str, Any]], root: object) -> Captions:
+    """Take captions from rows: `caption`, or `captions` and perhaps `caption_weights`.
+
+    Args:
+        rows: one an image, with its name in `file`.
+        root: where they come from, for messages.
+
+    Raises:
+        UsageError: an image has no caption, or weights that do not fit its captions.
+    """
+    found = Captions([], {})
+    missing = []
+    for number, row in enumerate(rows):
+        texts: list[Any] = row.get("captions") or [row.get("caption")]
+        if not all(isinstance(text, str) and text.strip() for text in texts):
+            missing.append(row["file"])
+        found.texts.append(texts)
+        if (weights := row.get("caption_weights")) is not None:
+            found.weights[number] = _checked_weights(weights, texts, f"{root}: {row['file']}")
+    if missing:
+        raise UsageError(
+            f"{root}: {len(missing)} of {len(rows)} images have no caption, for instance "
+            f"{missing[0]}; put one in a .txt beside each image"
+        )
+    return found
+
+
+def _checked_weights(weights: Any, texts: list[Any], where: str) -> list[float]:
+    good = (
+        isinstance(weights, list)
+        and len(weights) == len(texts)
+        and all(isinstance(weight, int | float) and weight >= 0 for weight in weights)
+        and sum(weights) > 0
+    )
+    if not good:
+        raise UsageError(
+            f"{where}: caption_weights {weights!r} should be {len(texts)} numbers, not negative, "
+            "one for each of its captions"
+        )
+    return [float(weight) for weight in weights]
