@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from dcar.config import DCARConfig, LossConfig, Schedule
@@ -44,6 +44,10 @@ class Draws(NamedTuple):
         )
 
 
+RATIO_BINS = 4
+"""Quarters of the mask ratio by which `Losses` tells easy samples from hard ones."""
+
+
 class Losses(NamedTuple):
     """Scalars: `total` is what training minimises, `accuracy` that of the masked indices."""
 
@@ -51,6 +55,9 @@ class Losses(NamedTuple):
     cross_entropy: Tensor
     diffusion: Tensor
     accuracy: Tensor
+    by_ratio: Tensor
+    """(4, 3): of the samples in each quarter of the mask ratio, the masked indices' summed
+    cross-entropy, how many were right, and how many there were. No gradient."""
 
 
 class DCAR(nn.Module):
@@ -127,8 +134,8 @@ class DCAR(nn.Module):
             logits, targets, label_smoothing=loss.label_smoothing, reduction="none"
         )
         cross_entropy = (losses * weights).sum() / weight_sum
-        hits = (logits.argmax(dim=1) == targets) & (weights == 1)
-        accuracy = hits.sum() / draws.mask.sum() * share
+        by_ratio = _by_ratio(draws.mask, rows, losses.detach(), logits.argmax(dim=1) == targets)
+        accuracy = by_ratio[:, 1].sum() / by_ratio[:, 2].sum() * share
 
         diffusion = cross_entropy.new_zeros(())
         if self.head is not None:
@@ -139,9 +146,18 @@ class DCAR(nn.Module):
                 noise=rearrange(draws.noise, "m b n c -> (m b n) c"),
             )
         total = loss.cross_entropy * cross_entropy + loss.diffusion * diffusion
-        return Losses(total, cross_entropy, diffusion, accuracy)
+        return Losses(total, cross_entropy, diffusion, accuracy, by_ratio)
 
 
 def mask_weights(mask: Tensor, loss: LossConfig) -> Tensor:
     """The weight (b, n) of each position in the cross-entropy: 1 where it was masked."""
     return torch.where(mask, 1.0, loss.unmasked_weight)
+
+
+def _by_ratio(mask: Tensor, rows: Tensor, losses: Tensor, right: Tensor) -> Tensor:
+    """`Losses.by_ratio` of mask (b, n); losses and right are those of the positions in rows."""
+    quarters = (mask.float().mean(dim=1) * RATIO_BINS).ceil().long() - 1
+    masked = mask[rows]
+    member = F.one_hot(repeat(quarters, "b -> b n", n=mask.shape[1])[rows], RATIO_BINS)[masked]
+    values = torch.stack([losses, right.float(), torch.ones_like(losses)], dim=1)[masked]
+    return member.float().T @ values

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from dcar.config import GeneratorConfig
 
@@ -126,6 +127,8 @@ class Generator(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False
+        """Keep only what enters each block; the backward pass computes the rest again."""
         self.mask_id = config.codebook_size
         self.embedding = nn.Embedding(config.codebook_size + 1, config.width)
         self.caption = MLP(config.text_dim, config.width, config.width)
@@ -183,7 +186,10 @@ class Generator(nn.Module):
             height, width, self.config.width, self.config.position_extent, x.device
         ).to(x.dtype)
         for block, k, v in zip(self.blocks, context.keys, context.values, strict=True):
-            x = block(x, k, v, context.mask)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, k, v, context.mask, use_reentrant=False)
+            else:
+                x = block(x, k, v, context.mask)
         return x
 
     def predict(self, hidden: Tensor) -> Tensor:
