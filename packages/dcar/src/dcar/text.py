@@ -141,6 +141,12 @@ class TextEncoder(nn.Module):
         pairs = zip(encoding.ids, encoding.offsets, strict=True)
         return list(dict.fromkeys(prompt[a:b] for token, (a, b) in pairs if token == unknown))
 
+    def known_words(self) -> list[str] | None:
+        """The words of the training captions, sorted; None for a T5, which reads any text."""
+        if not self.trained:
+            return None
+        return sorted(self.tokenizer.get_vocab().keys() - {PAD, END, UNKNOWN})
+
     def sha256(self) -> str:
         """A hash of all that embeddings depend on: weights, tokenizer, length and masking."""
         digest = hashlib.sha256(f"{self.length} {self.sees_mask} ".encode())
