@@ -6,7 +6,6 @@ It does not quantize and does not normalise the latent: that is `dcht.tokenizer`
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcht.config import CoderConfig, Resample
@@ -61,10 +60,18 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode images in [-1, 1]."""
-        x = self.stem(images)  # (b, c_1, 16h, 16w) in the in/mix layout
-        for stage in self.stages:
-            x = stage(x)
-        return self.output(x) + average_channels(x, self.latent_channels)  # (b, c, h, w)
+        x = images
+        for layer in self.layers():
+            x = layer(x)  # the first: (b, c_1, 16h, 16w) in the in/mix layout
+        return self.leave(x)
+
+    def layers(self) -> list[nn.Module]:
+        """All layers but the last, in running order."""
+        return [self.stem, *(layer for stage in self.stages for layer in stage)]  # type: ignore[union-attr]
+
+    def leave(self, x: Tensor) -> Tensor:
+        """The last layer: features (b, c_5, h, w) to latents (b, c, h, w)."""
+        return self.output(x) + average_channels(x, self.latent_channels)
 
 
 class Decoder(nn.Module):
@@ -85,6 +92,7 @@ class Decoder(nn.Module):
                 )
             self.stages.append(layers)
         self.norm = build_norm(config.output_norm, widths[first])
+        self.act = nn.ReLU()
         self.output = (
             nn.Conv2d(widths[0], IMAGE_CHANNELS, 3, padding=1)
             if first == 0
@@ -93,7 +101,16 @@ class Decoder(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Decode to images, about [-1, 1]: the last layer is linear and may overshoot."""
-        x = self.input(latent) + duplicate_channels(latent, self.input_width)  # (b, c_5, h, w)
-        for stage in self.stages:
-            x = stage(x)
-        return self.output(F.relu(self.norm(x)))  # (b, 3, 32h, 32w)
+        x = self.enter(latent)
+        for layer in self.layers():
+            x = layer(x)
+        return x  # (b, 3, 32h, 32w)
+
+    def enter(self, latent: Tensor) -> Tensor:
+        """The first layer: latents (b, c, h, w) to features (b, c_5, h, w)."""
+        return self.input(latent) + duplicate_channels(latent, self.input_width)
+
+    def layers(self) -> list[nn.Module]:
+        """All layers but the first, in running order."""
+        blocks = [layer for stage in self.stages for layer in stage]  # type: ignore[union-attr]
+        return [*blocks, self.norm, self.act, self.output]

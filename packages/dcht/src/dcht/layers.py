@@ -89,32 +89,51 @@ class LinearAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) to the same shape, residual included."""
-        h, w = x.shape[-2:]
+        q, k, v = split_heads(self.project(x))
+        return self.apply_summary(x, q, summarise(k, v))
+
+    def project(self, x: Tensor) -> Tensor:
+        """q, k and v of x (b, c, h, w) as channels, head-major; with `multiscale`, twice as many.
+
+        A pixel depends on its neighbours only with `multiscale`, and then up to 2 pixels away.
+        """
         qkv = self.qkv(x)
-        if self.local is not None:
-            qkv = torch.cat([qkv, self.local(qkv)], dim=1)
-        qkv = rearrange(qkv, "b (heads three e) h w -> three b heads e (h w)", three=3, e=HEAD_DIM)
-        q, k, v = qkv.float().unbind(0)  # fp32: the divisor below underflows in fp16
-        out = relu_attention(q, k, v).to(x.dtype)
-        out = rearrange(out, "b heads e (h w) -> b (heads e) h w", h=h, w=w)
+        return qkv if self.local is None else torch.cat([qkv, self.local(qkv)], dim=1)
+
+    def apply_summary(self, x: Tensor, q: Tensor, summary: Tensor) -> Tensor:
+        """Add to x (b, c, h, w) what its queries (b, heads, e, n) read from a summary."""
+        out = rearrange(
+            read_summary(q, summary).to(x.dtype),
+            "b heads e (h w) -> b (heads e) h w",
+            h=x.shape[-2],
+        )
         return x + self.norm(self.proj(out))
+
+
+def split_heads(qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k and v (b, heads, e, n) in fp32 (the sums below overflow in fp16)."""
+    qkv = rearrange(qkv, "b (heads three e) h w -> three b heads e (h w)", three=3, e=HEAD_DIM)
+    q, k, v = qkv.float().unbind(0)
+    return q, k, v
 
 
 @torch.autocast("cpu", enabled=False)
 @torch.autocast("cuda", enabled=False)
-def relu_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention with the kernel relu(q)·relu(k), normalised over keys; all (b, heads, e, n).
+def summarise(k: Tensor, v: Tensor) -> Tensor:
+    """All that queries need of keys and values (b, heads, e, n): (b, heads, e + 1, e).
 
-    Up to n = 32 the n x n map is formed, beyond that the e x e one: the same value by
-    associativity, and the split at which published weights were run.
+    It is a sum over positions, so that of an image is the sum of those of its parts.
     """
-    q, k = F.relu(q), F.relu(k)
-    if q.shape[-1] > HEAD_DIM:
-        v = F.pad(v, (0, 0, 0, 1), value=1.0)  # a row of ones sums the keys
-        out = (v @ k.mT) @ q
-        return out[..., :-1, :] / (out[..., -1:, :] + ATTENTION_EPS)
-    scores = k.mT @ q  # (b, heads, keys, queries)
-    return v @ (scores / (scores.sum(dim=-2, keepdim=True) + ATTENTION_EPS))
+    v = F.pad(v, (0, 0, 0, 1), value=1.0)  # a row of ones sums the keys
+    return v @ F.relu(k).mT
+
+
+@torch.autocast("cpu", enabled=False)
+@torch.autocast("cuda", enabled=False)
+def read_summary(q: Tensor, summary: Tensor) -> Tensor:
+    """Attention (b, heads, e, n) with the kernel relu(q)·relu(k), normalised over keys."""
+    out = summary @ F.relu(q)
+    return out[..., :-1, :] / (out[..., -1:, :] + ATTENTION_EPS)
 
 
 class GLUConv(nn.Module):
@@ -165,13 +184,16 @@ def duplicate_channels(x: Tensor, channels: int) -> Tensor:
 
 
 def unshuffle(x: Tensor) -> Tensor:
-    """Move each 2x2 of pixels into channels: (b, c, 2h, 2w) to (b, 4c, h, w)."""
-    return rearrange(x, "b c (h p) (w q) -> b (c p q) h w", p=2, q=2)
+    """Move each 2x2 of pixels into channels: (b, c, 2h, 2w) to (b, 4c, h, w).
+
+    einops' "b c (h p) (w q) -> b (c p q) h w", by the kernel that keeps channels-last memory.
+    """
+    return F.pixel_unshuffle(x, 2)
 
 
 def shuffle(x: Tensor) -> Tensor:
     """Undo `unshuffle`: (b, 4c, h, w) to (b, c, 2h, 2w)."""
-    return rearrange(x, "b (c p q) h w -> b c (h p) (w q)", p=2, q=2)
+    return F.pixel_shuffle(x, 2)
 
 
 class Downsample(nn.Module):

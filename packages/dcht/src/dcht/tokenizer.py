@@ -32,6 +32,7 @@ from dcht.checkpoint import (
 from dcht.config import TokenizerConfig
 from dcht.errors import CheckpointError, UsageError
 from dcht.quantizer import Quantized, VectorQuantizer
+from dcht.tiling import TILE, decode_tiled, encode_tiled
 
 LATENT_RMS = 3.136
 """RMS of DC-AE's latents (in-1.0: 1 / scaling factor), for which the decoder's input was designed.
@@ -93,6 +94,34 @@ class Tokenizer(nn.Module):
         Raises:
             UsageError: H or W is not a multiple of 32, or there are not three channels.
         """
+        self._check_images(images)
+        return self._normalise(self.encoder(images))
+
+    def encode_tiled(self, images: Tensor, *, tile: int = TILE) -> Tensor:
+        """`encode` in little memory: tile by tile, with the result of the whole (`dcht.tiling`).
+
+        No gradients. Needs eval mode.
+
+        Args:
+            images: (b, 3, H, W) in [-1, 1].
+            tile: side of a tile in pixels, a multiple of 32.
+
+        Raises:
+            UsageError: as `encode`, or a tile that is no multiple of 32.
+        """
+        self._check_images(images)
+        self._check_tile(tile)
+        return self._normalise(encode_tiled(self.encoder, images, tile=tile))
+
+    def _normalise(self, z: Tensor) -> Tensor:
+        return z if self.quantizer is None else F.normalize(z.float(), dim=1)
+
+    def _check_tile(self, tile: int) -> None:
+        factor = self.config.downsampling
+        if tile < factor or tile % factor:
+            raise UsageError(f"tile {tile} is not a multiple of {factor}; for example {TILE}")
+
+    def _check_images(self, images: Tensor) -> None:
         factor = self.config.downsampling
         if images.ndim != 4 or images.shape[1] != 3:
             raise UsageError(f"images have shape {tuple(images.shape)}; expected (b, 3, H, W)")
@@ -102,8 +131,6 @@ class Tokenizer(nn.Module):
                 raise UsageError(
                     f"image side {side} is not a multiple of {factor}; the nearest is {nearest}"
                 )
-        z = self.encoder(images)
-        return z if self.quantizer is None else F.normalize(z.float(), dim=1)
 
     def quantize(self, z: Tensor) -> Quantized:
         """The nearest codes of z (b, c, h, w): Z_q = Quant(Z)."""
@@ -133,20 +160,54 @@ class Tokenizer(nn.Module):
         """Decode z, z_q or z_q + residual (b, c, h, w) into images (b, 3, H, W), about [-1, 1]."""
         return self.decoder(latent)
 
+    def decode_tiled(self, latent: Tensor, *, tile: int = TILE) -> Tensor:
+        """`decode` in little memory: tile by tile, with the result of the whole (`dcht.tiling`).
+
+        No gradients. Needs eval mode.
+
+        Args:
+            latent: (b, c, h, w).
+            tile: side of a tile in pixels of the image, a multiple of 32.
+
+        Raises:
+            UsageError: a tile that is no multiple of 32.
+        """
+        self._check_tile(tile)
+        return decode_tiled(self.decoder, latent, tile=tile)
+
+    def decode_indices(self, indices: Tensor) -> Tensor:
+        """Decode indices (b, h, w) alone, without a residual, into images (b, 3, H, W).
+
+        Raises:
+            UsageError: an index outside the codebook.
+        """
+        return self.decode(self.lookup(indices))
+
     def tokenize(self, images: Tensor) -> Latents:
         """Images (b, 3, H, W) to indices, z_q and residual."""
         z = self.encode(images)
         indices, z_q = self.quantize(z)
         return Latents(indices, z_q, z - z_q)
 
-    def reconstruct(self, images: Tensor, path: Literal["hybrid", "discrete"] = "hybrid") -> Tensor:
-        """Encode and decode; `hybrid` keeps the residual, `discrete` drops it."""
-        z = self.encode(images)
-        if path == "hybrid":
-            return self.decode(z)
-        if path == "discrete":
-            return self.decode(self.quantize(z).z_q)
-        raise UsageError(f"path {path!r} is not known; use hybrid or discrete")
+    def reconstruct(
+        self,
+        images: Tensor,
+        path: Literal["hybrid", "discrete"] = "hybrid",
+        *,
+        tile: int | None = None,
+    ) -> Tensor:
+        """Encode and decode images (b, 3, H, W), by tiles of this side where `tile` is given.
+
+        Path `hybrid` keeps the residual, `discrete` drops it.
+
+        Raises:
+            UsageError: an unknown path, or what `encode_tiled` raises.
+        """
+        if path not in ("hybrid", "discrete"):
+            raise UsageError(f"path {path!r} is not known; use hybrid or discrete")
+        z = self.encode(images) if tile is None else self.encode_tiled(images, tile=tile)
+        latent = z if path == "hybrid" else self.quantize(z).z_q
+        return self.decode(latent) if tile is None else self.decode_tiled(latent, tile=tile)
 
     def set_residual_std(self, value: float) -> None:
         """Record the measured standard deviation of the residual (kept in the checkpoint)."""

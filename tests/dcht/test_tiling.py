@@ -1,0 +1,102 @@
+"""Tiles give what the whole image gives: no seam can be seen where no pixel differs."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dcht import PRESETS, Tokenizer, UsageError, tiling
+from dcht.config import Block, CoderConfig, Resample, TokenizerConfig
+
+
+def deep(*, sana: bool) -> TokenizerConfig:
+    """A published layout in miniature, with two blocks a stage: margins have something to see."""
+
+    def coder(config: CoderConfig, depths: list[int]) -> CoderConfig:
+        last = Block.EVIT5 if sana else Block.EVIT
+        return replace(config, depths=depths, blocks=[Block.RES] * 3 + [last] * 3)
+
+    tiny = PRESETS["tiny"]
+    first = 1 if sana else 0
+    return replace(
+        tiny,
+        encoder=coder(tiny.encoder, [first, 2, 2, 1, 1, 1]),
+        decoder=coder(tiny.decoder, [first, 2, 2, 1, 1, 1]),
+        resample=Resample.STRIDE if sana else Resample.SHUFFLE,
+    )
+
+
+def random_tokenizer(config: TokenizerConfig) -> Tokenizer:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        tokenizer = Tokenizer(config).eval()
+        for name, value in tokenizer.state_dict().items():
+            if name.endswith("norm.weight"):
+                value.fill_(3.0)  # blocks that speak up: a margin that is too small shows
+    return tokenizer
+
+
+@pytest.fixture(scope="module", params=["mix", "sana"])
+def deep_tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    return random_tokenizer(deep(sana=request.param == "sana"))
+
+
+def pixels(height: int, width: int, batch: int = 1) -> torch.Tensor:
+    seeded = torch.Generator().manual_seed(height * 1000 + width)
+    return torch.rand(batch, 3, height, width, generator=seeded) * 2 - 1
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "tile", "batch"),
+    [(256, 192, 64, 1), (96, 96, 64, 2), (128, 128, 512, 1)],
+)
+@torch.inference_mode()
+def test_tiles_equal_the_whole(
+    deep_tokenizer: Tokenizer, height: int, width: int, tile: int, batch: int
+) -> None:
+    images = pixels(height, width, batch)
+    z = deep_tokenizer.encode(images)
+    assert (deep_tokenizer.encode_tiled(images, tile=tile) - z).abs().max() <= 1e-5
+    whole = deep_tokenizer.decode(z)
+    assert (deep_tokenizer.decode_tiled(z, tile=tile) - whole).abs().max() <= 1e-4
+    for path in ("hybrid", "discrete"):
+        tiled = deep_tokenizer.reconstruct(images, path, tile=tile)
+        assert (tiled - deep_tokenizer.reconstruct(images, path)).abs().max() <= 1e-4
+
+
+@torch.inference_mode()
+def test_margins_are_needed(deep_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above would not pass by itself: without margins, a seam shows."""
+    images = pixels(128, 192)
+    z, whole = deep_tokenizer.encode(images), deep_tokenizer.reconstruct(images)
+    monkeypatch.setattr(tiling, "sight", lambda layer: 0)
+    assert (deep_tokenizer.encode_tiled(images, tile=64) - z).abs().max() > 1e-3
+    assert (deep_tokenizer.decode_tiled(z, tile=64) - whole).abs().max() > 1e-3
+
+
+@torch.inference_mode()
+def test_attention_sees_the_whole_image(deep_tokenizer: Tokenizer) -> None:
+    """A pixel far outside a tile and its margin changes the tile, as it does without tiles."""
+    images = pixels(256, 32)
+    other = images.clone()
+    other[..., -32:, :] = 1
+    z, changed = (deep_tokenizer.encode_tiled(i, tile=64)[..., 0, 0] for i in (images, other))
+    assert (z - changed).abs().max() > 1e-4
+
+
+def test_tiles_cover_a_map_once() -> None:
+    seen = torch.zeros(7, 10, dtype=torch.int64)
+    for tile in tiling.tiles(7, 10, side=3, margin=2):
+        seen[tile.core] += 1
+        assert torch.equal(seen[tile.outer][tile.inner], seen[tile.core])
+        for span, length in zip(tile.outer, (7, 10), strict=True):
+            assert (max(0, span.start), min(length, span.stop)) == (span.start, span.stop)
+    assert torch.equal(seen, torch.ones_like(seen))
+
+
+@pytest.mark.parametrize("tile", [0, -32, 31, 100])
+def test_a_wrong_tile_is_named(tokenizer: Tokenizer, tile: int) -> None:
+    with pytest.raises(UsageError, match=f"tile {tile} is not a multiple of 32; for example 512"):
+        tokenizer.encode_tiled(pixels(64, 64), tile=tile)
+    with pytest.raises(UsageError, match=f"tile {tile} is not"):
+        tokenizer.decode_tiled(torch.zeros(1, 8, 2, 2), tile=tile)
