@@ -1,0 +1,87 @@
+"""What a caller may set, by name: once for the Python calls and the command line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import Enum
+from typing import Any, TypedDict, get_args, get_type_hints
+
+from dcar.sampling_config import (
+    Guidance,
+    HeadGuidance,
+    Order,
+    SamplingConfig,
+    Schedule,
+    Selector,
+    Solver,
+    with_preset,
+)
+from dcht.errors import UsageError
+
+
+class Settings(TypedDict, total=False):
+    """How images are sampled, in place of the checkpoint's; `SamplingConfig` explains each.
+
+    What is not given comes from the preset, if there is one, and else from the checkpoint, which
+    has the paper's values (12 steps, guidance 4.5, temperature 4.5, 20 diffusion steps) unless it
+    says otherwise. Enums may be given by value.
+    """
+
+    preset: str
+    num_steps: int
+    cfg_scale: float
+    guidance: Guidance | str
+    interval_low: float
+    interval_high: float
+    head_guidance: HeadGuidance | str
+    temperature: float
+    final_temperature: float
+    confidence_temperature: float | None
+    num_diffusion_steps: int
+    solver: Solver | str
+    head_temperature: float
+    order: Order | str
+    stage_steps: list[int] | None
+    stage_order: Order | str
+    schedule: Schedule | str
+    logit_annealing: bool
+    extra_pass: bool
+    fts: Selector | str | None
+    fts_share: float
+    fts_steps: int
+
+
+class Options(Settings, total=False):
+    """`Settings`, and what a series of images is made of; `TextToImage.__call__` explains them."""
+
+    seed: int
+    num_images: int
+    batch_size: int
+    first_index: int
+
+
+def resolve(base: SamplingConfig, given: Settings) -> SamplingConfig:
+    """`base` with what is given in its place.
+
+    Raises:
+        UsageError: a number out of range, or a choice that is not known.
+        TypeError: a name that is no setting.
+    """
+    changes: dict[str, Any] = {**given}
+    if (preset := changes.pop("preset", None)) is not None:
+        base = with_preset(base, preset)
+    kinds = get_type_hints(SamplingConfig)
+    return replace(base, **{name: _value(name, kinds.get(name), x) for name, x in changes.items()})
+
+
+def _value(name: str, kind: Any, value: Any) -> Any:
+    """A setting as its field has it: a choice may come by its value."""
+    options = [option for option in get_args(kind) or (kind,) if option is not type(None)]
+    choices = options[0]
+    if value is None or not (isinstance(choices, type) and issubclass(choices, Enum)):
+        return value
+    try:
+        return choices(value)
+    except ValueError:
+        known = ", ".join(member.value for member in choices)
+        raise UsageError(f"{name} {value!r} is not known; use {known}") from None
