@@ -1,9 +1,13 @@
+import copy
+import importlib.util
+import struct
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import T5Config, T5EncoderModel
+from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from dcar.config import PRESETS, JointTextConfig, TextConfig
 from dcar.text import TextEncoder, word_tokenizer
@@ -56,33 +60,127 @@ def test_joint_encoder_trains_and_hides_padding(text: TextEncoder) -> None:
     assert not torch.allclose(text(*tokens)[0, real], text(other, tokens.mask)[0, real], atol=1e-6)
 
 
+PIECES = ["▁a", "▁red", "▁apple", "▁two", "▁car", "▁", "s", "r", "e", "d", "p"]
+
+
 @pytest.fixture
-def t5_folder(text: TextEncoder, tmp_path: Path) -> Path:
-    """A T5 as transformers saves one, with its tokenizer."""
-    folder = tmp_path / "t5"
-    config = T5Config(
-        vocab_size=32, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, use_cache=False
-    )
-    T5EncoderModel(config).save_pretrained(folder)
-    text.tokenizer.save_pretrained(folder)
-    return folder
+def t5_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a random T5 as the Hub has them: `feed_forward_proj` tells t5 from flan-t5 and v1.1."""
+
+    def make(**settings: object) -> Path:
+        folder = tmp_path / "t5"
+        config = T5Config(
+            vocab_size=128, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2,
+            use_cache=False, **settings,  # type: ignore[arg-type]
+        )  # fmt: skip
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            T5EncoderModel(config).save_pretrained(folder)
+        pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+        pieces += [(piece, -float(number)) for number, piece in enumerate(PIECES, start=1)]
+        T5Tokenizer(vocab=pieces).save_pretrained(folder)
+        return folder
+
+    return make
 
 
-def test_a_t5_from_a_folder_is_frozen(t5_folder: Path) -> None:
-    config = TextConfig(name=str(t5_folder))
-    encoder = TextEncoder.pretrained(config, GENERATOR)
-    assert not encoder.trained
-    assert not any(parameter.requires_grad for parameter in encoder.parameters())
-    tokens = encoder.tokenize(["a red apple", "two cars"])
+@pytest.mark.parametrize("layout", ["relu", "gated-gelu"])
+def test_a_t5_from_a_folder_is_that_t5_and_frozen(
+    t5_folder: Callable[..., Path], layout: str
+) -> None:
+    folder = t5_folder(feed_forward_proj=layout)
+    encoder = TextEncoder.pretrained(TextConfig(name=str(folder)), GENERATOR)
+    tokens = encoder.tokenize(["a red apple", "two cars", "a " * 50])
+    pieces = encoder.tokenizer.convert_ids_to_tokens(tokens.ids[1].tolist())
+    assert pieces == ["▁two", "▁car", "s", "</s>", "<pad>", "<pad>", "<pad>", "<pad>"]
+    assert tokens.mask.sum(dim=1).tolist() == [4, 4, 8] and tokens.ids[2, 7] == 1
+    reference = T5EncoderModel.from_pretrained(folder).eval()
     embedded = encoder(*tokens)
-    assert embedded.shape == (2, 8, 16) and not embedded.requires_grad
+    expected = reference(input_ids=tokens.ids, attention_mask=tokens.mask.long())
+    assert torch.allclose(embedded, expected.last_hidden_state, atol=1e-6)
+    assert not encoder.trained and not embedded.requires_grad
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
     # Dropout stays off whatever the caller trains.
     encoder.train()
     assert torch.equal(encoder(*tokens), embedded)
 
 
-def test_a_t5_that_does_not_fit_or_is_not_there(t5_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["relu", "gated-gelu"])
+@torch.no_grad()
+def test_float16_does_not_overflow(t5_folder: Callable[..., Path], layout: str) -> None:
+    folder = t5_folder(feed_forward_proj=layout)
+    encoder = TextEncoder.pretrained(TextConfig(name=str(folder)), GENERATOR)
+    for name, parameter in encoder.named_parameters():
+        if ".wo." in name:
+            parameter *= 1e5  # its outputs pass float16's 65504, as t5-base's do
+    tokens = encoder.tokenize(["a red apple", "two cars"])
+    expected = encoder(*tokens)[tokens.mask]
+    cast = copy.deepcopy(encoder).half()
+    assert cast(*tokens).dtype == torch.float16
+    assert {p.dtype for n, p in cast.named_parameters() if ".wo." in n} == {torch.float32}
+    assert torch.allclose(cast(*tokens)[tokens.mask].float(), expected, atol=2e-2)
+    with torch.autocast("cpu", torch.float16):
+        assert torch.equal(encoder(*tokens)[tokens.mask], expected)
+    # The values do overflow where nothing is done about it.
+    plain = encoder.encoder.half()(input_ids=tokens.ids, attention_mask=tokens.mask.long())
+    wrong = plain.last_hidden_state[tokens.mask].float() - expected
+    assert not wrong.abs().max() < 0.5
+
+
+def test_a_t5_that_does_not_fit_or_is_not_there(
+    t5_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = t5_folder()
     with pytest.raises(CheckpointError, match=r"16 wide; the generator expects text_dim 24"):
-        TextEncoder.pretrained(TextConfig(name=str(t5_folder)), replace(GENERATOR, text_dim=24))
+        TextEncoder.pretrained(TextConfig(name=str(folder)), replace(GENERATOR, text_dim=24))
     with pytest.raises(CheckpointError, match=r"text encoder .*nowhere"):
         TextEncoder.pretrained(TextConfig(name=str(tmp_path / "nowhere")), GENERATOR)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=rf"text encoder {folder}: "):
+        TextEncoder.pretrained(TextConfig(name=str(folder)), GENERATOR)
+
+
+def test_v1_1_comes_with_a_spiece_model(t5_folder: Callable[..., Path]) -> None:
+    """google/t5-v1_1-base has no tokenizer.json: transformers reads spiece.model instead."""
+    folder = t5_folder(feed_forward_proj="gated-gelu")
+    for file in folder.glob("*token*"):
+        file.unlink()
+    # The protocol buffer by hand: pieces (text, score, kind), then the numbers of special pieces.
+    special = [("<pad>", 0.0, 3), ("</s>", 0.0, 3), ("<unk>", 0.0, 2)]
+    scored = [(piece, -float(number), 1) for number, piece in enumerate(PIECES, start=1)]
+    content = b""
+    for piece, score, kind in special + scored:
+        text = piece.encode()
+        fields = bytes([0x0A, len(text)]) + text + b"\x15" + struct.pack("<f", score)
+        fields += bytes([0x18, kind])
+        content += bytes([0x0A, len(fields)]) + fields
+    trainer = bytes([0x18, 1, 0xC0, 2, 2, 0xD0, 2, 1, 0xD8, 2, 0])  # unigram; unk 2, eos 1, pad 0
+    content += bytes([0x12, len(trainer)]) + trainer
+    (folder / "spiece.model").write_bytes(content)
+    config = TextConfig(name=str(folder))
+    if importlib.util.find_spec("sentencepiece") is None:
+        with pytest.raises(CheckpointError, match="pip install sentencepiece"):
+            TextEncoder.pretrained(config, GENERATOR)
+        return
+    tokens = TextEncoder.pretrained(config, GENERATOR).tokenize(["two cars"])
+    assert tokens.ids[0].tolist() == [6, 7, 9, 1, 0, 0, 0, 0]
+
+
+def test_new_words_are_learned_without_a_change_to_the_known(text: TextEncoder) -> None:
+    before = text.tokenize(["a red apple", "two green cars"])
+    expected = text(*before)
+    captions = ["a green zebra", "a red ZEBRA !", "an okapi"]
+    assert text.learn_words(captions, vocabulary=64) == ["zebra", "!", "an", "okapi"]
+    after = text.tokenize(["a red apple", "two green cars"])
+    assert torch.equal(after.ids, before.ids)
+    assert torch.equal(text(*after), expected)
+    assert text.unknown_words("an okapi, a zebra!") == [","]
+    new = text(*text.tokenize(["a zebra", "a okapi"]))
+    assert not torch.allclose(new[0, 1], new[1, 1], atol=1e-3)
+    assert text.encoder.embed_tokens.weight.requires_grad
+    assert text.learn_words(captions, vocabulary=64) == []
+    # No more than the vocabulary holds, the most frequent first.
+    known = len(text.tokenizer)
+    assert text.learn_words(["x x y"], vocabulary=known + 1) == ["x"]
+    assert text.learn_words(["y"], vocabulary=known + 1) == []

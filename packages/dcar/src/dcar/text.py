@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import tokenizers
 import torch
+from safetensors import SafetensorError
 from tokenizers import models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5EncoderModel
@@ -62,6 +63,19 @@ class TextEncoder(nn.Module):
         """Training mode for an encoder that trains; a frozen one stays without dropout."""
         return super().train(mode and self.trained)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TextEncoder:
+        """Move or cast, but for T5's `wo` in float16: its outputs overflow there.
+
+        transformers keeps these weights in fp32 when it loads in float16, not when a loaded model
+        is cast (huggingface/transformers#9295).
+        """
+        kept = {name: p.data for name, p in self.named_parameters() if ".wo." in name}
+        super()._apply(fn, recurse)
+        for name, parameter in self.named_parameters():
+            if name in kept and parameter.dtype == torch.float16:
+                parameter.data = kept[name].to(parameter.device, torch.float32)
+        return self
+
     @classmethod
     def pretrained(cls, config: TextConfig, generator: GeneratorConfig) -> TextEncoder:
         """Load the frozen T5 that the config names, from a folder or the Hub.
@@ -72,8 +86,10 @@ class TextEncoder(nn.Module):
         try:
             tokenizer = AutoTokenizer.from_pretrained(config.name)
             encoder = T5EncoderModel.from_pretrained(config.name, dtype=torch.float32)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
+            if "tiktoken" in reason:  # what transformers tries where sentencepiece is missing
+                reason = "its tokenizer is a spiece.model; pip install sentencepiece reads it"
             raise CheckpointError(f"text encoder {config.name}: {reason}") from None
         if encoder.config.d_model != generator.text_dim:
             raise CheckpointError(
@@ -106,12 +122,9 @@ class TextEncoder(nn.Module):
                 use_cache=False,
             )
         ).encoder
-        wrapped = PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN
-        )
         return cls(
             encoder,
-            wrapped,
+            _wrap(tokenizer),
             length=generator.text_length,
             sees_mask=config.sees_mask,
             trained=True,
@@ -129,10 +142,47 @@ class TextEncoder(nn.Module):
         return TextTokens(tokens["input_ids"], tokens["attention_mask"].bool())
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """The last hidden states (b, l, e) of token ids and mask (b, l)."""
+        """The last hidden states (b, l, e) of token ids and mask (b, l).
+
+        In the precision of the weights, also inside autocast: T5 overflows float16.
+        """
         seen = mask.long() if self.sees_mask else None
-        with torch.set_grad_enabled(self.trained and torch.is_grad_enabled()):
+        with (
+            torch.set_grad_enabled(self.trained and torch.is_grad_enabled()),
+            torch.autocast(ids.device.type, enabled=False),
+        ):
             return self.encoder(input_ids=ids, attention_mask=seen).last_hidden_state
+
+    @torch.no_grad()
+    def learn_words(self, captions: Iterable[str], vocabulary: int) -> list[str]:
+        """Give a joint encoder embeddings for the captions' words that it does not know.
+
+        What it says of known words stays exactly the same. A new word begins as a random vector of
+        the known ones' mean and spread.
+
+        Args:
+            captions: in any order.
+            vocabulary: most words in all; the most frequent of the new ones are taken.
+
+        Returns:
+            The new words, the most frequent first.
+        """
+        words = self.tokenizer.backend_tokenizer
+        known = words.get_vocab(with_added_tokens=True)
+        counts = count_words(captions, words)
+        ranked = [word for word in _by_frequency(counts) if word not in known]
+        new = ranked[: max(0, vocabulary - len(known))]
+        if new:
+            numbers = {word: len(known) + i for i, word in enumerate(new)}
+            words.model = models.WordLevel(known | numbers, UNKNOWN)
+            self.tokenizer = _wrap(words)
+            old = self.encoder.embed_tokens.weight
+            rows = old.mean(dim=0) + old.std(dim=0) * torch.randn(len(new), old.shape[1])
+            self.encoder.embed_tokens = nn.Embedding.from_pretrained(
+                torch.cat([old, rows.to(old)]), freeze=False
+            )
+            self.encoder.config.vocab_size = len(known) + len(new)
+        return new
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of a prompt that the tokenizer has no token for, as they were written."""
@@ -172,12 +222,7 @@ def word_tokenizer(captions: Iterable[str], config: JointTextConfig) -> tokenize
     tokenizer = tokenizers.Tokenizer(models.WordLevel(unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    counts: Counter[str] = Counter()
-    for caption, number in Counter(captions).items():
-        normal = tokenizer.normalizer.normalize_str(caption)
-        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal):
-            counts[word] += number
-    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    ranked = _by_frequency(count_words(captions, tokenizer))
     words = [PAD, END, UNKNOWN, *ranked][: config.vocabulary]
     tokenizer.model = models.WordLevel({word: i for i, word in enumerate(words)}, UNKNOWN)
     tokenizer.add_special_tokens([PAD, END, UNKNOWN])
@@ -185,3 +230,23 @@ def word_tokenizer(captions: Iterable[str], config: JointTextConfig) -> tokenize
         single=f"$A {END}", special_tokens=[(END, 1)]
     )
     return tokenizer
+
+
+def count_words(captions: Iterable[str], tokenizer: tokenizers.Tokenizer) -> Counter[str]:
+    """How often each word is in the captions, as the tokenizer splits them."""
+    counts: Counter[str] = Counter()
+    for caption, number in Counter(captions).items():
+        normal = tokenizer.normalizer.normalize_str(caption)
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal):
+            counts[word] += number
+    return counts
+
+
+def _by_frequency(counts: Counter[str]) -> list[str]:
+    return sorted(counts, key=lambda word: (-counts[word], word))
+
+
+def _wrap(tokenizer: tokenizers.Tokenizer) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN
+    )
