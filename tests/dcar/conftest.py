@@ -1,20 +1,29 @@
 """Tiny worlds for dcar's tests: a store of latents with captions, and a pipeline."""
 
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import T5Config, T5EncoderModel
 
-from dcar.config import PRESETS, SamplingConfig
+from dcar.config import PRESETS, SamplingConfig, TextConfig
 from dcar.model import DCAR
 from dcar.pipeline import TextToImage
 from dcar.text import TextEncoder, word_tokenizer
 from dcar.train_config import DataConfig, DataKind, OptimizerConfig, TrainConfig
 from dcht import PRESETS as TOKENIZERS
 from dcht import Tokenizer
-from dcht.encode import encode_folder
+from dcht.checkpoint import to_dict
+from dcht.encode import encode_images
+from dcht.encode_job import EncodeSettings
 
 CAPTIONS = ["a red apple", "a blue car\nthe blue car", "two green cars", "a dog and a cat"]
 
@@ -38,7 +47,7 @@ def store(captioned: Path, saved_tokenizer: Path, tmp_path: Path) -> Path:
     """The pictures as latents of the tiny tokenizer: 2 x 2 tokens each."""
     folder = tmp_path / "latents"
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
-    encode_folder(tokenizer, captioned, folder, size=(64, 64), batch_size=4)
+    encode_images(tokenizer, captioned, folder, EncodeSettings(size=(64, 64), batch_size=4))
     return folder
 
 
@@ -95,3 +104,64 @@ def pipe(model: DCAR, text: TextEncoder, tokenizer: Tokenizer) -> TextToImage:
     """A pipeline for 64 x 96 pictures (2 x 3 tokens)."""
     sampling = SamplingConfig(num_steps=3, num_diffusion_steps=3, cfg_scale=1.0)
     return TextToImage(model, text, tokenizer, sampling=sampling, size=(64, 96), sha256="0" * 64)
+
+
+@pytest.fixture
+def frozen_t5(tmp_path: Path, text: TextEncoder) -> TextConfig:
+    """A tiny T5 in a folder, as the frozen text encoder of a model."""
+    folder = tmp_path / "t5"
+    shape = T5Config(vocab_size=64, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2,
+                     use_cache=False)  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        T5EncoderModel(shape).save_pretrained(folder)
+    text.tokenizer.save_pretrained(folder)
+    return TextConfig(name=str(folder), joint=None)
+
+
+Launch = Callable[..., list[subprocess.Popen[str]]]
+
+
+@pytest.fixture
+def launch() -> Iterator[Launch]:
+    """Start `train(config)` in processes of their own, as a launcher would start its ranks.
+
+    `before` is code that each runs first. Ranks that a test leaves running are killed.
+    """
+    started: list[subprocess.Popen[str]] = []
+
+    def start(config: TrainConfig, *, ranks: int = 1, before: str = "") -> list:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        place = {} if ranks == 1 else {
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(ranks)
+        }  # fmt: skip
+        code = (
+            "import json, sys\n"
+            "from dcar.train import train\n"
+            "from dcar.train_config import TrainConfig\n"
+            "from dcht.checkpoint import from_dict\n"
+            "from dcht.command import run\n"
+            f"{before}\n"
+            "config = from_dict(TrainConfig, json.loads(sys.argv[1]), 'test')\n"
+            "run(lambda: train(config))\n"
+        )
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, json.dumps(to_dict(config))],
+                env=os.environ | place
+                | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if place else {})
+                | {"OMP_NUM_THREADS": "1"},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(ranks)
+        ]  # fmt: skip
+        started.extend(processes)
+        return processes
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -1,30 +1,33 @@
-"""Folders through a tokenizer: what is stored, what is skipped, what an interruption leaves."""
+"""Images to a store: what is stored, what is skipped, what an interruption leaves."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from dcht import LatentsStore, Tokenizer, UsageError
-from dcht.encode import encode_folder, reconstruct_folder
-from dcht.images import list_images, open_image, resize_crop, to_tensor
-from dcht.latents import LatentsWriter, Manifest
+from dcht.encode import Encoded, encode_images, estimate
+from dcht.encode_job import EncodeSettings, Flip, Precision
+from dcht.images import Fit, fit_image, list_images, open_image, resize_crop, to_tensor
+from dcht.latents_writer import LatentsWriter
 
-Encode = Callable[..., Manifest]
+Encode = Callable[..., Encoded]
 
 
 @pytest.fixture
 def encode(saved_tokenizer: Path, pictures: Path, tmp_path: Path) -> Encode:
     """Encode the six pictures into `latents/`, in shards of four and batches of two."""
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
-    settings = {"size": (96, 64), "batch_size": 2, "shard_size": 4}
+    settings = EncodeSettings(size=(96, 64), batch_size=2, shard_size=4)
 
-    def run(out: Path = tmp_path / "latents", **changes: object) -> Manifest:
-        return encode_folder(tokenizer, pictures, out, **(settings | changes))  # type: ignore[arg-type]
+    def run(out: Path = tmp_path / "latents", *, force: bool = False, **changes: Any) -> Encoded:
+        changed = dataclasses.replace(settings, **changes)
+        return encode_images(tokenizer, pictures, out, changed, force=force)
 
     return run
 
@@ -43,10 +46,9 @@ def spoil(pictures: Path) -> None:
 def test_store_holds_what_the_tokenizer_gives(
     encode: Encode, tokenizer: Tokenizer, pictures: Path, tmp_path: Path
 ) -> None:
-    manifest = encode()
-    assert (manifest.count, manifest.skipped, manifest.shards) == (6, 0, [4, 2])
+    assert encode() == Encoded(images=6, skipped=0, encoded=6, missing=0)
     store = LatentsStore(tmp_path / "latents")
-    assert len(store) == 6
+    assert (len(store), store.manifest.shards) == (6, [4, 2])
     assert store.plan.tokenizer_sha256 == Tokenizer.from_pretrained(tmp_path / "tokenizer").sha256
     for number, path in enumerate(list_images(pictures)):
         pixels = to_tensor(resize_crop(open_image(path), (96, 64)))[None]
@@ -83,8 +85,8 @@ def test_bad_images_are_skipped_counted_and_listed(
 ) -> None:
     encode(tmp_path / "good")
     spoil(pictures)
-    manifest = encode()
-    assert (manifest.count, manifest.skipped, manifest.shards) == (4, 2, [2, 2])
+    assert encode() == Encoded(images=4, skipped=2, encoded=6, missing=0)
+    assert LatentsStore(tmp_path / "latents").manifest.shards == [2, 2]
     lines = (tmp_path / "latents" / "errors.jsonl").read_text().splitlines()
     errors = [json.loads(line) for line in lines]
     assert [row["file"] for row in errors] == ["a.png", "b.jpg"]
@@ -99,8 +101,9 @@ def test_bad_images_are_skipped_counted_and_listed(
 def test_a_shard_may_come_out_empty(encode: Encode, pictures: Path, tmp_path: Path) -> None:
     for path in list_images(pictures)[:4]:
         path.write_text("no picture")
-    assert encode().shards == [0, 2]
+    encode()
     store = LatentsStore(tmp_path / "latents")
+    assert store.manifest.shards == [0, 2]
     assert store.load_all()[0].shape == (2, 2, 3)
     assert torch.equal(store.read(0)[0], store.load_all()[0][0])
 
@@ -122,7 +125,7 @@ def test_interrupted_work_ends_in_the_same_bytes(
             encode()
     with pytest.raises(UsageError, match="not finished: repeat"):
         LatentsStore(tmp_path / "latents")
-    (tmp_path / "latents" / ".shard-00001.safetensors.partial").write_bytes(b"left over")
+    (tmp_path / "latents" / ".shard-00001.safetensors.0a1b2c3d.partial").write_bytes(b"left over")
     first = (tmp_path / "latents" / "shard-00000.safetensors").stat().st_mtime_ns
     encode()
     assert contents(tmp_path / "latents") == contents(tmp_path / "whole")
@@ -131,9 +134,9 @@ def test_interrupted_work_ends_in_the_same_bytes(
 
 def test_a_finished_store_is_left_alone(encode: Encode, pictures: Path, tmp_path: Path) -> None:
     spoil(pictures)
-    first = encode()
+    encode()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "latents").glob("shard-*")}
-    assert encode() == first
+    assert encode() == Encoded(images=4, skipped=2, encoded=0, missing=0)
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "latents").glob("shard-*")}
     assert after == before
 
@@ -161,23 +164,104 @@ def test_an_empty_folder_is_named(encode: Encode, pictures: Path) -> None:
         encode()
 
 
-@pytest.mark.parametrize(("path", "width"), [("hybrid", 64), ("compare", 4 * 64 + 12)])
-def test_reconstruct_writes_pictures(
-    saved_tokenizer: Path, pictures: Path, tmp_path: Path, path: str, width: int
+def test_runs_for_parts_of_the_shards_make_the_same_store(encode: Encode, tmp_path: Path) -> None:
+    """Three runs side by side, the last of which finds nothing missing and finishes."""
+    encode(tmp_path / "whole", shard_size=2)
+    results = [encode(shard_size=2, part=(number, 3)) for number in (2, 0, 1)]
+    assert [result.missing for result in results] == [2, 1, 0]
+    assert [result.images for result in results] == [2, 2, 6]
+    assert contents(tmp_path / "latents") == contents(tmp_path / "whole")
+    assert encode(shard_size=2, part=(2, 3)).encoded == 0
+    with pytest.raises(UsageError, match="would remove what the other runs wrote"):
+        encode(shard_size=2, part=(0, 3), force=True)
+
+
+def test_a_run_leaves_what_others_are_writing_alone(encode: Encode, tmp_path: Path) -> None:
+    encode(shard_size=2, part=(0, 3))
+    theirs, mine = (
+        tmp_path / "latents" / f".shard-0000{shard}.jsonl.12345678.partial" for shard in (1, 2)
+    )
+    for path in (theirs, mine):
+        path.write_text("half a")
+    encode(shard_size=2, part=(2, 3))
+    assert theirs.exists() and not mine.exists()
+
+
+def test_both_flips_are_stored(encode: Encode, tokenizer: Tokenizer, tmp_path: Path,
+                               pictures: Path) -> None:  # fmt: skip
+    (pictures / "c.webp").write_text("no picture")
+    assert encode(flip=Flip.both).images == 10
+    store = LatentsStore(tmp_path / "latents")
+    assert [(row["file"], row.get("flip", False)) for row in store.rows[:4]] == [
+        ("a.png", False), ("a.png", True), ("b.jpg", False), ("b.jpg", True),
+    ]  # fmt: skip
+    assert store.rows[1]["caption"] == "a first picture"
+    pixels = to_tensor(resize_crop(open_image(pictures / "b.jpg"), (96, 64)))[None]
+    with torch.inference_mode():
+        mirrored = tokenizer.tokenize(pixels.flip(-1))
+    indices, residual = store.read(3)
+    assert torch.equal(indices, mirrored.indices[0])
+    assert (residual - mirrored.residual[0]).abs().max() <= 1e-3
+    assert not torch.equal(indices, store.read(2)[0])
+
+
+@pytest.mark.parametrize("fit", Fit)
+def test_the_fit_is_used_and_recorded(
+    encode: Encode, tokenizer: Tokenizer, tmp_path: Path, pictures: Path, fit: Fit
 ) -> None:
-    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
-    spoil(pictures)
-    out = tmp_path / "seen"
-    result = reconstruct_folder(tokenizer, pictures, out, size=(64, 64), path=path)
-    assert result.written == 4
-    assert [row["file"] for row in result.errors] == ["a.png", "b.jpg"]
-    with Image.open(out / "more" / "f.jpg.png") as picture:
-        assert picture.size == (width, 64)
-    # Repeating it does only what is missing.
-    (out / "c.webp.png").unlink()
-    kept = (out / "d.bmp.png").stat().st_mtime_ns
-    again = reconstruct_folder(tokenizer, pictures, out, size=(64, 64), path=path)
-    assert again.written == 4
-    assert (out / "d.bmp.png").stat().st_mtime_ns == kept
-    with pytest.raises(UsageError, match="other settings"):
-        reconstruct_folder(tokenizer, pictures, out, size=(96, 64), path=path)
+    encode(fit=fit)
+    store = LatentsStore(tmp_path / "latents")
+    assert store.plan.transform == fit.value
+    pixels = to_tensor(fit_image(open_image(pictures / "a.png"), (96, 64), fit))[None]
+    with torch.inference_mode():
+        expected = tokenizer.tokenize(pixels).indices[0]
+    assert torch.equal(store.read(0)[0], expected)
+    other = Fit.crop if fit is Fit.pad else Fit.pad
+    with pytest.raises(UsageError, match="was begun with transform"):
+        encode(fit=other)
+
+
+@pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16])
+def test_lower_precision_changes_little_and_is_recorded(
+    encode: Encode, tmp_path: Path, precision: Precision
+) -> None:
+    encode(tmp_path / "whole")
+    encode(precision=precision)
+    exact, rough = LatentsStore(tmp_path / "whole"), LatentsStore(tmp_path / "latents")
+    assert rough.plan.precision == precision.value
+    same = (exact.load_all()[0] == rough.load_all()[0]).float().mean()
+    assert same > 0.8
+    assert not torch.equal(exact.load_all()[1], rough.load_all()[1])
+
+
+def test_the_estimate_counts_what_encoding_writes(
+    encode: Encode, saved_tokenizer: Path, pictures: Path, tmp_path: Path
+) -> None:
+    (pictures / "folder.png").mkdir()
+    settings = EncodeSettings(size=(96, 64), batch_size=2, shard_size=4, flip=Flip.both)
+    found = estimate(Tokenizer.from_pretrained(saved_tokenizer), pictures, settings)
+    encode(flip=Flip.both)
+    store = LatentsStore(tmp_path / "latents")
+    tensors = [store.read_shard(shard) for shard in range(2)]
+    numbers = sum(indices.numel() + residual.numel() for indices, residual in tensors)
+    assert (found.images, found.problems, found.shards) == (6, 1, 2)
+    assert found.bytes == 2 * numbers
+    assert found.seconds > 0
+
+
+def test_one_mistake_of_many_is_named(encode: Encode, tmp_path: Path) -> None:
+    encode()
+    with pytest.raises(UsageError, match=r"was begun with threads \d+, not 7"):
+        encode(threads=7)
+
+
+def test_a_store_of_the_first_release_is_read(encode: Encode, tmp_path: Path) -> None:
+    """Its manifest knew no flips, precision, device or hashes."""
+    encode()
+    path = tmp_path / "latents" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["sha256"]
+    for name in ("flip", "precision", "device"):
+        del manifest["plan"][name]
+    path.write_text(json.dumps(manifest))
+    assert len(LatentsStore(tmp_path / "latents")) == 6

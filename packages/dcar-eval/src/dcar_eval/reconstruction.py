@@ -6,7 +6,6 @@ Which conventions hold is the protocol's to say (`dcar_eval.protocol`).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import time
@@ -27,9 +26,12 @@ from dcar_eval.journal import ERRORS, ROWS, STATE, Journal
 from dcar_eval.metrics import Networks, channels_first, eight_bits, measure
 from dcar_eval.protocol import PROTOCOLS
 from dcht.checkpoint import write_atomic
-from dcht.encode import Batch, Reader, compare
+from dcht.entries import hash_entries
 from dcht.errors import CheckpointError, UsageError
-from dcht.images import grid, list_images, save_png, to_pil
+from dcht.images import grid, save_png, to_pil
+from dcht.inputs import list_inputs
+from dcht.reader import Batch, Reader, split
+from dcht.reconstruct import compare
 from dcht.tokenizer import Tokenizer
 
 PATHS = {"hybrid": ("hybrid",), "discrete": ("discrete",), "both": ("hybrid", "discrete")}
@@ -78,9 +80,7 @@ def evaluate_reconstruction(
         UsageError: no images, or `out` holds something else.
         CheckpointError: the tokenizer has no hash, or no quantizer for the discrete path.
     """
-    files = list_images(folder)[:limit]
-    if not files:
-        raise UsageError(f"{folder} holds no images (PNG, JPEG, WEBP or BMP)")
+    entries = list_inputs(folder)[:limit]
     if tokenizer.sha256 is None:
         raise CheckpointError("the tokenizer was never saved; save_pretrained gives it its hash")
     paths = PATHS[path]
@@ -95,8 +95,8 @@ def evaluate_reconstruction(
         "size": list(size),
         "paths": list(paths),
         "metrics": networks.metrics,
-        "files": len(files),
-        "files_sha256": _hash_files(files, folder),
+        "files": len(entries),
+        "files_sha256": hash_entries(entries),
         "batch_size": batch_size,
     }
     _prepare(out, settings, force=force)
@@ -105,28 +105,28 @@ def evaluate_reconstruction(
     start = time.perf_counter()
     sides = ("input", *paths) if networks.inception else ()
     journal = Journal(out, {side: FeatureSums.empty(DIM) for side in sides})
-    reader = Reader(folder, size, strict=strict)
-    with tqdm(total=len(files), unit="img", desc="reconstruction", disable=None) as progress:
+    reader = Reader(size, strict=strict)
+    with tqdm(total=len(entries), unit="img", desc="reconstruction", disable=None) as progress:
         progress.update(journal.done)
         saved = journal.done
-        for batch in reader.batches(files[journal.done :], batch_size):
+        for batch in reader.batches(split(entries[journal.done :], batch_size)):
             rows = _measure(tokenizer, batch, paths, networks, journal.sums)
-            names = [{"file": file.relative_to(folder).as_posix()} for file in batch.files]
             journal.add(
-                [name | row for name, row in zip(names, rows, strict=True)],
+                [name | row for name, row in zip(batch.rows, rows, strict=True)],
                 batch.errors,
-                files=len(batch.files) + len(batch.errors),
+                files=len(batch.rows) + len(batch.errors),
             )
             if journal.done - saved >= SAVED_EVERY:
                 journal.save()
                 saved = journal.done
-            progress.update(len(batch.files) + len(batch.errors))
+            progress.update(len(batch.rows) + len(batch.errors))
     rows = journal.read(ROWS)
     if not rows:
-        raise UsageError(f"none of the {len(files)} images could be read: see {out / ERRORS}")
+        raise UsageError(f"none of the {len(entries)} images could be read: see {out / ERRORS}")
     if tokenizer.quantizer is not None:
-        first = [folder / row["file"] for row in rows[:SHEET_IMAGES]]
-        _write_sheet(tokenizer, reader.batches(first, batch_size), out / SHEET)
+        shown = {row["file"] for row in rows[:SHEET_IMAGES]}
+        first = [entry for entry in entries if entry.name in shown]
+        _write_sheet(tokenizer, reader.batches(split(first, batch_size)), out / SHEET)
     results = {
         "task": "reconstruction",
         "protocol": asdict(protocol) | {"sha256": protocol.sha256},
@@ -175,11 +175,6 @@ def _prepare(out: Path, settings: dict[str, Any], *, force: bool) -> None:
     write_atomic(record, json.dumps(settings, indent=1).encode() + b"\n")
 
 
-def _hash_files(files: list[Path], root: Path) -> str:
-    rows = [f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\n" for path in files]
-    return hashlib.sha256("".join(rows).encode()).hexdigest()
-
-
 def _measure(
     tokenizer: Tokenizer,
     batch: Batch,
@@ -188,7 +183,7 @@ def _measure(
     sums: dict[str, FeatureSums],
 ) -> list[dict[str, Any]]:
     """The metrics of each image by path; features are added to `sums`."""
-    if not batch.files:
+    if not batch.rows:
         return []
     device = next(tokenizer.parameters()).device
     images = batch.images.to(device)
@@ -200,7 +195,7 @@ def _measure(
     if networks.inception is not None:
         for name, values in pixels.items():
             sums[name].update(networks.inception(channels_first(values).to(device)).cpu())
-    rows: list[dict[str, Any]] = [{} for _ in batch.files]
+    rows: list[dict[str, Any]] = [{} for _ in batch.rows]
     for path in paths:
         measured = measure(pixels["input"], pixels[path], networks, device)
         for row, values in zip(rows, measured, strict=True):

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from dcar.captions import read_captions
 from dcar.train_config import DataConfig, DataKind
-from dcht.encode import read_row
 from dcht.errors import UsageError
-from dcht.images import list_images, open_image, resize_crop, to_tensor
+from dcht.images import resize_crop, to_tensor
+from dcht.inputs import list_inputs
 from dcht.tokenizer import Tokenizer
 
 
@@ -30,11 +30,9 @@ class EncodedPictures:
         factor = tokenizer.config.downsampling
         if config.size % factor:
             raise UsageError(f"data.size {config.size} is not a multiple of {factor}")
-        self.files = list_images(root)
-        if not self.files:
-            raise UsageError(f"{root} holds no images")
-        self.captions = read_captions([read_row(file, root) for file in self.files], root)
-        self.grids = [(config.size // factor, config.size // factor)] * len(self.files)
+        self.entries = [entry for entry in list_inputs(root) if not entry.problem]
+        self.captions = read_captions([entry.row() for entry in self.entries], root)
+        self.grids = [(config.size // factor, config.size // factor)] * len(self.entries)
         self.size = config.size
         self.tokenizer = tokenizer
 
@@ -42,7 +40,7 @@ class EncodedPictures:
     def read(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Indices (b, h, w) int64 and residual (b, c, h, w) fp32 of images of one grid."""
         size = (self.size, self.size)
-        pixels = [to_tensor(resize_crop(open_image(self.files[row]), size)) for row in rows]
+        pixels = [to_tensor(resize_crop(self.entries[row].open(), size)) for row in rows]
         device = next(self.tokenizer.parameters()).device
         latents = self.tokenizer.tokenize(torch.stack(pixels).to(device))
         return latents.indices, latents.residual

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dcht.config import PRESETS, TokenizerConfig
+    from dcht.dataset import LatentDataset, LatentSample
     from dcht.errors import CheckpointError, UsageError
     from dcht.latents import LatentsStore
     from dcht.quantizer import Quantized
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _HOME = {
     "PRESETS": "config",
     "TokenizerConfig": "config",
+    "LatentDataset": "dataset",
+    "LatentSample": "dataset",
     "CheckpointError": "errors",
     "UsageError": "errors",
     "LatentsStore": "latents",
@@ -30,6 +33,8 @@ __version__ = "0.1.0"
 __all__ = [
     "PRESETS",
     "CheckpointError",
+    "LatentDataset",
+    "LatentSample",
     "Latents",
     "LatentsStore",
     "Quantized",

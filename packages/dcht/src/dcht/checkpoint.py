@@ -10,8 +10,10 @@ import dataclasses
 import hashlib
 import json
 import os
+import secrets
 import types
 import typing
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dcht.errors import CheckpointError
+from dcht.errors import CheckpointError, UsageError
 
 T = TypeVar("T")
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -65,10 +67,22 @@ def _round(value: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    """Write a file so that a reader sees the old one or the new one, never a part.
+
+    Raises:
+        UsageError: it cannot be written (the disk is full, say); no part of it is left.
+    """
+    # A name of its own, for several processes may write the same file at once.
+    partial = path.with_name(f".{path.name[:48]}.{secrets.token_hex(4)}.partial")
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -110,10 +124,16 @@ def checkpoint_sha256(folder: str | Path) -> str:
     return digest.hexdigest()
 
 
-def locate(name: str | Path, *, revision: str | None = None) -> Path:
+def locate(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    files: Sequence[str] = (CONFIG, WEIGHTS, "tokenizer.json"),
+) -> Path:
     """The folder of a checkpoint: `name` itself if it is one, else a download from the Hub.
 
-    Only the files that a checkpoint is made of are downloaded; `HF_HUB_OFFLINE=1` is honoured.
+    Only `files`, those that a checkpoint is made of, are downloaded; `HF_HUB_OFFLINE=1` is
+    honoured.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -124,9 +144,7 @@ def locate(name: str | Path, *, revision: str | None = None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        found = snapshot_download(
-            str(name), revision=revision, allow_patterns=[CONFIG, WEIGHTS, "tokenizer.json"]
-        )
+        found = snapshot_download(str(name), revision=revision, allow_patterns=list(files))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(

@@ -1,15 +1,19 @@
-"""`dcht encode|reconstruct`: parse, call one function, report. No torch before it is needed."""
+"""The command `dcht`: parse, call one function, report. No torch before it is needed."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from dcht import __version__
 from dcht.command import (
+    OK,
+    SKIPPED,
     add_common,
     command_parser,
     parse_size,
@@ -18,13 +22,25 @@ from dcht.command import (
     report_skipped,
     run_verb,
 )
+from dcht.convert_verb import add_convert
 from dcht.errors import UsageError
+
+if TYPE_CHECKING:
+    from dcht.tokenizer import Tokenizer
 
 EXAMPLES = """examples:
   dcht encode photos/ --out latents/                      with the bundled tokenizer
-  dcht encode photos/ --out latents/ --ckpt runs/tokenizer --size 512x384
+  dcht encode 'shards/{00000..00099}.tar' --out latents/ --ckpt runs/tokenizer --size 512x384
+  dcht encode photos/ --out latents/ --dry-run            how many, how large, how long
+  dcht inspect latents/ --out codes.png                   whole? which codes, what residual
+  dcht decode latents/ --out pictures/
   dcht reconstruct photo.jpg --out seen/ --path compare   input, discrete, hybrid, 5 x error
 """
+SOURCES = (
+    "folders (searched with all below them), .tar archives (as WebDataset has them), or lists: one "
+    "path a line, .jsonl or .csv; patterns as 'shards/{000..099}.tar' are understood. Captions: "
+    "image.txt (one a line), image.json, or metadata.jsonl or .csv with a file_name"
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,61 +52,201 @@ def build_parser() -> argparse.ArgumentParser:
         examples=EXAMPLES,
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    io = ("strict", "force", "resume", "offline", "json")
 
-    encode = verbs.add_parser("encode", help="a folder of images to a store of latents")
-    encode.add_argument("images", type=Path, help="folder; image.txt holds captions, one a line")
-    encode.add_argument("--shard-size", type=positive, default=4096, help="files a shard [4096]")
+    encode = verbs.add_parser("encode", help="images to a store of latents")
+    encode.add_argument("images", nargs="+", help=SOURCES)
+    add_common(encode, "out", "ckpt", "size")
+    _add_fit(encode)
+    encode.add_argument(
+        "--flip", choices=("none", "both"), default="none",
+        help="both: the mirror image too, with the same captions, right or not ('left') [none]",
+    )  # fmt: skip
+    encode.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32",
+        help="of the encoder; the quantizer is always fp32 [fp32]",
+    )  # fmt: skip
+    encode.add_argument(
+        "--shard-size", type=positive, default=4096, metavar="N", help="inputs a shard [4096]"
+    )
+    encode.add_argument(
+        "--workers", type=positive, default=1, metavar="N", help="processes, a GPU each [1]"
+    )
+    encode.add_argument(
+        "--threads", type=positive, metavar="N",
+        help="CPU threads of each worker; the bytes depend on it [torch's choice]",
+    )  # fmt: skip
+    encode.add_argument(
+        "--shard", type=part, default=(0, 1), metavar="I/N", dest="part",
+        help="encode every N-th shard from the I-th on (0 <= I < N), beside N-1 other runs with "
+        "the same --out; the last to end finishes the store [0/1]",
+    )  # fmt: skip
+    encode.add_argument(
+        "--backend", choices=("local", "ray"), default="local",
+        help="ray: workers are actors on a Ray cluster, or a local one (extra: ray) [local]",
+    )  # fmt: skip
+    encode.add_argument(
+        "--dry-run", action="store_true", help="count, time one batch, and write nothing"
+    )
+    add_common(encode, "batch_size", "device", *io, batch_size=32)
     encode.set_defaults(function=_encode)
 
+    decode = verbs.add_parser("decode", help="a store of latents to pictures")
+    decode.add_argument("latents", type=Path, help="what dcht encode wrote")
+    add_common(decode, "out", "ckpt")
+    decode.add_argument(
+        "--path", choices=("hybrid", "discrete"), default="hybrid",
+        help="with the residual or without it [hybrid]",
+    )  # fmt: skip
+    decode.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
+    add_common(decode, "batch_size", "device", "force", "resume", "offline", "json", batch_size=8)
+    decode.set_defaults(function=_decode)
+
+    inspect = verbs.add_parser("inspect", help="what a store holds, and whether it is whole")
+    inspect.add_argument("latents", type=Path, help="what dcht encode wrote")
+    plot = {"required": False, "metavar": "X.png", "help": "draw how often each code occurs"}
+    add_common(inspect, "out", "force", "json", out=plot)
+    inspect.set_defaults(function=_inspect)
+
+    add_convert(verbs)
+
     reconstruct = verbs.add_parser("reconstruct", help="images as the tokenizer gives them back")
-    reconstruct.add_argument("images", type=Path, help="an image, or a folder of them")
+    reconstruct.add_argument("images", nargs="+", help="images, or whatever dcht encode reads")
+    add_common(reconstruct, "out", "ckpt", "size")
+    _add_fit(reconstruct)
     reconstruct.add_argument(
         "--path", choices=("hybrid", "discrete", "compare"), default="hybrid",
         help="with the residual, without it, or a strip of both beside the input [hybrid]",
     )  # fmt: skip
+    add_common(reconstruct, "batch_size", "device", *io, batch_size=8)
     reconstruct.set_defaults(function=_reconstruct)
-
-    shared = ("out", "ckpt", "size", "batch_size", "device", "strict", "force", "resume")
-    for verb, batch_size in ((encode, 32), (reconstruct, 8)):
-        add_common(verb, *shared, "offline", "json", batch_size=batch_size)
     return parser
 
 
-def _encode(arguments: argparse.Namespace) -> int:
-    from dcht.encode import encode_folder
-    from dcht.tokenizer import Tokenizer
+def _add_fit(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_mutually_exclusive_group()
+    for name, help in (
+        ("crop", "an image of another shape covers --size, and its centre is kept [the default]"),
+        ("pad", "it is fitted inside --size, with white around it"),
+        ("resize", "it is stretched to --size"),
+    ):
+        group.add_argument(
+            f"--{name}", dest="fit", action="store_const", const=name, default="crop", help=help
+        )
 
+
+def part(text: str) -> tuple[int, int]:
+    """An argparse type: `I/N`, with 0 <= I < N."""
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 0 <= I < N; for example 0/4")
+    return int(number), int(of)
+
+
+def _encode(arguments: argparse.Namespace) -> int:
     size = parse_size(arguments.size)
-    _check_folder(arguments.images)
-    tokenizer = Tokenizer.from_pretrained(arguments.ckpt).to(pick_device(arguments.device))
-    start = time.perf_counter()
-    manifest = encode_folder(
-        tokenizer,
-        arguments.images,
-        arguments.out,
+    _check_sources(arguments.images)
+    from dcht.encode import encode_images, estimate
+    from dcht.encode_job import Backend, EncodeSettings, Flip, Precision
+    from dcht.images import Fit
+
+    settings = EncodeSettings(
         size=size,
+        fit=Fit[arguments.fit],
+        flip=Flip(arguments.flip),
+        precision=Precision(arguments.precision),
         batch_size=arguments.batch_size,
         shard_size=arguments.shard_size,
-        force=arguments.force,
+        threads=arguments.threads,
+        workers=arguments.workers,
+        backend=Backend(arguments.backend),
+        part=arguments.part,
         strict=arguments.strict,
     )
-    return _report(arguments, manifest.count, manifest.skipped, time.perf_counter() - start)
+    tokenizer = _load(arguments)
+    if arguments.dry_run:
+        found = estimate(tokenizer, arguments.images, settings)
+        if arguments.json:
+            print(json.dumps(found._asdict()))
+        else:
+            print(
+                f"{found.images:,} images ({found.problems:,} more cannot be read) in "
+                f"{found.shards:,} shards, {found.bytes / 1e6:,.1f} MB, about "
+                f"{found.seconds / 60:,.1f} minutes with {settings.workers} worker(s)"
+            )
+        return OK
+    start = time.perf_counter()
+    found = encode_images(
+        tokenizer, arguments.images, arguments.out, settings, force=arguments.force
+    )
+    seconds = time.perf_counter() - start
+    rate = found.encoded / seconds
+    if arguments.json:
+        result = {"out": str(arguments.out), **found._asdict()}
+        result |= {"seconds": round(seconds, 3), "images_per_second": round(rate, 1)}
+        print(json.dumps(result))
+    else:
+        others = f"; {found.missing} shards are still to be made" if found.missing else ""
+        print(
+            f"{arguments.out}: {found.images} images, {found.encoded} encoded now in "
+            f"{seconds:.1f} s ({rate:.1f} images/s){others}"
+        )
+    if found.missing and found.skipped:
+        # The list is written with the manifest, by the run that finishes the store.
+        print(f"{found.skipped} skipped: will be in errors.jsonl", file=sys.stderr)
+        return SKIPPED
+    return report_skipped(found.skipped, arguments.out / "errors.jsonl")
+
+
+def _decode(arguments: argparse.Namespace) -> int:
+    _check_sources([str(arguments.latents)])
+    from dcht.decode import decode_store
+    from dcht.latents import LatentsStore
+
+    store = LatentsStore(arguments.latents)
+    start = time.perf_counter()
+    count = decode_store(
+        _load(arguments),
+        store,
+        arguments.out,
+        path=arguments.path,
+        limit=arguments.limit,
+        batch_size=arguments.batch_size,
+        force=arguments.force,
+    )
+    return _report(arguments, count, 0, time.perf_counter() - start)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    _check_sources([str(arguments.latents)])
+    if arguments.out is not None and arguments.out.suffix.lower() != ".png":
+        raise UsageError(f"--out {arguments.out} is a picture; it should end in .png")
+    if arguments.out is not None and arguments.out.exists() and not arguments.force:
+        raise UsageError(f"{arguments.out} is there already; use --force or another --out")
+    from dcht.images import save_png
+    from dcht.inspection import inspect_store, plot_codes
+    from dcht.latents import LatentsStore
+
+    found, histogram = inspect_store(LatentsStore(arguments.latents))
+    if arguments.out is not None:
+        save_png(plot_codes(histogram, str(arguments.latents)), arguments.out)
+    print(json.dumps(vars(found)) if arguments.json else found.lines())
+    return OK
 
 
 def _reconstruct(arguments: argparse.Namespace) -> int:
-    from dcht.encode import reconstruct_folder
-    from dcht.tokenizer import Tokenizer
-
     size = parse_size(arguments.size)
-    if not arguments.images.is_file():
-        _check_folder(arguments.images)
-    tokenizer = Tokenizer.from_pretrained(arguments.ckpt).to(pick_device(arguments.device))
+    _check_sources(arguments.images)
+    from dcht.images import Fit
+    from dcht.reconstruct import reconstruct_images
+
     start = time.perf_counter()
-    result = reconstruct_folder(
-        tokenizer,
+    result = reconstruct_images(
+        _load(arguments),
         arguments.images,
         arguments.out,
         size=size,
+        fit=Fit[arguments.fit],
         path=arguments.path,
         batch_size=arguments.batch_size,
         force=arguments.force,
@@ -99,10 +255,17 @@ def _reconstruct(arguments: argparse.Namespace) -> int:
     return _report(arguments, result.written, len(result.errors), time.perf_counter() - start)
 
 
-def _check_folder(folder: Path) -> None:
+def _check_sources(sources: list[str]) -> None:
     # Before torch and the weights are loaded: a typing mistake should answer at once.
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not there; expected an image or a folder of images")
+    for source in sources:
+        if not set(source) & set("*?[{") and not os.path.lexists(source):
+            raise UsageError(f"{source} is not there")
+
+
+def _load(arguments: argparse.Namespace) -> Tokenizer:
+    from dcht.tokenizer import Tokenizer
+
+    return Tokenizer.from_pretrained(arguments.ckpt).to(pick_device(arguments.device))
 
 
 def _report(arguments: argparse.Namespace, count: int, skipped: int, seconds: float) -> int:

@@ -109,6 +109,11 @@ def run(main: Callable[[], int]) -> NoReturn:
         # flushing at exit, so stdout is pointed elsewhere first.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
+    except OSError as error:
+        # A folder that may not be written, a file where a folder should be, a full disk.
+        if error.filename is None:
+            raise
+        code = _fail(f"{error.filename}: {error.strerror}", USAGE)
     sys.exit(code)
 
 

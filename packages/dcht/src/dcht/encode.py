@@ -1,273 +1,220 @@
-"""Folders of images through a tokenizer: the work behind `dcht encode` and `dcht reconstruct`."""
+"""Images through a tokenizer into a store of latents: the work behind `dcht encode`.
+
+The plan (`dcht.latents.Plan`) and the sorted list of inputs say which image is in which batch of
+which shard. Whoever encodes a shard, here, in other processes or on other machines, writes the
+same bytes; whoever finds that no shard is missing writes the manifest.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
+from einops import rearrange
 from torch import Tensor
 from tqdm import tqdm
 
-from dcht.checkpoint import write_atomic
-from dcht.errors import CheckpointError, UsageError
-from dcht.images import (
-    ImageError,
-    grid,
-    list_images,
-    open_image,
-    resize_crop,
-    save_png,
-    to_pil,
-    to_tensor,
-)
-from dcht.latents import LatentsWriter, Manifest, Plan
+from dcht.encode_job import Backend, EncodeSettings, Flip, Job, Precision, plan_encoding
+from dcht.errors import UsageError
+from dcht.images import Fit
+from dcht.inputs import list_inputs
+from dcht.latents import Manifest, Plan
+from dcht.reader import Batch, Reader, split
 from dcht.tokenizer import Tokenizer
 
-TRANSFORM = "cover by bicubic, crop centre"
-READERS = 4
-ERROR_GAIN = 5
-"""How much the error image of `compare` is amplified."""
+
+class Encoded(NamedTuple):
+    """What there is after a run."""
+
+    images: int
+    """Rows of the store, or, while it is not finished, those of this run."""
+    skipped: int
+    encoded: int
+    """Inputs that this run went through itself."""
+    missing: int
+    """Shards that other runs still have to make; 0: the store is finished."""
 
 
-class Batch(NamedTuple):
-    """Images that could be read, and a row for each that could not."""
-
-    files: list[Path]
-    images: Tensor
-    errors: list[dict[str, str]]
-
-
-class Reader:
-    """Reads batches of one size in threads (decoding releases the interpreter lock)."""
-
-    def __init__(self, root: Path, size: tuple[int, int], *, strict: bool) -> None:
-        self.root, self.size, self.strict = root, size, strict
-        self._pool = ThreadPoolExecutor(READERS)
-
-    def batches(self, files: Sequence[Path], batch_size: int) -> Iterator[Batch]:
-        """Batches of consecutive files, the next one being read while the last is in use.
-
-        A file that cannot be read leaves its batch smaller, so that boundaries stay where they are.
-
-        Raises:
-            UsageError: a file cannot be read and `strict` is on.
-        """
-        parts = [files[start : start + batch_size] for start in range(0, len(files), batch_size)]
-        pending = [self._pool.map(self._read, part) for part in parts[:1]]
-        for number, part in enumerate(parts):
-            results = list(pending.pop())
-            if number + 1 < len(parts):
-                pending.append(self._pool.map(self._read, parts[number + 1]))
-            good, images, errors = [], [], []
-            for path, result in zip(part, results, strict=True):
-                if isinstance(result, Tensor):
-                    good.append(path)
-                    images.append(result)
-                else:
-                    name = path.relative_to(self.root).as_posix()
-                    if self.strict:
-                        raise UsageError(f"{name}: {result}")
-                    errors.append({"file": name, "reason": str(result)})
-            yield Batch(good, torch.stack(images) if images else torch.empty(0), errors)
-
-    def _read(self, path: Path) -> Tensor | ImageError:
-        try:
-            return to_tensor(resize_crop(open_image(path), self.size))
-        except ImageError as error:
-            return error
-
-
-def read_row(path: Path, root: Path) -> dict[str, Any]:
-    """What stands beside an image: captions from `.txt` (one a line), fields from `.json`."""
-    row: dict[str, Any] = {}
-    sidecar = path.with_suffix(".json")
-    if sidecar.exists():
-        content = json.loads(sidecar.read_text(encoding="utf-8"))
-        row |= content if isinstance(content, dict) else {"json": content}
-    row |= {"file": path.relative_to(root).as_posix(), "caption": None}
-    text = path.with_suffix(".txt")
-    if text.exists():
-        captions = [line.strip() for line in text.read_text(encoding="utf-8").splitlines()]
-        captions = [line for line in captions if line]
-        if captions:
-            row["caption"] = captions[0]
-        if len(captions) > 1:
-            row["captions"] = captions
-    return row
-
-
-@torch.inference_mode()
-def encode_folder(
+def encode_images(
     tokenizer: Tokenizer,
-    folder: Path,
-    out: Path,
+    sources: str | Path | Sequence[str | Path],
+    out: str | Path,
+    settings: EncodeSettings,
     *,
-    size: tuple[int, int],
-    batch_size: int = 32,
-    shard_size: int = 4096,
     force: bool = False,
-    strict: bool = False,
-) -> Manifest:
-    """Encode every image below `folder` into a store of latents (see `dcht.latents`).
+) -> Encoded:
+    """Encode every image of some sources (see `list_inputs`) into a store (see `dcht.latents`).
 
     Interrupted work continues shard by shard; a finished store of the same plan is left alone.
 
     Args:
         tokenizer: in eval mode, with a quantizer and a known hash.
-        folder: images, each with an optional `.txt` (captions) and `.json` (fields) beside it.
+        sources: folders, tar archives, lists, or patterns of such.
         out: the store.
-        size: (width, height) that every image is resized and cropped to.
-        batch_size: images in one pass of the encoder.
-        shard_size: input files a shard covers.
+        settings: how.
         force: replace a store of another plan.
-        strict: stop at the first file that cannot be read.
 
     Raises:
-        UsageError: no images, or `out` holds something else.
+        UsageError: no images, `out` holds something else, or it cannot be written.
         CheckpointError: the tokenizer has no quantizer or no hash.
     """
-    files = list_images(folder)
-    if not files:
-        raise UsageError(f"{folder} holds no images (PNG, JPEG, WEBP or BMP)")
-    quantizer, config = tokenizer.require_quantizer(), tokenizer.config
-    if tokenizer.sha256 is None:
-        raise CheckpointError("the tokenizer was never saved; save_pretrained gives it its hash")
-    width, height = size
-    plan = Plan(
-        tokenizer_sha256=tokenizer.sha256,
-        width=width,
-        height=height,
-        latent_height=height // config.downsampling,
-        latent_width=width // config.downsampling,
-        latent_channels=config.latent_channels,
-        codebook_size=quantizer.codebook.shape[0],
-        residual_std=config.residual_std,
-        transform=TRANSFORM,
-        files_sha256=_hash_files(files, folder),
-        shard_size=shard_size,
-        batch_size=batch_size,
-        threads=torch.get_num_threads(),
-    )
-    writer = LatentsWriter(out, plan, force=force)
+    number, of = settings.part
+    if force and of > 1:
+        raise UsageError(
+            f"--force with --shard {number}/{of} would remove what the other runs wrote; "
+            f"remove {out} first"
+        )
+    entries = list_inputs(sources)
+    plan = plan_encoding(tokenizer, entries, settings)
+    job = Job(plan, entries, Path(out), settings.strict)
+    mine = range(job.num_shards)[number::of]
+    writer = job.writer(mine if of > 1 else None, force=force)
     if (finished := writer.finished) is not None:
-        return finished
-    device = quantizer.codebook.device
-    reader = Reader(folder, size, strict=strict)
-    shards = [files[start : start + shard_size] for start in range(0, len(files), shard_size)]
-    with tqdm(total=len(files), unit="img", desc="encode", disable=None) as progress:
-        for number, shard in enumerate(shards):
-            if writer.has(number):
-                progress.update(len(shard))
-                continue
-            rows, errors = [], []
-            indices = [torch.empty(0, plan.latent_height, plan.latent_width, dtype=torch.long)]
-            residual = [torch.empty(0, plan.latent_channels, plan.latent_height, plan.latent_width)]
-            for batch in reader.batches(shard, batch_size):
-                if batch.files:
-                    latents = tokenizer.tokenize(batch.images.to(device))
-                    indices.append(latents.indices.cpu())
-                    residual.append(latents.residual.cpu())
-                rows += [read_row(path, folder) for path in batch.files]
-                errors += batch.errors
-                progress.update(len(batch.files) + len(batch.errors))
-            writer.write(number, rows, errors, torch.cat(indices), torch.cat(residual))
-    return writer.finish(len(shards))
+        return _count(finished, encoded=0)
+    todo = writer.missing(mine)
+    inputs = job.count(todo)
+    with tqdm(total=inputs, unit="img", desc="encode", disable=None) as progress:
+        _run(job, tokenizer, todo, settings, progress.update)
+    if missing := writer.missing():
+        skipped = len(writer.skipped(mine))
+        rows = (job.count(mine) - skipped) * (2 if settings.flip is Flip.both else 1)
+        return Encoded(rows, skipped, inputs, len(missing))
+    return _count(writer.finish(), encoded=inputs)
 
 
-def _hash_files(files: list[Path], root: Path) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\n".encode())
-    return digest.hexdigest()
+def _count(manifest: Manifest, *, encoded: int) -> Encoded:
+    return Encoded(manifest.count, manifest.skipped, encoded, missing=0)
 
 
-class Reconstructed(NamedTuple):
-    """How many pictures there are now, and what could not be read."""
+def _run(
+    job: Job,
+    tokenizer: Tokenizer,
+    todo: Sequence[int],
+    settings: EncodeSettings,
+    progress: Callable[[int], Any],
+) -> None:
+    """Encode the shards `todo`, here or in workers."""
+    if not todo:
+        return
+    if settings.backend is Backend.ray:
+        from dcht.ray_workers import run_on_ray
 
-    written: int
-    errors: list[dict[str, str]]
+        run_on_ray(job, tokenizer, todo, workers=settings.workers, progress=progress)
+    elif settings.workers == 1:
+        encode_shards(job, tokenizer, todo, progress)
+    else:
+        from dcht.workers import run_workers
+
+        run_workers(job, tokenizer, todo, workers=settings.workers, progress=progress)
+
+
+def encode_shards(
+    job: Job, tokenizer: Tokenizer, shards: Sequence[int], progress: Callable[[int], Any]
+) -> None:
+    """Encode some shards of a job in this process; `progress` is told how many inputs are done."""
+    plan = job.plan
+    if torch.get_num_threads() != plan.threads:
+        torch.set_num_threads(plan.threads)
+    writer = job.writer(shards)
+    parts = [split(job.inputs(shard), plan.batch_size) for shard in shards]
+    reader = Reader((plan.width, plan.height), fit=Fit(plan.transform), captions=True,
+                    strict=job.strict)  # fmt: skip
+    batches = reader.batches(part for shard in parts for part in shard)
+    for shard, in_shard in zip(shards, parts, strict=True):
+        rows, errors = [], []
+        indices = [torch.empty(0, plan.latent_height, plan.latent_width, dtype=torch.long)]
+        residual = [torch.empty(0, plan.latent_channels, plan.latent_height, plan.latent_width)]
+        for _ in in_shard:
+            batch = next(batches)
+            found = encode_batch(tokenizer, batch.images, plan)
+            indices.append(found.indices.cpu())
+            residual.append(found.residual.cpu())
+            rows += _with_flips(batch, plan)
+            errors += batch.errors
+            progress(len(batch.rows) + len(batch.errors))
+        writer.write(shard, rows, errors, torch.cat(indices), torch.cat(residual))
+
+
+class Coded(NamedTuple):
+    """indices (b, h, w) and residual (b, c, h, w) of a batch, each image followed by its flip."""
+
+    indices: Tensor
+    residual: Tensor
 
 
 @torch.inference_mode()
-def reconstruct_folder(
-    tokenizer: Tokenizer,
-    source: Path,
-    out: Path,
-    *,
-    size: tuple[int, int],
-    path: str = "hybrid",
-    batch_size: int = 8,
-    force: bool = False,
-    strict: bool = False,
-) -> Reconstructed:
-    """Write each image (a file, or all below a folder) as the tokenizer gives it back, as PNG.
+def encode_batch(tokenizer: Tokenizer, images: Tensor, plan: Plan) -> Coded:
+    """Encode images (b, 3, H, W) in [-1, 1] as a plan says; (2b, ...) with both flips."""
+    device = tokenizer.require_quantizer().codebook.device
+    dtype = Precision(plan.precision).dtype
+    views = [images, images.flip(-1)] if Flip(plan.flip) is Flip.both else [images]
+    found = []
+    for view in views if len(images) else ():
+        with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+            z = tokenizer.encode(view.to(device))
+        z = z.float()
+        indices, z_q = tokenizer.quantize(z)
+        found.append(Coded(indices, z - z_q))
+    if not found:
+        h, w = plan.latent_height, plan.latent_width
+        return Coded(torch.empty(0, h, w).long(), torch.empty(0, plan.latent_channels, h, w))
+    indices, residual = (torch.stack(values) for values in zip(*found, strict=True))
+    return Coded(
+        rearrange(indices, "flip b h w -> (b flip) h w"),
+        rearrange(residual, "flip b c h w -> (b flip) c h w"),
+    )
 
-    `path` is `hybrid`, `discrete`, or `compare`: a strip of input, discrete, hybrid and 5 x error.
-    Pictures that an earlier run of the same settings made are kept.
+
+def _with_flips(batch: Batch, plan: Plan) -> Iterator[dict[str, Any]]:
+    for row in batch.rows:
+        yield row
+        if Flip(plan.flip) is Flip.both:
+            yield {**row, "flip": True}
+
+
+class Estimate(NamedTuple):
+    """What encoding would take."""
+
+    images: int
+    problems: int
+    """Inputs of which it shows before they are opened that they cannot be read."""
+    shards: int
+    bytes: int
+    """Of the tensors; captions come on top."""
+    seconds: float
+
+
+def estimate(
+    tokenizer: Tokenizer,
+    sources: str | Path | Sequence[str | Path],
+    settings: EncodeSettings,
+) -> Estimate:
+    """What encoding some sources would take in one process, from one timed batch; writes nothing.
 
     Raises:
-        UsageError: no images, or `out` holds pictures made with other settings.
+        UsageError: no images.
+        CheckpointError: the tokenizer has no quantizer or no hash.
     """
-    root = source if source.is_dir() else source.parent
-    files = list_images(source) if source.is_dir() else [source]
-    if not files:
-        raise UsageError(f"{source} holds no images (PNG, JPEG, WEBP or BMP)")
-    settings = {"tokenizer": tokenizer.sha256, "size": list(size), "path": path}
-    record = out / ".reconstruct.json"
-    fresh = force or not record.exists()
-    if not fresh and json.loads(record.read_text()) != settings:
-        raise UsageError(f"{out} was made with other settings; use --force or another --out")
-    if not fresh:
-        done = {file for file in files if _target(file, root, out).exists()}
-        files = [file for file in files if file not in done]
-        written = len(done)
-    else:
-        if out.exists() and any(out.iterdir()) and not force:
-            raise UsageError(f"{out} is not empty; use --force or another --out")
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomic(record, json.dumps(settings).encode())
-        written = 0
-    device = next(tokenizer.parameters()).device
-    errors: list[dict[str, str]] = []
-    reader = Reader(root, size, strict=strict)
-    with tqdm(total=len(files), unit="img", desc="reconstruct", disable=None) as progress:
-        for batch in reader.batches(files, batch_size):
-            errors += batch.errors
-            if batch.files:
-                pictures = _pictures(tokenizer, batch.images.to(device), path)
-                for file, picture in zip(batch.files, pictures, strict=True):
-                    save_png(picture, _target(file, root, out))
-                written += len(pictures)
-            progress.update(len(batch.files) + len(batch.errors))
-    if errors:
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in errors)
-        write_atomic(out / "errors.jsonl", lines.encode())
-    return Reconstructed(written, errors)
-
-
-def _target(file: Path, root: Path, out: Path) -> Path:
-    # The whole name is kept (photo.jpg.png), or photo.jpg and photo.png would be one picture.
-    return out / f"{file.relative_to(root).as_posix()}.png"
-
-
-def _pictures(tokenizer: Tokenizer, images: Tensor, path: str) -> list[Image.Image]:
-    if path != "compare":
-        return [to_pil(pixels) for pixels in tokenizer.reconstruct(images, path)]  # type: ignore[arg-type]
-    return [
-        grid([to_pil(pixels) for pixels in strip], columns=len(strip))
-        for strip in compare(tokenizer, images)
-    ]
-
-
-def compare(tokenizer: Tokenizer, images: Tensor) -> list[list[Tensor]]:
-    """For each image (3, H, W): itself, the discrete path, the hybrid path, and 5 x error."""
-    discrete = tokenizer.reconstruct(images, "discrete")
-    hybrid = tokenizer.reconstruct(images, "hybrid")
-    error = (hybrid.clamp(-1, 1) - images).abs() * ERROR_GAIN - 1
-    return [list(strip) for strip in zip(images, discrete, hybrid, error, strict=True)]
+    entries = list_inputs(sources)
+    plan = plan_encoding(tokenizer, entries, settings)
+    good = [entry for entry in entries if not entry.problem]
+    reader = Reader(settings.size, fit=settings.fit, captions=True)
+    sample = good[: settings.batch_size]
+    seconds = 0.0
+    for _ in range(2 if sample else 0):  # the first time includes what is done once
+        start = time.perf_counter()
+        for batch in reader.batches([sample]):
+            encode_batch(tokenizer, batch.images, plan).residual.cpu()
+        seconds = (time.perf_counter() - start) * len(good) / len(sample)
+    positions = plan.latent_height * plan.latent_width
+    each = 2 * positions * (1 + plan.latent_channels) * (2 if settings.flip is Flip.both else 1)
+    return Estimate(
+        len(good),
+        len(entries) - len(good),
+        -(-len(entries) // plan.shard_size),
+        len(good) * each,
+        seconds / settings.workers,
+    )

@@ -8,9 +8,9 @@ Tensors are (3, H, W) fp32 in [-1, 1], which is (x / 255 - 0.5) / 0.5.
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +20,7 @@ from einops import rearrange
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
+from dcht.checkpoint import write_atomic
 from dcht.errors import UsageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
@@ -66,10 +67,11 @@ def open_image(file: str | Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> 
         raise ImageError(f"not a {', '.join(FORMATS)} image") from None
     except Image.DecompressionBombError as error:
         raise ImageError(str(error)) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, ImageError):
-            raise
-        raise ImageError(f"damaged: {error}") from None
+    except ImageError:
+        raise
+    except Exception as error:
+        # Decoders of hostile data raise what they ran into: Pillow promises no exception's kind.
+        raise ImageError(f"damaged: {error or type(error).__name__}") from None
     if image.mode.startswith("I;16"):
         # Pillow would clip 16-bit grey at 255; 257 maps 65535 to 255.
         return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)).convert("RGB")
@@ -87,11 +89,41 @@ def _open(file: str | Path | BinaryIO) -> Image.Image:
         return Image.open(file, formats=FORMATS)
 
 
+class Fit(Enum):
+    """What is done to an image of another shape; the value is how a store records it."""
+
+    crop = "cover by bicubic, crop centre"
+    pad = "contain by bicubic, pad with white around"
+    resize = "stretch by bicubic"
+
+
+def fit_image(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
+    """Bring an RGB image to `size` (width, height), bicubic and antialiased."""
+    if fit is Fit.crop:
+        return resize_crop(image, size)
+    if fit is Fit.resize:
+        return image.resize(size, Image.Resampling.BICUBIC)
+    scale = min(size[0] / image.width, size[1] / image.height)
+    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    padded = Image.new("RGB", size, "white")
+    corner = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
+    padded.paste(image.resize(inner, Image.Resampling.BICUBIC), corner)
+    return padded
+
+
 def resize_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize (bicubic, antialiased) to just cover `size` (width, height); crop the centre."""
+    """Resize (bicubic, antialiased) to just cover `size` (width, height); crop the centre.
+
+    Raises:
+        ImageError: so narrow an image that it would have to grow beyond `MAX_PIXELS`.
+    """
     width, height = size
     scale = max(width / image.width, height / image.height)
     covered = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    if covered[0] * covered[1] > MAX_PIXELS:
+        raise ImageError(
+            f"{image.width} x {image.height} is too narrow to crop to {width}x{height}"
+        )
     if covered != image.size:
         image = image.resize(covered, Image.Resampling.BICUBIC)
     left, top = (covered[0] - width) // 2, (covered[1] - height) // 2
@@ -100,8 +132,17 @@ def resize_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def to_tensor(image: Image.Image) -> Tensor:
     """An RGB image as (3, H, W) fp32 in [-1, 1]."""
-    pixels = torch.from_numpy(np.array(image.convert("RGB")))
-    return rearrange(pixels, "h w c -> c h w").float() / 127.5 - 1
+    return scale(to_bytes(image))
+
+
+def to_bytes(image: Image.Image) -> Tensor:
+    """An RGB image as (3, H, W) uint8."""
+    return rearrange(torch.from_numpy(np.array(image.convert("RGB"))), "h w c -> c h w")
+
+
+def scale(pixels: Tensor) -> Tensor:
+    """uint8 as fp32 in [-1, 1]."""
+    return pixels.float() / 127.5 - 1
 
 
 def to_pil(pixels: Tensor, *, truncate: bool = False) -> Image.Image:
@@ -136,9 +177,7 @@ def save_png(image: Image.Image, path: str | Path, text: dict[str, str] | None =
         info.add_itxt(key, value)
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", pnginfo=info)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(buffer.getvalue())
-    os.replace(partial, path)
+    write_atomic(path, buffer.getvalue())
 
 
 def read_png_text(path: str | Path) -> dict[str, str]:

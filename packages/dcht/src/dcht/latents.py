@@ -3,32 +3,32 @@
 A store is a folder:
   manifest.json              tokenizer hash, transform, resolution, counts; written last
   shard-NNNNN.safetensors    indices uint16 (n, h, w), residual float16 (n, c, h, w)
-  shard-NNNNN.jsonl          a row an image, in the same order: file, caption, captions, ...
+  shard-NNNNN.jsonl          a row for each of the n, in order: file, caption, captions, ...
   errors.jsonl               a row for each input that was skipped: file, reason
-Shard boundaries come from the sorted list of files alone, so a store's bytes do not depend on how
-often the work was interrupted. Nothing in it is a pickle.
+Shard boundaries come from the sorted list of inputs alone, so a store's bytes do not depend on who
+made which shard, or how often the work was interrupted. Nothing in it is a pickle.
+`dcht.latents_writer` writes it.
 """
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import json
-import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from dcht.checkpoint import from_dict, write_atomic
+from dcht.checkpoint import from_dict
 from dcht.errors import CheckpointError, UsageError
 
 MANIFEST, ERRORS, PLAN = "manifest.json", "errors.jsonl", ".plan.json"
 FORMAT = "dcht-latents-1"
-MAX_CODES = 65536  # what a uint16 can name
 
 
 @dataclass(kw_only=True)
@@ -44,13 +44,20 @@ class Plan:
     codebook_size: int
     residual_std: float | None
     transform: str
-    """How an image was brought to width x height."""
+    """How an image was brought to width x height: a value of `dcht.images.Fit`."""
     files_sha256: str
-    """Hash of the sorted list of input files with their sizes."""
+    """Hash of the sorted list of inputs with their sizes."""
     shard_size: int
+    """Inputs that a shard covers."""
     batch_size: int
     threads: int
     """Matrix products differ in their last bits with the number of threads."""
+    flip: str = "none"
+    """`both`: every image has a second row, of its mirror image, with `flip: true`."""
+    precision: str = "fp32"
+    """Of the encoder; the quantizer works in fp32."""
+    device: str = "cpu"
+    """Its kind; results of another kind differ in their last bits."""
 
 
 @dataclass(kw_only=True)
@@ -62,101 +69,13 @@ class Manifest:
     count: int
     skipped: int
     shards: list[int]
-    """Images in each shard; an input that was skipped leaves its shard shorter."""
-
-
-class LatentsWriter:
-    """Writes a store shard by shard; each shard appears whole or not at all."""
-
-    def __init__(self, folder: str | Path, plan: Plan, *, force: bool = False) -> None:
-        """Open `folder` for this plan, continuing what an earlier run of it began.
-
-        Raises:
-            UsageError: the folder holds something else and `force` is off.
-        """
-        if plan.codebook_size > MAX_CODES:
-            raise UsageError(f"{plan.codebook_size} codes do not fit uint16 ({MAX_CODES} at most)")
-        self.folder = Path(folder)
-        self.plan = plan
-        known = self._read_plan()
-        if known != asdict(plan):
-            if not force and self.folder.exists() and any(self.folder.iterdir()):
-                raise UsageError(
-                    f"{self.folder} {self._difference(known)}; use --force or another --out"
-                )
-            self._clear()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for partial in self.folder.glob(".*.partial"):
-            partial.unlink()
-        write_atomic(self.folder / PLAN, _json(asdict(plan)))
-
-    def _read_plan(self) -> dict[str, Any] | None:
-        try:
-            return json.loads((self.folder / PLAN).read_text())
-        except (FileNotFoundError, ValueError):
-            return None
-
-    def _difference(self, known: dict[str, Any] | None) -> str:
-        if known is None:
-            return "is not empty and is not a store of latents"
-        new = asdict(self.plan)
-        changed = [key for key in new if known.get(key) != new[key]]
-        key = changed[0] if changed else "format"
-        return f"was begun with {key} {known.get(key)!r}, not {new.get(key)!r}"
-
-    def _clear(self) -> None:
-        for pattern in ("shard-*", ".shard-*", MANIFEST, ERRORS, PLAN):
-            for path in self.folder.glob(pattern):
-                path.unlink()
-
-    @property
-    def finished(self) -> Manifest | None:
-        """The manifest, if an earlier run finished this plan."""
-        return read_manifest(self.folder) if (self.folder / MANIFEST).exists() else None
-
-    def has(self, shard: int) -> bool:
-        """Whether this shard is already there. Its tensors are written after its rows."""
-        return _tensors(self.folder, shard).exists()
-
-    def write(
-        self,
-        shard: int,
-        rows: list[dict[str, Any]],
-        errors: list[dict[str, str]],
-        indices: Tensor,
-        residual: Tensor,
-    ) -> None:
-        """Write a shard: indices (n, h, w), residual (n, c, h, w), a row each, and what failed."""
-        write_atomic(_rows(self.folder, shard), _jsonl(rows))
-        write_atomic(_shard_errors(self.folder, shard), _jsonl(errors))
-        path = _tensors(self.folder, shard)
-        partial = path.with_name(f".{path.name}.partial")
-        tensors = {
-            "indices": indices.to(torch.uint16).contiguous(),
-            "residual": residual.to(torch.float16).contiguous(),
-        }
-        save_file(tensors, partial)
-        os.replace(partial, path)
-
-    def finish(self, num_shards: int) -> Manifest:
-        """Gather the errors and write the manifest, which makes the store complete."""
-        errors = [
-            row for s in range(num_shards) for row in _read_jsonl(_shard_errors(self.folder, s))
-        ]
-        counts = [len(_read_jsonl(_rows(self.folder, shard))) for shard in range(num_shards)]
-        if errors:
-            write_atomic(self.folder / ERRORS, _jsonl(errors))
-        manifest = Manifest(
-            format=FORMAT, plan=self.plan, count=sum(counts), skipped=len(errors), shards=counts
-        )
-        write_atomic(self.folder / MANIFEST, _json(asdict(manifest)))
-        for shard in range(num_shards):
-            _shard_errors(self.folder, shard).unlink()
-        return manifest
+    """Rows of each shard; an input that was skipped leaves its shard shorter."""
+    sha256: dict[str, str] = field(default_factory=dict)
+    """Of every other file of the store, by name; empty in stores of dcht 0.1.0."""
 
 
 class LatentsStore:
-    """Random access to a finished store."""
+    """Random access to a finished store; what is read is mapped into memory, not loaded."""
 
     def __init__(self, folder: str | Path) -> None:
         """Open a store.
@@ -168,55 +87,70 @@ class LatentsStore:
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder)
         self.plan = self.manifest.plan
-        self._starts = [0]
-        for count in self.manifest.shards:
-            self._starts.append(self._starts[-1] + count)
+        self._ends = list(itertools.accumulate(self.manifest.shards))
+        self._tensors: dict[int, Any] = {}
+        self._lines: dict[int, list[int]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Mapped files do not travel to another process; it maps them for itself.
+        return {**self.__dict__, "_tensors": {}}
 
     def __len__(self) -> int:
         return self.manifest.count
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """A row an image: `file`, `caption` (or None), `captions` where there are several."""
+        """All rows: `file`, `caption` (or None), `captions` where there are several."""
         shards = range(len(self.manifest.shards))
-        rows = [row for shard in shards for row in _read_jsonl(_rows(self.folder, shard))]
+        rows = [row for shard in shards for row in read_rows(rows_path(self.folder, shard))]
         if len(rows) != len(self):
             raise CheckpointError(f"{self.folder} has {len(rows)} rows for {len(self)} images")
         return rows
 
+    def row(self, index: int) -> dict[str, Any]:
+        """The row of one image, without reading those of the others."""
+        shard, number = self._place(index)
+        path = rows_path(self.folder, shard)
+        with path.open("rb") as file:
+            if shard not in self._lines:
+                self._lines[shard] = [0, *itertools.accumulate(len(line) for line in file)]
+            file.seek(self._lines[shard][number])
+            return json.loads(file.readline())
+
     def read(self, index: int) -> tuple[Tensor, Tensor]:
         """Indices (h, w) int64 and residual (c, h, w) fp32 of one image."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        shard = next(s for s, end in enumerate(self._starts[1:]) if index < end)
-        row = index - self._starts[shard]
-        with self._open(shard) as file:
-            indices = file.get_slice("indices")[row : row + 1][0]
-            residual = file.get_slice("residual")[row : row + 1][0]
+        shard, number = self._place(index)
+        file = self._open(shard)
+        indices = file.get_slice("indices")[number : number + 1][0]
+        residual = file.get_slice("residual")[number : number + 1][0]
         return indices.long(), residual.float()
+
+    def read_shard(self, shard: int) -> tuple[Tensor, Tensor]:
+        """Indices (n, h, w) int64 and residual (n, c, h, w) fp16 of one shard."""
+        file = self._open(shard)
+        return file.get_tensor("indices").long(), file.get_tensor("residual")
 
     def load_all(self) -> tuple[Tensor, Tensor]:
         """Every image: indices (n, h, w) int64, residual (n, c, h, w) fp16. For small stores."""
-        plan = self.plan
-        indices = [torch.empty(0, plan.latent_height, plan.latent_width, dtype=torch.long)]
-        residual = [
-            torch.empty(
-                0, plan.latent_channels, plan.latent_height, plan.latent_width, dtype=torch.float16
-            )
-        ]
-        for shard, count in enumerate(self.manifest.shards):
-            if count:
-                with self._open(shard) as file:
-                    indices.append(file.get_tensor("indices").long())
-                    residual.append(file.get_tensor("residual"))
+        parts = [self.read_shard(shard) for shard in range(len(self.manifest.shards))]
+        indices, residual = zip(*parts, strict=True)
         return torch.cat(indices), torch.cat(residual)
 
+    def _place(self, index: int) -> tuple[int, int]:
+        """The shard of an image and its number there."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        shard = bisect.bisect_right(self._ends, index)
+        return shard, index - self._ends[shard] + self.manifest.shards[shard]
+
     def _open(self, shard: int) -> Any:
-        path = _tensors(self.folder, shard)
-        try:
-            return safe_open(path, "pt")
-        except (SafetensorError, FileNotFoundError) as error:
-            raise CheckpointError(f"{path} is missing or damaged: {error}") from None
+        if shard not in self._tensors:
+            path = tensors_path(self.folder, shard)
+            try:
+                self._tensors[shard] = safe_open(path, "pt")
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(f"{path} is missing or damaged: {error}") from None
+        return self._tensors[shard]
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -237,26 +171,24 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _tensors(folder: Path, shard: int) -> Path:
+def tensors_path(folder: Path, shard: int) -> Path:
+    """Where the tensors of a shard are."""
     return folder / f"shard-{shard:05d}.safetensors"
 
 
-def _rows(folder: Path, shard: int) -> Path:
+def rows_path(folder: Path, shard: int) -> Path:
+    """Where the rows of a shard are."""
     return folder / f"shard-{shard:05d}.jsonl"
 
 
-def _shard_errors(folder: Path, shard: int) -> Path:
-    return folder / f".shard-{shard:05d}.errors.jsonl"
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=1).encode() + b"\n"
-
-
-def _jsonl(rows: list[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-
-
-def _read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file."""
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+def jsonl(rows: list[dict[str, Any]]) -> bytes:
+    """Rows as a JSONL file."""
+    # A file name that is no UTF-8 holds lone surrogates; a backslash makes JSON's escape of them.
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return lines.encode("utf-8", "backslashreplace")

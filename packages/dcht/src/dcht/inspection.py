@@ -1,0 +1,149 @@
+"""What a store of latents holds, and whether it is whole: the work behind `dcht inspect`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from dcht.errors import CheckpointError
+from dcht.latents import LatentsStore
+from dcht.latents_writer import file_sha256
+
+PLOT = (900, 420)
+MARGIN = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """Counts, the use of the codebook, and the residual of a store."""
+
+    images: int
+    captioned: int
+    skipped: int
+    shards: int
+    bytes: int
+    width: int
+    height: int
+    transform: str
+    tokenizer_sha256: str
+    tokens: int
+    codebook_size: int
+    codes_used: int
+    perplexity: float
+    """2 to the entropy of the codes, as far as these tokens show it; the codebook size at best."""
+    residual_mean: float
+    residual_std: float
+    """Measured; `residual_std` of the tokenizer is what its training measured."""
+    residual_max: float
+    """Largest magnitude."""
+    tokenizer_residual_std: float | None
+    files_checked: int
+    """Files whose SHA-256 is the manifest's; 0 for a store of dcht 0.1.0, which has none."""
+
+    def lines(self) -> str:
+        """For reading."""
+        known = self.tokenizer_residual_std
+        return "\n".join(
+            [
+                f"images      {self.images:,} in {self.shards} shards ({self.bytes / 1e6:,.1f} MB),"
+                f" {self.captioned:,} with a caption, {self.skipped:,} inputs skipped",
+                f"pixels      {self.width} x {self.height}, {self.transform}",
+                f"tokenizer   {self.tokenizer_sha256}",
+                f"codes       {self.codes_used:,} of {self.codebook_size:,} used by "
+                f"{self.tokens:,} tokens, perplexity {self.perplexity:,.1f}",
+                f"residual    mean {self.residual_mean:.5f}, std {self.residual_std:.5f} "
+                f"(the tokenizer's: {'none' if known is None else f'{known:.5f}'}), "
+                f"largest {self.residual_max:.4f}",
+                f"hashes      {self.files_checked} files are what the manifest says"
+                if self.files_checked
+                else "hashes      none recorded: encoded by dcht 0.1.0",
+            ]
+        )
+
+
+def inspect_store(store: LatentsStore) -> tuple[Inspection, np.ndarray]:
+    """Read a whole store once; also returns how often each code occurs, (codebook_size,) int64.
+
+    Raises:
+        CheckpointError: a file is missing, is not what the manifest says, or holds a value that
+            cannot be.
+    """
+    manifest, plan = store.manifest, store.plan
+    for name, expected in manifest.sha256.items():
+        if (found := file_sha256(store.folder / name)) != expected:
+            raise CheckpointError(
+                f"{store.folder / name} has SHA-256 {found}, the manifest says {expected}: it is "
+                "damaged or was changed; encode again into an empty folder"
+            )
+    histogram = torch.zeros(plan.codebook_size, dtype=torch.long)
+    count, total, squares, largest = 0, 0.0, 0.0, 0.0
+    for shard in range(len(manifest.shards)):
+        indices, stored = store.read_shard(shard)
+        residual = stored.double()
+        if not indices.numel():
+            continue
+        if int(indices.max()) >= plan.codebook_size or not residual.isfinite().all():
+            raise CheckpointError(
+                f"{store.folder}: shard {shard} holds an index beyond {plan.codebook_size - 1} or "
+                "a residual that is no number; encode again into an empty folder"
+            )
+        histogram += torch.bincount(indices.flatten(), minlength=plan.codebook_size)
+        count += residual.numel()
+        total += float(residual.sum())
+        squares += float(residual.square().sum())
+        largest = max(largest, float(residual.abs().max()))
+    mean = total / max(count, 1)
+    share = histogram[histogram > 0].double() / max(1, int(histogram.sum()))
+    return Inspection(
+        images=len(store),
+        captioned=sum(row["caption"] is not None for row in store.rows),
+        skipped=manifest.skipped,
+        shards=len(manifest.shards),
+        bytes=sum(path.stat().st_size for path in store.folder.iterdir() if path.is_file()),
+        width=plan.width,
+        height=plan.height,
+        transform=plan.transform,
+        tokenizer_sha256=plan.tokenizer_sha256,
+        tokens=int(histogram.sum()),
+        codebook_size=plan.codebook_size,
+        codes_used=len(share),
+        perplexity=float(2 ** -(share * share.log2()).sum()),
+        residual_mean=mean,
+        residual_std=max(0.0, squares / max(count, 1) - mean**2) ** 0.5,
+        residual_max=largest,
+        tokenizer_residual_std=plan.residual_std,
+        files_checked=len(manifest.sha256),
+    ), histogram.numpy()
+
+
+def plot_codes(histogram: np.ndarray, title: str) -> Image.Image:
+    """How often codes occur, the most frequent first, on a logarithmic scale."""
+    picture = Image.new("RGB", PLOT, "white")
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
+    left, top, right, bottom = MARGIN, MARGIN // 2, PLOT[0] - 16, PLOT[1] - MARGIN
+    counts = np.sort(histogram)[::-1]
+    decades = max(1, int(np.ceil(np.log10(max(1, counts[0])))))
+    for decade in range(decades + 1):
+        y = bottom - (bottom - top) * decade / decades
+        draw.line((left, y, right, y), fill="#dddddd")
+        draw.text((left - 6, y), f"{10**decade:,}", fill="black", font=font, anchor="rm")
+    # A column of pixels covers several codes, or a code several columns.
+    for x in range(left, right):
+        count = counts[(x - left) * len(counts) // (right - left)]
+        if count:
+            y = bottom - (bottom - top) * np.log10(count) / decades
+            draw.line((x, bottom, x, min(y, bottom - 1)), fill="#4c72b0")
+    used = int((histogram > 0).sum())
+    edge = left + (right - left) * used / len(counts)
+    draw.line((edge, top, edge, bottom), fill="#c44e52")
+    draw.text((edge - 6, top + 4), f"{used:,} used", fill="#c44e52", font=font, anchor="ra")
+    for code in (0, len(counts) // 2, len(counts)):
+        x = left + (right - left) * code / len(counts)
+        draw.text((x, bottom + 8), f"{code:,}", fill="black", font=font, anchor="ma")
+    axes = "codes, the most frequent first; the height is how often each occurs"
+    draw.text(((left + right) / 2, bottom + 30), axes, fill="black", font=font, anchor="ma")
+    draw.text((left, 8), title, fill="black", font=font)
+    return picture
