@@ -86,6 +86,21 @@ class OptimizerConfig:
 
 
 @dataclass(kw_only=True)
+class LoraConfig:
+    """Fine-tuning through low-rank matrices (extra `lora`); see `dcar.lora`."""
+
+    rank: int = 0
+    """0 trains all weights; 8 to 64 is usual."""
+    scale: float = 1.0
+    """Of the update: LoRA's alpha / rank."""
+
+    def __post_init__(self) -> None:
+        """Refuse a negative rank."""
+        if self.rank < 0:
+            raise UsageError(f"lora.rank is {self.rank}; expected 0 (all weights) or more")
+
+
+@dataclass(kw_only=True)
 class TrainConfig:
     """Everything a run of `dcar-train` depends on; what has no default must be given."""
 
@@ -97,6 +112,9 @@ class TrainConfig:
     data: DataConfig
     init_from: str
     """`scratch`, `bundled`, or a published generator (folder or Hub id) to start from."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    text_cache: str | None = None
+    """Folder that keeps the embeddings of a frozen T5, so that each caption is encoded once."""
     out: str
     """Folder of the run; the same command on the same folder continues."""
     force: bool = False
