@@ -5,17 +5,23 @@ Everything that can be refused is refused here, before the first step.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 
 from dcar.data import Data
+from dcar.lora import add_lora
 from dcar.model import DCAR
 from dcar.pretrained import load_pretrained
-from dcar.text import TextEncoder, word_tokenizer
+from dcar.text import TextEncoder, count_words, word_tokenizer
 from dcar.train_config import TrainConfig
 from dcht.checkpoint import to_dict
 from dcht.errors import UsageError
 from dcht.tokenizer import Tokenizer
 from dcht.training import differences
+
+NAMED_WORDS = 20
+"""How many words a message names before it says how many more there are."""
 
 
 def load_image_tokenizer(config: TrainConfig) -> Tokenizer:
@@ -39,20 +45,23 @@ def load_image_tokenizer(config: TrainConfig) -> Tokenizer:
 
 
 def start_weights(config: TrainConfig, data: Data) -> tuple[DCAR, TextEncoder]:
-    """Random weights, or the published ones of `init_from`.
+    """Random weights, or the published ones of `init_from`; with LoRA's matrices, if wanted.
 
     Positions are recomputed for any grid, so a 256 px checkpoint starts a 512 px run (section 4.3).
+    A text encoder that trains with the generator gets embeddings for the words of the captions
+    that the checkpoint has never seen, and names them on stderr.
 
     Raises:
-        UsageError: `init_from` is a model of another shape than `config.model`.
+        UsageError: `init_from` is a model of another shape than `config.model`, or LoRA from
+            scratch.
     """
-    model, generator = DCAR(config.model), config.model.generator
     if config.init_from == "scratch":
-        if config.model.text.joint is None:
-            return model, TextEncoder.pretrained(config.model.text, generator)
-        every = (caption for texts in data.captions for caption in texts)
-        words = word_tokenizer(every, config.model.text.joint)
-        return model, TextEncoder.joint(config.model.text, generator, words)
+        if config.lora.rank:
+            raise UsageError(
+                f"lora.rank={config.lora.rank} has nothing to adapt with init_from=scratch; "
+                "give a checkpoint"
+            )
+        return DCAR(config.model), _new_text(config, data)
     found = load_pretrained(None if config.init_from == "bundled" else config.init_from)
     # What only training or sampling reads may differ.
     free = {"attention_dropout", "cond_dropout", "batch_mul", "residual_std", "clip"}
@@ -66,5 +75,44 @@ def start_weights(config: TrainConfig, data: Data) -> tuple[DCAR, TextEncoder]:
             f"init_from={config.init_from} differs from the model that was asked for in "
             f"{', '.join(sorted(odd))}; choose its preset with model=NAME"
         )
+    model = DCAR(config.model)
     model.load_state_dict(found.model.state_dict())
+    if config.lora.rank:
+        add_lora(model, config.lora)
+    if config.model.text.joint is not None:
+        _learn_words(found.text, data, config.model.text.joint.vocabulary, config.init_from)
     return model, found.text
+
+
+def _new_text(config: TrainConfig, data: Data) -> TextEncoder:
+    text, generator = config.model.text, config.model.generator
+    if text.joint is None:
+        return TextEncoder.pretrained(text, generator)
+    return TextEncoder.joint(text, generator, word_tokenizer(_every_caption(data), text.joint))
+
+
+def _learn_words(text: TextEncoder, data: Data, vocabulary: int, start: str) -> None:
+    """Teach a joint encoder the words it lacks, and say which they are."""
+    words = count_words(_every_caption(data), text.tokenizer.backend_tokenizer)
+    new = text.learn_words(_every_caption(data), vocabulary)
+    if new:
+        print(
+            f"{len(new)} of {len(words)} words are new to {start} and are learned from scratch: "
+            f"{_shorten(new)}",
+            file=sys.stderr,
+        )
+    if left := sorted(word for word in words if text.unknown_words(word)):
+        print(
+            f"{len(left)} words stay unknown, the vocabulary of {vocabulary} being full: "
+            f"{_shorten(left)}",
+            file=sys.stderr,
+        )
+
+
+def _every_caption(data: Data) -> Iterator[str]:
+    return (caption for texts in data.captions for caption in texts)
+
+
+def _shorten(words: list[str]) -> str:
+    rest = len(words) - NAMED_WORDS
+    return " ".join(words[:NAMED_WORDS]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,61 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dcar.data import open_data
+from dcar.pretrained import load_pretrained
+from dcar.start import load_image_tokenizer, start_weights
+from dcar.train import train
+from dcar.train_config import TrainConfig
+
+
+def with_captions(store: Path, captions: list[str]) -> None:
+    """Give the images of a store other captions, in turn."""
+    shard = store / "shard-00000.jsonl"
+    rows = [json.loads(line) for line in shard.read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row |= {"caption": captions[number % len(captions)], "captions": []}
+    shard.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_finetune_learns_and_names_the_words_it_lacks(
+    config: TrainConfig, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(replace(config, steps=2)) == 0
+    start = Path(config.out) / "checkpoint"
+    before = load_pretrained(start).text
+    with_captions(store, ["a red zebra", "an okapi and a cat"])
+    second = replace(config, init_from=str(start), out=str(tmp_path / "second"), steps=2)
+    capsys.readouterr()
+    assert train(second) == 0
+    said = capsys.readouterr().err
+    assert f"3 of 7 words are new to {start} and are learned from scratch: an okapi zebra" in said
+    after = load_pretrained(Path(second.out) / "checkpoint").text
+    assert after.unknown_words("an okapi and a zebra") == []
+    assert len(after.tokenizer) == len(before.tokenizer) + 3
+    assert torch.equal(after.tokenize(["a red cat"]).ids, before.tokenize(["a red cat"]).ids)
+    # The same words at the second start: nothing is new.
+    third = replace(second, init_from=str(Path(second.out) / "checkpoint"))
+    data = open_data(third.data, load_image_tokenizer(third))
+    capsys.readouterr()
+    start_weights(third, data)
+    assert "new to" not in capsys.readouterr().err
+
+
+def test_words_beyond_the_vocabulary_are_named(
+    config: TrainConfig, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(replace(config, steps=1)) == 0
+    many = [f"word{number:02d}" for number in range(60)]
+    with_captions(store, [" ".join(many[part : part + 5]) for part in range(0, 60, 5)])
+    start = str(Path(config.out) / "checkpoint")
+    second = replace(config, init_from=start, out=str(tmp_path / "second"))
+    known = len(load_pretrained(start).text.tokenizer)
+    capsys.readouterr()
+    start_weights(second, open_data(second.data, load_image_tokenizer(second)))
+    said = capsys.readouterr().err
+    assert f"{64 - known} of 60 words are new" in said and "word19 and" in said
+    assert f"{60 - 64 + known} words stay unknown, the vocabulary of 64 being full" in said
