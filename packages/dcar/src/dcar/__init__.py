@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     )
     from dcar.diffusion_head import DiffusionHead
     from dcar.model import DCAR
-    from dcar.pipeline import GenerationResult, StepPreview, TextToImage
+    from dcar.pipeline import TextToImage
+    from dcar.results import GenerationResult, StepPreview
     from dcar.sampler import sample_indices, sample_residual
     from dcar.text import TextEncoder
     from dcar.transformer import Generator, GeneratorOutput
@@ -30,14 +31,14 @@ _HOME = {
     "PRESETS": "config",
     "DCARConfig": "config",
     "DiffusionHead": "diffusion_head",
-    "GenerationResult": "pipeline",
+    "GenerationResult": "results",
     "Generator": "transformer",
     "GeneratorConfig": "config",
     "GeneratorOutput": "transformer",
     "HeadConfig": "config",
     "Order": "config",
     "SamplingConfig": "config",
-    "StepPreview": "pipeline",
+    "StepPreview": "results",
     "TextConfig": "config",
     "TextEncoder": "text",
     "TextToImage": "pipeline",

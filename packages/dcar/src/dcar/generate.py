@@ -1,75 +1,50 @@
-"""Pictures on disk: what `dcar generate` and `dcar replay` do.
+"""Pictures on disk: what `dcar generate`, `dcar edit` and `dcar replay` write.
 
-A picture's PNG text says everything that it depends on: `Description` is the prompt, `dcar` a JSON
-object of the rest. That record is how a repeated command knows what is done, and what replay reads.
+Every picture says what it depends on (`dcar.record`); what an equal command wrote is kept.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 from tqdm import tqdm
 
-from dcar import __version__
-from dcar.config import SamplingConfig
+from dcar.draw import draw
+from dcar.edit import Edit
 from dcar.pipeline import TextToImage
-from dcht.checkpoint import from_dict, to_dict, write_atomic
+from dcar.record import RECORD, EditRecord, Record, png_text
+from dcar.safety import Verdict
+from dcar.sampling_config import SamplingConfig
+from dcht.checkpoint import to_dict, write_atomic
 from dcht.errors import CheckpointError, UsageError
 from dcht.images import ImageError, grid, read_png_text, save_png
 
-RECORD = "dcar"
 FRAME_MS, LAST_FRAME_MS = 250, 2000
 
 
 @dataclass(kw_only=True)
-class Record:
-    """Everything a picture depends on."""
-
-    prompt: str
-    seed: int
-    index: int
-    """Number of the image; its noise depends on (seed, index)."""
-    height: int
-    width: int
-    settings: SamplingConfig
-    weights: str | None
-    """SHA-256 of the generator's checkpoint."""
-    batch_size: int
-    row: int
-    """Its place in the batch: matrix products differ in the last bits with the batch..."""
-    threads: int
-    """...and with the threads..."""
-    device: str
-    """...and with the device."""
-
-    def text(self) -> dict[str, str]:
-        """The text chunks of the PNG."""
-        return {
-            "Software": f"dcar {__version__}",
-            "Description": self.prompt,
-            RECORD: json.dumps(to_dict(self), ensure_ascii=False),
-        }
-
-
-@dataclass(kw_only=True)
 class Plan:
-    """A series of pictures: what `dcar generate` was asked for."""
+    """A series of pictures: what was asked for."""
 
     prompts: list[str]
-    """One an image."""
+    """One an image, after the safety check..."""
+    verdicts: list[Verdict | None]
+    """...and what that said of each."""
     seed: int
     height: int
     width: int
     settings: SamplingConfig
     batch_size: int
+    first_index: int = 0
+    """Number of the first image."""
+    edit: Edit | None = None
+    """Of one picture, for all images."""
 
     def batches(self) -> list[range]:
         """The images of each batch."""
@@ -81,11 +56,12 @@ class Plan:
 
     def records(self, pipe: TextToImage, batch: range) -> list[Record]:
         """The records of a batch's images."""
+        edit = None if self.edit is None else EditRecord.of(self.edit)
         return [
             Record(
-                prompt=self.prompts[index],
+                prompt=self.prompts[image],
                 seed=self.seed,
-                index=index,
+                index=self.first_index + image,
                 height=self.height,
                 width=self.width,
                 settings=self.settings,
@@ -94,18 +70,30 @@ class Plan:
                 row=row,
                 threads=torch.get_num_threads(),
                 device=pipe.device.type,
+                edit=edit,
+                safety=self.verdicts[image],
             )
-            for row, index in enumerate(batch)
+            for row, image in enumerate(batch)
         ]
 
     def sheet_text(self, pipe: TextToImage) -> dict[str, str]:
         """The text chunks of all images in one picture."""
         records = [record for batch in self.batches() for record in self.records(pipe, batch)]
-        return {
-            "Software": f"dcar {__version__}",
-            "Description": "\n".join(self.prompts),
-            RECORD: json.dumps([to_dict(record) for record in records], ensure_ascii=False),
-        }
+        return png_text("\n".join(self.prompts), [to_dict(record) for record in records])
+
+    def images(self, pipe: TextToImage, batch: range) -> list[Image.Image]:
+        """The images of a batch, drawn."""
+        *_, last = draw(
+            pipe,
+            [self.prompts[image] for image in batch],
+            settings=self.settings,
+            size=(self.height, self.width),
+            seed=self.seed,
+            first_index=self.first_index + batch.start,
+            previews=False,
+            edits=None if self.edit is None else [self.edit] * len(batch),
+        )
+        return last.images
 
 
 def generate_images(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = False) -> list[Path]:
@@ -114,11 +102,11 @@ def generate_images(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = F
     What an equal command wrote is kept.
 
     Raises:
-        UsageError: there are pictures of other settings and `force` is off.
+        UsageError: a file is there, made with other settings, and `force` is off.
     """
-    paths = [out / f"{index:05d}.png" for index in range(len(plan.prompts))]
-    if out.suffix.lower() == ".png":
-        paths = [out]
+    single = out.suffix.lower() == ".png"
+    count = len(plan.prompts)
+    paths = [out] if single else [out / f"{index:05d}.png" for index in range(count)]
     todo = []
     for batch in plan.batches():
         texts = [record.text() for record in plan.records(pipe, batch)]
@@ -129,7 +117,7 @@ def generate_images(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = F
     total = sum(len(batch) for batch, _, _ in todo)
     with tqdm(total=total, unit="img", desc="generate", disable=None) as progress:
         for batch, texts, files in todo:
-            images = _sample(pipe, plan, batch)
+            images = plan.images(pipe, batch)
             for image, text, file in zip(images, texts, files, strict=True):
                 save_png(image, file, text)
             progress.update(len(batch))
@@ -144,98 +132,101 @@ def generate_sheet(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = Fa
     """
     text = plan.sheet_text(pipe)
     if not _is_done(out, text, force=force):
-        images = [image for batch in plan.batches() for image in _sample(pipe, plan, batch)]
+        images = [image for batch in plan.batches() for image in plan.images(pipe, batch)]
         save_png(grid(images, columns=math.ceil(math.sqrt(len(images)))), out, text)
     return [out]
 
 
 def generate_film(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = False) -> list[Path]:
-    """Write the unmasking of all images, side by side and in one batch, as an animated GIF.
+    """Write the unmasking of all images, in one batch.
+
+    As `x.gif`: animated, the images side by side. As `x.png`: a contact sheet, a row an image, a
+    column a step, the last one with the residual.
 
     Raises:
         UsageError: the file is there, made with other settings, and `force` is off.
     """
-    comment = hashlib.sha256(plan.sheet_text(pipe)[RECORD].encode()).hexdigest().encode()
-    if out.exists() and not force:
+    text = plan.sheet_text(pipe)
+    comment = hashlib.sha256(text[RECORD].encode()).hexdigest().encode()
+    animated = out.suffix.lower() == ".gif"
+    if animated and not force and out.exists():
         if _gif_comment(out) != comment:
             raise UsageError(f"{out} exists and was made otherwise; use --force or another name")
         return [out]
-    previews = pipe.steps(
-        plan.prompts, settings=plan.settings, size=(plan.height, plan.width), seed=plan.seed
+    if not animated and _is_done(out, text, force=force):
+        return [out]
+    previews = list(
+        draw(
+            pipe,
+            plan.prompts,
+            settings=plan.settings,
+            size=(plan.height, plan.width),
+            seed=plan.seed,
+            edits=None if plan.edit is None else [plan.edit] * len(plan.prompts),
+        )
     )
-    columns = math.ceil(math.sqrt(len(plan.prompts)))
-    frames = [grid(preview.images, columns=columns) for preview in previews]
-    times = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
-    film = io.BytesIO()
-    frames[0].save(
-        film, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0,
-        comment=comment,
-    )  # fmt: skip
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(out, film.getvalue())
+    if animated:
+        columns = math.ceil(math.sqrt(len(plan.prompts)))
+        frames = [grid(preview.images, columns=columns) for preview in previews]
+        times = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
+        film = io.BytesIO()
+        frames[0].save(
+            film, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0,
+            comment=comment,
+        )  # fmt: skip
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(out, film.getvalue())
+    else:
+        rows = zip(*(preview.images for preview in previews), strict=True)
+        save_png(grid([image for row in rows for image in row], columns=len(previews)), out, text)
     return [out]
 
 
-def read_record(path: Path) -> Record:
-    """The record of a picture.
-
-    Raises:
-        UsageError: not a PNG, or not one that `dcar generate` wrote as a single picture.
-    """
-    content = read_png_text(path).get(RECORD)
-    if content is None:
-        raise UsageError(f"{path} holds no record of dcar; it was not made by dcar generate")
-    found: Any = json.loads(content)
-    if isinstance(found, list):
-        raise UsageError(f"{path} is a sheet of {len(found)} pictures; replay takes a single one")
-    try:
-        return from_dict(Record, found, str(path))
-    except CheckpointError as error:
-        raise UsageError(f"the record of {path} cannot be read: {error}") from None
-
-
-def replay_file(pipe: TextToImage, record: Record, out: Path, *, force: bool = False) -> list[Path]:
+def replay_file(
+    pipe: TextToImage,
+    record: Record,
+    out: Path,
+    *,
+    image: Image.Image | None = None,
+    force: bool = False,
+) -> list[Path]:
     """Make the picture of a record again: the same batch size, row and threads.
 
     Raises:
         CheckpointError: it was made with other weights.
-        UsageError: the file is there, made with other settings, and `force` is off.
+        UsageError: it is an edit and `image` is not the picture that was edited; or the file is
+            there, made with other settings, and `force` is off.
     """
     if record.weights != pipe.sha256:
         raise CheckpointError(
             f"the picture was made with weights {record.weights}, these are {pipe.sha256}; name "
             "the right ones with --ckpt"
         )
+    edit = None
+    if record.edit is not None:
+        if image is None:
+            raise UsageError(
+                "this is an edit, and a PNG does not hold the picture it was made from: name that "
+                f"with --image (its RGB pixels have SHA-256 {record.edit.image_sha256})"
+            )
+        edit = record.edit.edit(image)
     if not _is_done(out, record.text(), force=force):
         torch.set_num_threads(record.threads)
         # The rest of the batch has the same prompt: a row's value does not depend on its content.
         plan = Plan(
             prompts=[record.prompt] * record.batch_size,
+            verdicts=[record.safety] * record.batch_size,
             seed=record.seed,
             height=record.height,
             width=record.width,
             settings=record.settings,
             batch_size=record.batch_size,
+            first_index=record.index - record.row,
+            edit=edit,
         )
-        first = record.index - record.row
-        images = _sample(pipe, plan, range(record.batch_size), first_index=first)
+        images = plan.images(pipe, range(record.batch_size))
         save_png(images[record.row], out, record.text())
     return [out]
-
-
-def _sample(
-    pipe: TextToImage, plan: Plan, batch: range, *, first_index: int | None = None
-) -> list[Image.Image]:
-    """The images of one batch."""
-    *_, last = pipe.steps(
-        [plan.prompts[index] for index in batch],
-        settings=plan.settings,
-        size=(plan.height, plan.width),
-        seed=plan.seed,
-        first_index=batch.start if first_index is None else first_index,
-        previews=False,
-    )
-    return last.images
 
 
 def _is_done(path: Path, text: dict[str, str], *, force: bool) -> bool:

@@ -1,54 +1,30 @@
-"""Prompt to picture: text, indices, residual, pixels, in this order and nothing else (Fig. 5)."""
+"""`TextToImage`: pictures from prompts, edits, and a stream of previews; `dcar.draw` is the way.
+
+The look is diffusers': `from_pretrained`, `to`, a call that returns `.images`, and `stream` where
+diffusers has callbacks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Unpack
 
 import torch
-from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from dcar.config import Order, SamplingConfig
+from dcar.config import SAFETY_THRESHOLD, Rounding, SamplingConfig
+from dcar.draw import check_text, draw
+from dcar.edit import Edit, Mask, inpaint, outpaint, snapped_mask
 from dcar.model import DCAR
 from dcar.pretrained import load_pretrained, load_tokenizer
-from dcar.randomness import keyed_generator
-from dcar.sampler import Step, sample_residual, unmask
+from dcar.results import GenerationResult, StepPreview
+from dcar.safety import SafetyChecker, Screened, screen
+from dcar.settings import Options, Settings, resolve
 from dcar.text import TextEncoder
 from dcht.errors import UsageError
-from dcht.images import to_pil
 from dcht.tokenizer import Tokenizer
-
-
-class StepPreview(NamedTuple):
-    """The images after one unmasking step, or (`refined`) the final ones."""
-
-    step: int
-    """From 1; the refined images come after the last step, with its number."""
-    num_steps: int
-    images: list[Image.Image]
-    """Decoded from the codes that are there; hidden positions have the zero latent."""
-    indices: Tensor
-    """(b, h, w), the codebook's size where still hidden."""
-    refined: bool
-
-
-@dataclass(kw_only=True)
-class GenerationResult:
-    """Images in the order of the prompts, `num_images` for each."""
-
-    images: list[Image.Image]
-    indices: Tensor
-    """(number of images, h, w)."""
-    prompts: list[str]
-    """The prompt of each image."""
-    seed: int
-    """The noise of image k depends on (seed, k) alone."""
-    settings: SamplingConfig
-    batch_size: int
 
 
 class TextToImage:
@@ -61,6 +37,8 @@ class TextToImage:
         sampling: the settings used where the caller gives none.
         size: (height, width) in pixels, likewise.
         sha256: hash of the checkpoint, None for weights that were never saved.
+        rounding: of pixels to 8 bits.
+        safety: the checker of prompts, None for none.
     """
 
     def __init__(
@@ -72,6 +50,8 @@ class TextToImage:
         sampling: SamplingConfig,
         size: tuple[int, int],
         sha256: str | None = None,
+        rounding: Rounding = Rounding.nearest,
+        safety: SafetyChecker | None = None,
     ) -> None:
         self.model = model.eval()
         self.text = text.eval()
@@ -79,15 +59,31 @@ class TextToImage:
         self.sampling = sampling
         self.size = size
         self.sha256 = sha256
+        self.rounding = rounding
+        self.safety = safety
 
     @classmethod
-    def from_pretrained(cls, name: str | Path | None = None) -> TextToImage:
+    def from_pretrained(
+        cls,
+        name: str | Path | None = None,
+        *,
+        safety: str | Path | None = None,
+        safety_threshold: float = SAFETY_THRESHOLD,
+    ) -> TextToImage:
         """Load a folder, a Hub id, or (None) the checkpoint that ships with the package.
 
+        Args:
+            name: the generator.
+            safety: a ShieldGemma that judges every prompt (appendix A.1); None: no check.
+            safety_threshold: P(Yes) from which a prompt is rejected.
+
         Raises:
-            CheckpointError: files that are missing or do not fit, or another image tokenizer than
-                the one the generator was trained on.
+            CheckpointError: files that are missing or do not fit, another image tokenizer than
+                the one the generator was trained on, or a checker that cannot be loaded.
         """
+        checker = None
+        if safety is not None:
+            checker = SafetyChecker.from_pretrained(safety, threshold=safety_threshold)
         found = load_pretrained(name)
         config = found.config
         return cls(
@@ -97,12 +93,16 @@ class TextToImage:
             sampling=config.sampling,
             size=(config.height, config.width),
             sha256=found.sha256,
+            rounding=config.rounding,
+            safety=checker,
         )
 
     def to(self, device: torch.device | str) -> TextToImage:
         """Move all parts; returns self."""
         for part in (self.model, self.text, self.tokenizer):
             part.to(device)
+        if self.safety is not None:
+            self.safety.to(device)
         return self
 
     @property
@@ -116,62 +116,87 @@ class TextToImage:
         *,
         height: int | None = None,
         width: int | None = None,
-        num_steps: int | None = None,
-        cfg_scale: float | None = None,
-        temperature: float | None = None,
-        num_diffusion_steps: int | None = None,
-        order: Order | str | None = None,
         seed: int = 0,
         num_images: int = 1,
         batch_size: int = 8,
+        first_index: int = 0,
+        **settings: Unpack[Settings],
     ) -> GenerationResult:
         """Generate `num_images` pictures of each prompt.
 
-        What is not given comes from the checkpoint, which has the paper's values (12 steps,
-        guidance 4.5, temperature 4.5, 20 diffusion steps) unless it says otherwise.
-
         Args:
             prompts: one or several.
-            height: in pixels, a multiple of 32.
-            width: in pixels, a multiple of 32.
-            num_steps: unmasking steps.
-            cfg_scale: s in (1 + s) conditional - s unconditional; 0 is off.
-            temperature: of the randomised choice.
-            num_diffusion_steps: steps of the residual head.
-            order: which drawn indices a step keeps.
+            height: in pixels, a multiple of 32; None: the checkpoint's.
+            width: likewise.
             seed: not negative. Image k depends on (seed, k), whatever the batch size.
             num_images: pictures a prompt.
             batch_size: images sampled together.
+            first_index: k of the first image, to make one of a series alone.
+            settings: `Settings` by name, in place of the checkpoint's. diffusers'
+                `guidance_scale` is 1 + `cfg_scale`, its `num_inference_steps` is `num_steps`.
 
         Raises:
             UsageError: a size that is not a multiple of 32, or a number out of range.
         """
-        settings = self.settings(num_steps, cfg_scale, temperature, num_diffusion_steps, order)
-        prompts = [prompts] if isinstance(prompts, str) else prompts
-        repeated = [prompt for prompt in prompts for _ in range(num_images)]
-        if not repeated or batch_size < 1:
-            raise UsageError("nothing to generate: give a prompt, num_images and batch_size >= 1")
-        images: list[Image.Image] = []
-        indices: list[Tensor] = []
-        for start in range(0, len(repeated), batch_size):
-            *_, last = self.steps(
-                repeated[start : start + batch_size],
-                first_index=start,
-                seed=seed,
-                settings=settings,
-                size=(height or self.size[0], width or self.size[1]),
-                previews=False,
-            )
-            images += last.images
-            indices.append(last.indices)
-        return GenerationResult(
-            images=images,
-            indices=torch.cat(indices),
-            prompts=repeated,
-            seed=seed,
-            settings=settings,
-            batch_size=batch_size,
+        size = (height or self.size[0], width or self.size[1])
+        return self._series(
+            _listed(prompts), size, None, seed, num_images, batch_size, first_index, **settings
         )
+
+    def edit(
+        self,
+        image: Image.Image | Sequence[Image.Image],
+        mask: Mask | Sequence[Mask] | None,
+        prompt: str | Sequence[str],
+        *,
+        strength: float = 1.0,
+        **options: Unpack[Options],
+    ) -> GenerationResult:
+        """Draw part of a picture anew, or (mask None, strength below 1) a variation of it.
+
+        The mask snaps outwards to tokens of 32 px (`result.masks`); every pixel outside is the
+        picture's own. Several images, masks and prompts make as many edits, one of a kind serves
+        all, and their masks may be unequal. Everything masked, the result is that of a call.
+
+        Args:
+            image: its sides multiples of 32; several must be of one size.
+            mask: of the image's size, bright or True where it is to change; None: everywhere.
+            prompt: what the whole picture shows afterwards.
+            strength: share of the masked tokens that is drawn anew, in (0, 1].
+            options: as in a call, but for height and width.
+
+        Raises:
+            UsageError: sizes that do not fit, or a number out of range.
+        """
+        images, masks, prompts = _align(_listed(image), _listed(mask), _listed(prompt))
+        patch = self.tokenizer.config.downsampling
+        pairs = zip(images, masks, strict=True)
+        edits = [inpaint(one, where, patch=patch, strength=strength) for one, where in pairs]
+        return self._edited(prompts, edits, **options)
+
+    def outpaint(
+        self,
+        image: Image.Image | Sequence[Image.Image],
+        prompt: str | Sequence[str],
+        *,
+        left: int = 0,
+        right: int = 0,
+        top: int = 0,
+        bottom: int = 0,
+        **options: Unpack[Options],
+    ) -> GenerationResult:
+        """Draw more of a picture: margins in pixels, multiples of 32; the rest as for `edit`.
+
+        Raises:
+            UsageError: a margin or a side that is not a multiple of 32, or no margin at all.
+        """
+        images, prompts = _align(_listed(image), _listed(prompt))
+        patch = self.tokenizer.config.downsampling
+        edits = [
+            outpaint(one, left=left, right=right, top=top, bottom=bottom, patch=patch)
+            for one in images
+        ]
+        return self._edited(prompts, edits, **options)
 
     def stream(
         self,
@@ -179,132 +204,105 @@ class TextToImage:
         *,
         height: int | None = None,
         width: int | None = None,
-        num_steps: int | None = None,
-        cfg_scale: float | None = None,
-        temperature: float | None = None,
-        num_diffusion_steps: int | None = None,
-        order: Order | str | None = None,
         seed: int = 0,
+        **settings: Unpack[Settings],
     ) -> Iterator[StepPreview]:
         """Generate one picture of each prompt in one batch, with a preview after each step.
 
         The arguments are those of a call. The refined images come last.
         """
-        return self.steps(
-            [prompts] if isinstance(prompts, str) else prompts,
+        return draw(
+            self,
+            self.screen(_listed(prompts)).prompts,
             seed=seed,
-            settings=self.settings(num_steps, cfg_scale, temperature, num_diffusion_steps, order),
+            settings=self.settings(**settings),
             size=(height or self.size[0], width or self.size[1]),
         )
 
-    def settings(
-        self,
-        num_steps: int | None = None,
-        cfg_scale: float | None = None,
-        temperature: float | None = None,
-        num_diffusion_steps: int | None = None,
-        order: Order | str | None = None,
-    ) -> SamplingConfig:
+    def settings(self, **given: Unpack[Settings]) -> SamplingConfig:
         """The checkpoint's sampling settings with what is given in their place.
 
         Raises:
-            UsageError: a number out of range or an order that is not known.
+            UsageError: a number out of range, or a choice that is not known.
         """
-        given = {
-            "num_steps": num_steps,
-            "cfg_scale": cfg_scale,
-            "temperature": temperature,
-            "num_diffusion_steps": num_diffusion_steps,
-            "order": None if order is None else _order(order),
-        }
-        return replace(self.sampling, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+        return resolve(self.sampling, given)
 
-    @torch.inference_mode()
-    def steps(
-        self,
-        prompts: Sequence[str],
-        *,
-        settings: SamplingConfig,
-        size: tuple[int, int],
-        seed: int,
-        first_index: int = 0,
-        previews: bool = True,
-    ) -> Iterator[StepPreview]:
-        """The way from a batch of prompts to their pictures, which come last.
-
-        Args:
-            prompts: one an image.
-            settings: how to sample.
-            size: (height, width) in pixels.
-            seed: not negative.
-            first_index: number of the first image; the noise of each depends on (seed, number).
-            previews: whether to decode and yield what each step made.
+    def screen(self, prompts: Sequence[str]) -> Screened:
+        """Prompts after the safety check, if there is a checker.
 
         Raises:
-            UsageError: a side that is not a multiple of 32, a negative seed, or a prompt that is
-                not text.
+            UsageError: a prompt that is not text.
         """
-        grid = self._grid(size)
-        _check(prompts, seed)
-        ids, mask = (part.to(self.device) for part in self.text.tokenize(prompts))
-        numbers = range(first_index, first_index + len(prompts))
-        generators = [keyed_generator(seed, number) for number in numbers]
-        loop = unmask(
-            self.model.generator,
-            self.text(ids, mask),
-            mask,
-            grid=grid,
-            config=settings,
-            generators=generators,
-        )
-        step: Step | None = None
-        for count, step in enumerate(loop, start=1):
-            if previews:
-                images = self._decode(self._codes(step.indices))
-                yield StepPreview(count, settings.num_steps, images, step.indices.cpu(), False)
-        assert step is not None, "the loop has at least one step"
-        latent = self._codes(step.indices)
-        if self.model.head is not None:
-            residual = sample_residual(
-                self.model.head, step.hidden, config=settings, generators=generators
-            )
-            latent = latent + rearrange(residual, "b (h w) c -> b c h w", h=grid[0])
-        images = self._decode(latent)
-        yield StepPreview(settings.num_steps, settings.num_steps, images, step.indices.cpu(), True)
+        check_text(prompts)
+        return screen(self.safety, prompts)
 
-    def _codes(self, indices: Tensor) -> Tensor:
-        """The latent (b, c, h, w) of indices, zero where they are hidden."""
-        hidden = indices == self.model.generator.mask_id
-        codes = self.tokenizer.lookup(indices.masked_fill(hidden, 0))
-        return codes.masked_fill(rearrange(hidden, "b h w -> b 1 h w"), 0.0)
-
-    def _decode(self, latent: Tensor) -> list[Image.Image]:
-        return [to_pil(pixels) for pixels in self.tokenizer.decode(latent)]
-
-    def _grid(self, size: tuple[int, int]) -> tuple[int, int]:
+    def _edited(
+        self, prompts: Sequence[str], edits: Sequence[Edit], **options: Unpack[Options]
+    ) -> GenerationResult:
+        if len({edit.region.shape for edit in edits}) > 1:
+            raise UsageError("the images are of several sizes; edit those of one size together")
         patch = self.tokenizer.config.downsampling
-        for name, side in zip(("height", "width"), size, strict=True):
-            if side < patch or side % patch:
-                nearest = max(patch, round(side / patch) * patch)
-                raise UsageError(
-                    f"{name} {side} is not a multiple of {patch}; the nearest is {nearest}"
-                )
-        return size[0] // patch, size[1] // patch
+        h, w = edits[0].region.shape
+        return self._series(prompts, (h * patch, w * patch), edits, **options)
+
+    def _series(
+        self,
+        prompts: Sequence[str],
+        size: tuple[int, int],
+        edits: Sequence[Edit] | None,
+        seed: int = 0,
+        num_images: int = 1,
+        batch_size: int = 8,
+        first_index: int = 0,
+        **settings: Unpack[Settings],
+    ) -> GenerationResult:
+        """`num_images` pictures of each prompt, in batches."""
+        if not prompts or num_images < 1 or batch_size < 1:
+            raise UsageError("nothing to generate: give a prompt, num_images and batch_size >= 1")
+        sampling = self.settings(**settings)
+        safe, verdicts = self.screen([prompt for prompt in prompts for _ in range(num_images)])
+        if edits is not None:
+            edits = [edit for edit in edits for _ in range(num_images)]
+        images: list[Image.Image] = []
+        indices: list[Tensor] = []
+        for start in range(0, len(safe), batch_size):
+            batch = slice(start, start + batch_size)
+            *_, last = draw(
+                self,
+                safe[batch],
+                edits=None if edits is None else edits[batch],
+                first_index=first_index + start,
+                seed=seed,
+                settings=sampling,
+                size=size,
+                previews=False,
+            )
+            images += last.images
+            indices.append(last.indices)
+        patch = self.tokenizer.config.downsampling
+        return GenerationResult(
+            images=images,
+            indices=torch.cat(indices),
+            prompts=safe,
+            verdicts=verdicts,
+            masks=None if edits is None else [snapped_mask(edit, patch) for edit in edits],
+            seed=seed,
+            settings=sampling,
+            batch_size=batch_size,
+        )
 
 
-def _order(order: Order | str) -> Order:
-    try:
-        return Order(order)
-    except ValueError:
-        known = ", ".join(member.value for member in Order)
-        raise UsageError(f"order {order!r} is not known; use {known}") from None
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _check(prompts: Sequence[str], seed: int) -> None:
-    if seed < 0:
-        raise UsageError(f"seed is {seed}; it must not be negative")
-    for prompt in prompts:
-        try:
-            prompt.encode()
-        except UnicodeEncodeError:
-            raise UsageError(f"prompt {prompt!r} is not valid text (a lone surrogate)") from None
+def _align(*lists: list[Any]) -> list[list[Any]]:
+    """Lists of one length: one of a kind serves all.
+
+    Raises:
+        UsageError: two lengths above one.
+    """
+    count = max(map(len, lists))
+    if odd := sorted({len(values) for values in lists} - {1, count}):
+        raise UsageError(f"{odd[0]} and {count} of a kind do not pair up; give one, or {count}")
+    return [values * count if len(values) == 1 else values for values in lists]

@@ -97,7 +97,7 @@ class Verdict:
     def __str__(self) -> str:
         """The reason in words."""
         score = self.scores[self.policy]
-        return f"{self.checker}: {self.policy}, {score:.2f} of at most {self.threshold:g}"
+        return f"{self.checker}: {self.policy}, P(Yes) {score:.2f}, threshold {self.threshold:g}"
 
 
 class Screened(NamedTuple):

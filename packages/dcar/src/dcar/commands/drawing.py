@@ -1,0 +1,187 @@
+"""What `dcar generate`, `edit` and `replay` have in common: options, the pipeline, the report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcar.config import SAFETY_THRESHOLD
+from dcar.sampling_config import SAMPLING_PRESETS, Guidance, Order, Selector, Solver
+from dcht.command import OK, add_common, pick_device, positive
+from dcht.errors import UsageError
+
+if TYPE_CHECKING:
+    from dcar.generate import Plan
+    from dcar.pipeline import TextToImage
+    from dcar.safety import Screened
+    from dcar.settings import Settings
+
+OUT = {"help": "x.png, or a folder"}
+CKPT = {"help": "generator folder or Hub id [the bundled one]"}
+
+
+def add_series(verb: argparse.ArgumentParser, *, out: dict[str, Any], size: str) -> None:
+    """Add the options of a verb that samples a series of pictures.
+
+    Args:
+        verb: the parser to add them to.
+        out: what argparse should know about `--out`.
+        size: the help of `--size`, which has no default.
+    """
+    verb.add_argument("--num-images", type=positive, default=1, metavar="N", help="a prompt [1]")
+    verb.add_argument("--grid", action="store_true", help="one contact sheet, --out x.png")
+    verb.add_argument(
+        "--film", type=Path, action="append", default=[], metavar="X",
+        help="the unmasking: x.gif moves, x.png shows all steps; both may be given",
+    )  # fmt: skip
+    verb.add_argument(
+        "--safety", metavar="NAME",
+        help="ask this ShieldGemma (folder or Hub id) about every prompt; a rejected one becomes "
+        "'A red heart' [no check]",
+    )  # fmt: skip
+    verb.add_argument(
+        "--safety-threshold", type=float, default=SAFETY_THRESHOLD, metavar="P",
+        help=f"P(Yes) from which a prompt is rejected [{SAFETY_THRESHOLD}]",
+    )  # fmt: skip
+    settings = verb.add_argument_group("sampling, in place of the checkpoint's settings")
+    settings.add_argument(
+        "--preset", choices=list(SAMPLING_PRESETS), help="a named set of the settings below"
+    )
+    settings.add_argument(
+        "--steps", type=positive, dest="num_steps", metavar="N", help="unmasking steps"
+    )
+    settings.add_argument(
+        "--cfg", type=float, dest="cfg_scale", metavar="S", help="guidance, 0 is off"
+    )
+    settings.add_argument("--guidance", choices=_values(Guidance), help="how it goes with steps")
+    settings.add_argument("--temperature", type=float, metavar="T", help="of the first draws")
+    settings.add_argument("--order", choices=_values(Order), help="which tokens a step keeps")
+    settings.add_argument(
+        "--diffusion-steps", type=positive, dest="num_diffusion_steps", metavar="N",
+        help="of the residual head",
+    )  # fmt: skip
+    settings.add_argument("--solver", choices=_values(Solver), help="of the residual head")
+    settings.add_argument(
+        "--fts", choices=_values(Selector), help="which tokens take the long diffusion schedule"
+    )
+    add_common(
+        verb, "out", "ckpt", "seed", "size", "batch_size", "device", "force", "resume", "offline",
+        "json", out=out, ckpt=CKPT, batch_size=8, size={"default": None, "help": size},
+        seed={"help": "image k depends on (seed, k) [0]"},
+    )  # fmt: skip
+
+
+def _values(choices: Any) -> list[str]:
+    return [choice.value for choice in choices]
+
+
+def sampling_settings(arguments: argparse.Namespace) -> Settings:
+    """The sampling settings that the command line gives."""
+    names = (
+        "preset", "num_steps", "cfg_scale", "guidance", "temperature", "order",
+        "num_diffusion_steps", "solver", "fts",
+    )  # fmt: skip
+    given = {name: getattr(arguments, name) for name in names}
+    return {name: value for name, value in given.items() if value is not None}  # type: ignore[return-value]
+
+
+def check_series(arguments: argparse.Namespace, count: int) -> None:
+    """Refuse an output that does not fit `count` pictures, before torch is loaded.
+
+    Raises:
+        UsageError: saying what would fit.
+    """
+    to_file = arguments.out.suffix.lower() == ".png"
+    if arguments.grid and not to_file:
+        raise UsageError(f"--grid writes one picture; --out {arguments.out} should end in .png")
+    if to_file and count > 1 and not arguments.grid:
+        raise UsageError(
+            f"--out {arguments.out} is one file for {count} pictures; name a folder, or add "
+            "--grid for a contact sheet"
+        )
+    for film in arguments.film:
+        if film.suffix.lower() not in (".gif", ".png"):
+            raise UsageError(f"--film {film} should end in .gif or .png")
+        if film == arguments.out:
+            raise UsageError(f"--film and --out are both {film}; name two files")
+        if count > arguments.batch_size:
+            raise UsageError(
+                f"--film shows one batch: {count} pictures, --batch-size {arguments.batch_size}"
+            )
+
+
+def load_pipe(arguments: argparse.Namespace) -> TextToImage:
+    """The pipeline of a verb with `add_series`, on its device."""
+    from dcar.pipeline import TextToImage
+
+    device = pick_device(arguments.device)
+    return TextToImage.from_pretrained(
+        arguments.ckpt, safety=arguments.safety, safety_threshold=arguments.safety_threshold
+    ).to(device)
+
+
+def screen_prompts(pipe: TextToImage, prompts: Sequence[str]) -> Screened:
+    """Prompts after the safety check; on stderr, those rejected and the words not known."""
+    found = pipe.screen(prompts)
+    for number, verdict in enumerate(found.verdicts):
+        if verdict is not None and verdict.rejected:
+            print(
+                f"prompt {number} was rejected ({verdict}); {found.prompts[number]!r} is drawn "
+                "instead",
+                file=sys.stderr,
+            )
+    known = pipe.text.known_words()
+    unknown = [word for words in unknown_words(pipe, found.prompts).values() for word in words]
+    if unknown and known is not None:
+        print(
+            f"this checkpoint does not know {', '.join(map(repr, dict.fromkeys(unknown)))}; it "
+            f"knows {len(known)} words: dcar generate --list-words",
+            file=sys.stderr,
+        )
+    return found
+
+
+def unknown_words(pipe: TextToImage, prompts: Sequence[str]) -> dict[str, list[str]]:
+    """By prompt, the words that the checkpoint was not trained on; only prompts that have some."""
+    found = {prompt: pipe.text.unknown_words(prompt) for prompt in dict.fromkeys(prompts)}
+    return {prompt: words for prompt, words in found.items() if words}
+
+
+def write_series(
+    pipe: TextToImage, plan: Plan, arguments: argparse.Namespace, extra: dict[str, Any]
+) -> int:
+    """Write a plan's pictures, its sheet and its films, and report them."""
+    from dcar.generate import generate_film, generate_images, generate_sheet
+    from dcht.checkpoint import to_dict
+
+    start = time.perf_counter()
+    write = generate_sheet if arguments.grid else generate_images
+    files = write(pipe, plan, arguments.out, force=arguments.force)
+    for film in arguments.film:
+        files += generate_film(pipe, plan, film, force=arguments.force)
+    extra = {"seed": plan.seed, "unknown_words": unknown_words(pipe, plan.prompts), **extra}
+    if pipe.safety is not None:
+        extra["safety"] = [
+            to_dict(verdict) | {"rejected": verdict.rejected}
+            for verdict in plan.verdicts
+            if verdict is not None
+        ]
+    return report(arguments, files, time.perf_counter() - start, extra)
+
+
+def report(
+    arguments: argparse.Namespace, files: Sequence[Path], seconds: float, extra: dict[str, Any]
+) -> int:
+    """Print the files, or one JSON object with more."""
+    if arguments.json:
+        names = [str(file) for file in files]
+        print(json.dumps({"files": names, **extra, "seconds": round(seconds, 3)}))
+    else:
+        for file in files:
+            print(file)
+    return OK

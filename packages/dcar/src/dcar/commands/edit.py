@@ -1,0 +1,146 @@
+"""`dcar edit`: part of a picture drawn anew, more of it, or a variation."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcar.commands.drawing import (
+    OUT,
+    add_series,
+    check_series,
+    load_pipe,
+    sampling_settings,
+    screen_prompts,
+    write_series,
+)
+from dcht.command import parse_size
+from dcht.errors import UsageError
+
+if TYPE_CHECKING:
+    from dcar.edit import Edit
+
+EXAMPLES = """examples:
+  dcar edit photo.png "a red apple" --mask mask.png --out new.png     white is drawn anew
+  dcar edit photo.png "a red apple" --mask mask.png --num-images 4 --out several/
+  dcar edit photo.png "a red apple" --outpaint left=128,right=128 --out wide.png
+  dcar edit photo.png "a red apple" --strength 0.5 --out variation.png
+  dcar replay new.png --image photo.png --out again.png
+
+A mask snaps outwards to tokens of 32 x 32 pixels. Every pixel outside is the photo's own, bit for
+bit. Sides are multiples of 32; --size 512x384 resizes and crops photo and mask.
+"""
+SIDES = ("left", "right", "top", "bottom")
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the subparsers."""
+    verb = verbs.add_parser(
+        "edit",
+        help="part of a picture drawn anew, more of it, or a variation",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("image", type=Path, help="the picture")
+    verb.add_argument("prompt", help="what all of it shows afterwards")
+    where = verb.add_mutually_exclusive_group()
+    where.add_argument("--mask", type=Path, metavar="FILE", help="white where it is to change")
+    where.add_argument(
+        "--outpaint", type=margins, metavar="SIDE=PX,...",
+        help="draw around it: left, right, top, bottom, in multiples of 32",
+    )  # fmt: skip
+    verb.add_argument(
+        "--strength", type=float, metavar="S",
+        help="share of the tokens that is drawn anew, above 0 and at most 1: without --mask a "
+        "variation of the whole picture",
+    )  # fmt: skip
+    add_series(verb, out=OUT, size="N or WxH, multiples of 32 [the picture's own]")
+    verb.set_defaults(function=run)
+
+
+def margins(text: str) -> dict[str, int]:
+    """An argparse type: `left=128,top=64`."""
+    found = {}
+    for part in text.split(","):
+        side, _, pixels = part.partition("=")
+        if side not in SIDES or not pixels.isdecimal():
+            raise argparse.ArgumentTypeError(
+                f"{part!r} is not SIDE=PIXELS; for example left=128,top=64"
+            )
+        found[side] = int(pixels)
+    return found
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the edited pictures."""
+    if arguments.mask is None and arguments.outpaint is None and arguments.strength is None:
+        raise UsageError(
+            "what is to change? give --mask FILE, --outpaint left=128, or --strength 0.5 for a "
+            "variation"
+        )
+    if arguments.outpaint is not None and arguments.strength is not None:
+        raise UsageError("--strength is for --mask or the whole picture, not for --outpaint")
+    check_series(arguments, arguments.num_images)
+    edit = _read_edit(arguments)
+
+    pipe = load_pipe(arguments)
+    from dcar.generate import Plan
+
+    patch = pipe.tokenizer.config.downsampling
+    found = screen_prompts(pipe, [arguments.prompt] * arguments.num_images)
+    plan = Plan(
+        prompts=found.prompts,
+        verdicts=found.verdicts,
+        seed=arguments.seed,
+        height=edit.region.shape[0] * patch,
+        width=edit.region.shape[1] * patch,
+        settings=pipe.settings(**sampling_settings(arguments)),
+        batch_size=arguments.batch_size,
+        edit=edit,
+    )
+    tokens = {"may_change": int(edit.region.sum()), "all": edit.region.size}
+    return write_series(pipe, plan, arguments, {"tokens": tokens})
+
+
+def _read_edit(arguments: argparse.Namespace) -> Edit:
+    """The edit that the command line asks for; on stderr, what snapping made of its mask."""
+    from dcar.edit import inpaint, outpaint
+    from dcht.images import ImageError, open_image, resize_crop
+
+    def read(path: Path) -> Any:
+        try:
+            return open_image(path)
+        except ImageError as error:
+            raise UsageError(f"{path}: {error}") from None
+
+    image = read(arguments.image)
+    mask = None if arguments.mask is None else read(arguments.mask).convert("L")
+    if mask is not None and mask.size != image.size:
+        raise UsageError(
+            f"{arguments.mask} is {mask.width} x {mask.height}, {arguments.image} is "
+            f"{image.width} x {image.height}; they must be of one size"
+        )
+    if arguments.size is not None:
+        size = parse_size(arguments.size)
+        image = resize_crop(image, size)
+        mask = None if mask is None else resize_crop(mask, size)
+    elif image.width % 32 or image.height % 32:
+        raise UsageError(
+            f"{arguments.image} is {image.width} x {image.height}, not multiples of 32; --size "
+            f"{max(32, image.width // 32 * 32)}x{max(32, image.height // 32 * 32)} resizes and "
+            "crops it"
+        )
+    if arguments.outpaint is not None:
+        return outpaint(image, **arguments.outpaint)
+    edit = inpaint(image, mask, strength=1 if arguments.strength is None else arguments.strength)
+    if mask is not None:
+        white = sum(mask.histogram()[128:])
+        tokens = int(edit.region.sum())
+        print(
+            f"mask: {white:,} px, snapped outwards to tokens of 32 px: {tokens * 32 * 32:,} px "
+            f"({tokens} of {edit.region.size} tokens) may change",
+            file=sys.stderr,
+        )
+    return edit

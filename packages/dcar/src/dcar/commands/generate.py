@@ -1,0 +1,108 @@
+"""`dcar generate`: prompts to pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from dcar.commands.drawing import (
+    OUT,
+    add_series,
+    check_series,
+    load_pipe,
+    sampling_settings,
+    screen_prompts,
+    write_series,
+)
+from dcht.command import OK, parse_size
+from dcht.errors import UsageError
+
+EXAMPLES = """examples:
+  dcar generate "a photo of a red apple" --out apple.png
+  dcar generate "a red apple" "a blue car" --num-images 4 --seed 7 --out pictures/
+  cat prompts.txt | dcar generate --prompts - --out sheet.png --grid
+  dcar generate "a red apple" --size 512x256 --preset gtr-8 --out wide.png
+  dcar generate "a red apple" --out apple.png --film apple.gif --film steps.png
+  dcar generate --list-words
+"""
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the subparsers."""
+    verb = verbs.add_parser(
+        "generate",
+        help="prompts to pictures",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("prompt", nargs="*", help="what to draw")
+    verb.add_argument("--prompts", metavar="FILE", help="a prompt a line; - is stdin")
+    verb.add_argument(
+        "--list-words", action="store_true",
+        help="print the words that the checkpoint knows, and do nothing else",
+    )  # fmt: skip
+    size = "N or WxH, multiples of 32 [the checkpoint's]"
+    # --list-words has no --out; `run` asks for it otherwise.
+    add_series(verb, out=OUT | {"required": False}, size=size)
+    verb.set_defaults(function=run)
+
+
+def read_prompts(words: list[str], file: str | None) -> list[str]:
+    """The prompts of the command line, then those of a file (`-`: stdin), a line each.
+
+    Raises:
+        UsageError: there are none, or the file cannot be read.
+    """
+    prompts = list(words)
+    if file is not None:
+        try:
+            content = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--prompts {file}: {error}") from None
+        prompts += [line.strip() for line in content.split("\n") if line.strip()]
+    if not prompts:
+        raise UsageError(
+            'no prompt; for example: dcar generate "a photo of a red apple" --out x.png'
+        )
+    return prompts
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the pictures, or print the words."""
+    if arguments.list_words:
+        return _list_words(arguments)
+    # What can be wrong without the weights is found before torch is loaded.
+    prompts = read_prompts(arguments.prompt, arguments.prompts)
+    prompts = [prompt for prompt in prompts for _ in range(arguments.num_images)]
+    size = None if arguments.size is None else parse_size(arguments.size)
+    if arguments.out is None:
+        raise UsageError("--out is missing; name x.png, or a folder")
+    check_series(arguments, len(prompts))
+
+    pipe = load_pipe(arguments)
+    from dcar.generate import Plan
+
+    width, height = size or (pipe.size[1], pipe.size[0])
+    settings = pipe.settings(**sampling_settings(arguments))
+    found = screen_prompts(pipe, prompts)
+    plan = Plan(
+        prompts=found.prompts,
+        verdicts=found.verdicts,
+        seed=arguments.seed,
+        height=height,
+        width=width,
+        settings=settings,
+        batch_size=arguments.batch_size,
+    )
+    return write_series(pipe, plan, arguments, {})
+
+
+def _list_words(arguments: argparse.Namespace) -> int:
+    words = load_pipe(arguments).text.known_words()
+    if words is None:
+        raise UsageError("this checkpoint reads any text (a T5); there is no list of words")
+    print(json.dumps({"words": words}) if arguments.json else "\n".join(words))
+    return OK

@@ -1,0 +1,45 @@
+"""`dcar replay`: a picture made again from what its PNG records."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from dcar.commands.drawing import CKPT, report
+from dcht.command import add_common, pick_device
+from dcht.errors import UsageError
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the subparsers."""
+    verb = verbs.add_parser("replay", help="make a picture again from what its PNG records")
+    verb.add_argument("picture", type=Path, help="a PNG that dcar generate or edit wrote")
+    verb.add_argument("--image", type=Path, help="of an edit: the picture that was edited")
+    add_common(
+        verb, "out", "ckpt", "device", "force", "resume", "offline", "json",
+        out={"help": "x.png"}, ckpt=CKPT,
+    )  # fmt: skip
+    verb.set_defaults(function=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the picture again."""
+    from dcar.generate import replay_file
+    from dcar.pipeline import TextToImage
+    from dcar.record import read_record
+    from dcht.images import ImageError, open_image
+
+    start = time.perf_counter()
+    record = read_record(arguments.picture)
+    image = None
+    if arguments.image is not None:
+        try:
+            image = open_image(arguments.image)
+        except ImageError as error:
+            raise UsageError(f"{arguments.image}: {error}") from None
+    device = record.device if arguments.device == "auto" else arguments.device
+    pipe = TextToImage.from_pretrained(arguments.ckpt).to(pick_device(device))
+    files = replay_file(pipe, record, arguments.out, image=image, force=arguments.force)
+    return report(arguments, files, time.perf_counter() - start, {"prompt": record.prompt})

@@ -1,0 +1,126 @@
+"""Prompt to picture: text, indices, residual, pixels, in this order and nothing else (Fig. 5).
+
+An edit goes the same way with some of the tokens given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from dcar.config import Rounding
+from dcar.edit import Canvas, Edit, encode_edits, token_grid
+from dcar.randomness import keyed_generator
+from dcar.results import StepPreview
+from dcar.sampler import Step, sample_residual, unmask
+from dcar.sampling_config import SamplingConfig
+from dcht.errors import UsageError
+from dcht.images import to_pil
+
+if TYPE_CHECKING:
+    from dcar.pipeline import TextToImage
+
+
+@torch.inference_mode()
+def draw(
+    pipe: TextToImage,
+    prompts: Sequence[str],
+    *,
+    settings: SamplingConfig,
+    size: tuple[int, int],
+    seed: int,
+    first_index: int = 0,
+    previews: bool = True,
+    edits: Sequence[Edit] | None = None,
+) -> Iterator[StepPreview]:
+    """Draw a batch of prompts; the finished pictures come last.
+
+    Args:
+        pipe: what it is drawn with.
+        prompts: one an image, drawn as they are: `TextToImage.screen` comes before.
+        settings: how to sample.
+        size: (height, width) in pixels.
+        seed: not negative.
+        first_index: number of the first image; the noise of each depends on (seed, number).
+        previews: whether to decode and yield what each step made.
+        edits: one an image, with results of this size; None: everything is drawn.
+
+    Raises:
+        UsageError: a side that is not a multiple of 32, a negative seed, or a prompt that is not
+            text.
+    """
+    grid = token_grid(*size, pipe.tokenizer.config.downsampling)
+    check_text(prompts)
+    if seed < 0:
+        raise UsageError(f"seed is {seed}; it must not be negative")
+    generator, head = pipe.model.generator, pipe.model.head
+    ids, mask = (part.to(pipe.device) for part in pipe.text.tokenize(prompts))
+    numbers = range(first_index, first_index + len(prompts))
+    sources = [keyed_generator(seed, number) for number in numbers]
+    canvas = None
+    if edits is not None:
+        canvas = encode_edits(pipe.tokenizer, edits, seed=seed, numbers=numbers)
+    loop = unmask(
+        generator,
+        pipe.text(ids, mask),
+        mask,
+        grid=grid,
+        config=settings,
+        generators=sources,
+        start=None if canvas is None else canvas.start(generator.mask_id),
+    )
+    step: Step | None = None
+    for count, step in enumerate(loop, start=1):
+        if previews:
+            codes = _codes(pipe, step.indices)
+            yield _preview(pipe, step, codes, canvas, (count, settings.num_steps), refined=False)
+    assert step is not None, "the loop has at least one step"
+    latent = _codes(pipe, step.indices)
+    if head is not None:
+        residual = sample_residual(head, step.hidden, config=settings, generators=sources)
+        latent = latent + rearrange(residual, "b (h w) c -> b c h w", h=grid[0])
+    last = (settings.num_steps, settings.num_steps)
+    yield _preview(pipe, step, latent, canvas, last, refined=True)
+
+
+def check_text(prompts: Sequence[str]) -> None:
+    """Refuse what is not text.
+
+    Raises:
+        UsageError: a prompt with a lone surrogate.
+    """
+    for prompt in prompts:
+        try:
+            prompt.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"prompt {prompt!r} is not valid text (a lone surrogate)") from None
+
+
+def _codes(pipe: TextToImage, indices: Tensor) -> Tensor:
+    """The latent (b, c, h, w) of indices, zero where they are hidden."""
+    hidden = indices == pipe.model.generator.mask_id
+    codes = pipe.tokenizer.lookup(indices.masked_fill(hidden, 0))
+    return codes.masked_fill(rearrange(hidden, "b h w -> b 1 h w"), 0.0)
+
+
+def _preview(
+    pipe: TextToImage,
+    step: Step,
+    latent: Tensor,
+    canvas: Canvas | None,
+    count: tuple[int, int],
+    *,
+    refined: bool,
+) -> StepPreview:
+    """The pictures of a latent (b, c, h, w), with what an edit keeps in its place."""
+    if canvas is not None:
+        latent = canvas.keep(latent)
+    truncate = pipe.rounding is Rounding.down
+    images = [to_pil(pixels, truncate=truncate) for pixels in pipe.tokenizer.decode(latent)]
+    if canvas is not None:
+        images = canvas.paste(images)
+    return StepPreview(*count, images, step.indices.cpu(), refined)
