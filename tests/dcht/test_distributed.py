@@ -1,10 +1,5 @@
 """A world of one and, in processes of their own, two gloo ranks."""
 
-import os
-import socket
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -50,22 +45,8 @@ def test_a_process_without_a_launcher_is_alone(monkeypatch):
         assert not torch.distributed.is_initialized()
 
 
-def test_two_ranks_share_sums_tensors_objects_and_gradients():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO_RANKS],
-            env=os.environ | meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    told = [process.communicate(timeout=120)[1] for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], told
+def test_two_ranks_share_sums_tensors_objects_and_gradients(run_ranks):
+    run_ranks(2, "-c", TWO_RANKS)
 
 
 @pytest.mark.parametrize(

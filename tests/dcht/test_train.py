@@ -82,19 +82,21 @@ def test_a_run_improves_psnr_and_leaves_what_it_says(colours, tmp_path, capsys):
     assert tokenizer.config.residual_std is not None
     assert (out / "samples" / "reconstruction-0000180.png").exists()
     assert list((out / "tensorboard").iterdir())
+    with Image.open(out / "curves.png") as curves:
+        assert min(curves.size) > 500
     # A finished run does nothing and keeps its exit code.
     before = checkpoint_sha256(out / "tokenizer")
     assert train(run) == OK
     assert checkpoint_sha256(out / "tokenizer") == before
 
 
-def test_interrupted_twice_it_ends_with_the_same_weights(pictures, tmp_path, monkeypatch):
-    """Both interruptions fall inside a stage, one of them with the discriminator at work."""
+def test_interrupted_often_it_ends_with_the_same_weights(pictures, tmp_path, monkeypatch):
+    """In a stage, at its last step, in one with the discriminator at work, and between two."""
     stages = (Stage.continuous_warmup, Stage.discrete_learning, Stage.alternate_finetune)
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     assert train(config(pictures, straight, *stages, steps=6)) == OK
     step = Trainer.train_step
-    for stop_at in (2, 9):
+    for stop_at in (2, 6, 9):
 
         def stopping(trainer, images, stop_at=stop_at):
             terms = step(trainer, images)
@@ -105,9 +107,38 @@ def test_interrupted_twice_it_ends_with_the_same_weights(pictures, tmp_path, mon
         monkeypatch.setattr(Trainer, "train_step", stopping)
         assert train(config(pictures, broken, *stages, steps=6)) == INTERRUPTED
     monkeypatch.undo()
+    begin = Trainer.begin_stage
+
+    def killed(trainer):
+        assert trainer.stage_index < 2, "killed between two stages"
+        begin(trainer)
+
+    monkeypatch.setattr(Trainer, "begin_stage", killed)
+    with pytest.raises(AssertionError, match="killed between two stages"):
+        train(config(pictures, broken, *stages, steps=6))
+    monkeypatch.undo()
     assert train(config(pictures, broken, *stages, steps=6)) == OK
     assert checkpoint_sha256(broken / "tokenizer") == checkpoint_sha256(straight / "tokenizer")
     assert [row["step"] for row in rows(broken)] == [row["step"] for row in rows(straight)]
+
+
+def test_ten_steps_and_ten_more_are_twenty_steps(pictures, tmp_path, monkeypatch):
+    """Discrete learning, with revival, the adversary and the EMA: bit for bit."""
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    assert train(config(pictures, straight, Stage.discrete_learning, steps=20)) == OK
+    step = Trainer.train_step
+
+    def stopping(trainer, images):
+        terms = step(trainer, images)
+        if trainer.step == 10:
+            signal.raise_signal(signal.SIGTERM)
+        return terms
+
+    monkeypatch.setattr(Trainer, "train_step", stopping)
+    assert train(config(pictures, broken, Stage.discrete_learning, steps=20)) == INTERRUPTED
+    monkeypatch.undo()
+    assert train(config(pictures, broken, Stage.discrete_learning, steps=20)) == OK
+    assert checkpoint_sha256(broken / "tokenizer") == checkpoint_sha256(straight / "tokenizer")
 
 
 def test_a_stage_alone_equals_the_stage_in_a_run(pictures, tmp_path):

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from dcht import PRESETS, Tokenizer
+from dcht.distributed import World
+from dcht.train import describe
 from dcht.train_config import (
     CodebookConfig,
     DataConfig,
@@ -19,7 +21,7 @@ from dcht.train_config import (
 from dcht.trainer import Trainer
 from dcht.training import NonFiniteLossError
 
-CPU = torch.device("cpu")
+ALONE = World(0, 1, torch.device("cpu"))
 
 
 def config(pictures: Path, *stages: Stage, **settings) -> TrainConfig:
@@ -37,7 +39,7 @@ def config(pictures: Path, *stages: Stage, **settings) -> TrainConfig:
 
 
 def started(pictures: Path, stage: Stage, **settings) -> Trainer:
-    trainer = Trainer(config(pictures, stage, **settings), CPU)
+    trainer = Trainer(config(pictures, stage, **settings), ALONE)
     trainer.begin_stage()
     return trainer
 
@@ -172,7 +174,7 @@ def test_the_residual_is_measured_when_it_has_moved(pictures):
 
 
 def test_it_says_what_it_will_do(pictures):
-    told = started(pictures, Stage.alternate_finetune).describe()
+    told = describe(started(pictures, Stage.alternate_finetune))
     assert "50% of them on the discrete path" in told
     assert "trains: decoder (0.16 M)" in told
     assert "l2 1, l1 0, lpips 0, gan 0.5 (gan from step 0 of the run)" in told

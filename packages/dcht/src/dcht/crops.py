@@ -101,17 +101,30 @@ def stream_keys(num_images: int, seed: int, start: int, stop: int) -> Iterator[t
 
 
 def load_batches(
-    crops: Crops, *, batch_size: int, seed: int, first_step: int, num_steps: int
+    crops: Crops,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    num_steps: int,
+    rank: int = 0,
+    num_ranks: int = 1,
 ) -> Iterator[Tensor]:
-    """Batches (b, 3, H, W) uint8 of steps `first_step` up to `first_step + num_steps`."""
-    keys = stream_keys(
+    """Batches (b, 3, H, W) uint8 of steps `first_step` up to `first_step + num_steps`.
+
+    `batch_size` is that of all ranks together and a multiple of their number; a rank gets its
+    slice, so that the ranks' batches in order are the batch that one rank would get.
+    """
+    stream = stream_keys(
         len(crops), seed, first_step * batch_size, (first_step + num_steps) * batch_size
     )
+    ours = batch_size // num_ranks
+    keys = (key for index, key in enumerate(stream) if index % batch_size // ours == rank)
     workers = 0 if crops.pixels is not None else crops.config.workers
     return iter(
         DataLoader(
             crops,
-            batch_size,
+            ours,
             sampler=keys,  # type: ignore[arg-type]  # an iterable of keys is all it needs
             num_workers=workers,
             pin_memory=torch.cuda.is_available(),

@@ -8,45 +8,87 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dcht.checkpoint import to_dict
-from dcht.command import INTERRUPTED, OK, pick_device
+from dcht.command import INTERRUPTED, OK
 from dcht.crops import load_batches, to_images
+from dcht.curves import Panel, draw_curves, read_rows
+from dcht.distributed import World, world
 from dcht.train_config import TrainConfig
 from dcht.trainer import Trainer
-from dcht.training import GracefulStop, RunLog, check_settings, load_resume, save_resume
+from dcht.training import (
+    METRICS,
+    GracefulStop,
+    RunLog,
+    check_settings,
+    load_resume,
+    room_to_write,
+    save_resume,
+)
 from dcht.validation import validate
 
 FREE_SETTINGS = frozenset(
-    {"device", "log_every", "eval_every", "save_every", "cache", "workers", "steps", "epochs"}
+    {"device", "log_every", "eval_every", "save_every", "trackers"}
+    | {"cache", "workers", "steps", "epochs"}
 )
 """What may differ when a run continues. A shorter length ends the stage where it stands."""
+PANELS = (
+    Panel(
+        "losses, unweighted",
+        {name: name for name in ("l2", "l1", "lpips", "codebook", "commitment")},
+        log_scale=True,
+    ),
+    Panel(
+        "validation PSNR, dB",
+        {"val_psnr_hybrid": "hybrid path", "val_psnr_discrete": "discrete path"},
+    ),
+    Panel("codebook: perplexity over the window", {"perplexity": "perplexity"}),
+    Panel("codebook: share of codes used", {"codebook_used": "used"}),
+    Panel("adversary", {"gan": "decoder", "discriminator": "discriminator"}),
+    Panel("gradient norm", {"grad_norm": "norm"}, log_scale=True),
+)
 
 
 def train(config: TrainConfig) -> int:
-    """Run or continue `config.stages` in `config.out`; `tokenizer/` there is the result.
+    """Run or continue the stages of `config` in `config.out`; `tokenizer/` there is the result.
+
+    Under a launcher this is one of several ranks, and rank 0 alone writes.
 
     Returns:
         0 when all stages are done, 130 when a signal stopped it (the same command continues).
 
     Raises:
-        UsageError: perceptual weights or images missing, or other settings than the run began with.
+        UsageError: perceptual weights or images missing, other settings than the run began with, a
+            batch that cannot be split over the ranks, or no room on the disk.
         NonFiniteLossError: a loss was not finite; the last resume file is as good as it was.
     """
+    with world(config.device) as ranks, room_to_write(config.out):
+        return run_stages(config, ranks)
+
+
+def run_stages(config: TrainConfig, ranks: World) -> int:
+    """`train`, as one of several ranks."""
     out = Path(config.out)
     resume = load_resume(out)
-    check_settings(out, to_dict(config), free=FREE_SETTINGS, resuming=resume is not None)
-    trainer = Trainer(config, pick_device(config.device))
+    check_settings(
+        out,
+        to_dict(config),
+        free=FREE_SETTINGS,
+        resuming=resume is not None,
+        write=ranks.main,
+    )
+    trainer = Trainer(config, ranks)
     if resume is not None:
         trainer.load_state(*resume)
-    log = RunLog(out, first_step=trainer.step + 1)
+    log = RunLog(out, first_step=trainer.step + 1, trackers=config.trackers, active=ranks.main)
     try:
         with GracefulStop() as stop:
-            while trainer.stage_index < len(config.stages):
+            while trainer.stage_index < len(trainer.plan):
                 if not run_stage(trainer, log, stop):
                     log.line(f"stopped at step {trainer.step}; the same command continues")
                     return INTERRUPTED
@@ -58,15 +100,17 @@ def train(config: TrainConfig) -> int:
 
 def run_stage(trainer: Trainer, log: RunLog, stop: GracefulStop) -> bool:
     """Train the current stage to its end and publish; False if `stop` came first."""
-    config = trainer.config
+    config, ranks = trainer.config, trainer.world
     trainer.begin_stage()
-    log.line(trainer.describe())
+    log.line(describe(trainer))
     batches = load_batches(
         trainer.crops,
         batch_size=config.batch_size,
         seed=config.seed,
         first_step=trainer.step,
         num_steps=max(0, trainer.stage_steps - trainer.stage_step),
+        rank=ranks.rank,
+        num_ranks=ranks.size,
     )
     report = Report(trainer, log)
     for batch in batches:
@@ -74,15 +118,55 @@ def run_stage(trainer: Trainer, log: RunLog, stop: GracefulStop) -> bool:
         last = trainer.stage_step == trainer.stage_steps
         if last or trainer.step % config.log_every == 0:
             report.write()
-        if last or trainer.step % config.eval_every == 0:
+        if ranks.main and (last or trainer.step % config.eval_every == 0):
             report.evaluate()
-        if stop.requested or (not last and trainer.step % config.save_every == 0):
+        stopped = stop.agreed(ranks)
+        if ranks.main and (stopped or (not last and trainer.step % config.save_every == 0)):
             save_resume(config.out, trainer.step, trainer.state())
-        if stop.requested:
+        if stopped:
             return False
     trainer.finish_stage()
-    save_resume(config.out, trainer.step, trainer.state())
+    if ranks.main:
+        save_resume(config.out, trainer.step, trainer.state())
+        draw_run(config.out, [stage.name for stage in trainer.plan])
     return True
+
+
+def describe(trainer: Trainer) -> str:
+    """What the stage that has just begun is about to do, for whoever watches."""
+    stage, config, ranks = trainer.stage, trainer.config, trainer.world
+    loss = config.loss
+    parts = [
+        f"{name} ({sum(p.numel() for p in part.parameters()) / 1e6:.2f} M)"
+        for name, part in trainer.trainable().items()
+    ]
+    names = ["l2", "l1", "lpips", "gan"]
+    if stage.train_encoder or stage.train_codebook:
+        names += ["codebook", "commitment"] if stage.discrete_prob else []
+    weights = ", ".join(f"{name} {getattr(loss, name):g}" for name in names)
+    gan = f" (gan from step {loss.gan_start} of the run)" if loss.gan else ""
+    where = f"{ranks.size} ranks, each on {ranks.device.type}" if ranks.size > 1 else ranks.device
+    return (
+        f"{trainer.stage_name}: steps {trainer.stage_step} to {trainer.stage_steps}, batches of "
+        f"{config.batch_size} out of {len(trainer.crops)} images, "
+        f"{stage.discrete_prob:.0%} of them on the discrete path\n"
+        f"  trains: {', '.join(parts)}\n"
+        f"  loss weights: {weights}{gan}\n"
+        f"  on {where} in {'bf16 autocast' if trainer.bf16 else 'fp32'}"
+    )
+
+
+def draw_run(folder: str | Path, stages: Sequence[str]) -> None:
+    """Draw `curves.png` of all that the run has logged, with the beginnings of its stages."""
+    rows = read_rows(Path(folder) / METRICS)
+    marks, step, number = {}, 0, None
+    for row in rows:
+        if "stage" in row:
+            if row["stage"] != number:
+                number = row["stage"]
+                marks[step] = stages[int(number)]
+            step = row["step"]
+    draw_curves(rows, PANELS, Path(folder) / "curves.png", marks=marks)
 
 
 class Report:
@@ -112,7 +196,7 @@ class Report:
         row["lr"] = trainer.optimizer.param_groups[0]["lr"]
         row["images_per_second"] = images / (time.monotonic() - self.since)
         row |= trainer.usage()
-        self.log.scalars(trainer.step, row)
+        self.log.scalars(trainer.step, row | {"stage": trainer.stage_index})
         shown = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
         stage = f"{trainer.stage_name} {trainer.stage_step}/{trainer.stage_steps}"
         self.log.line(f"{stage}  {shown}")

@@ -5,11 +5,13 @@ Neither torch nor hydra is imported here. `dcht.conf` hands these classes to Hyd
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import NamedTuple
 
 from dcht.config import TokenizerConfig
 from dcht.errors import UsageError
+from dcht.trackers import Tracker
 
 
 class Stage(Enum):
@@ -18,6 +20,29 @@ class Stage(Enum):
     continuous_warmup = "continuous_warmup"
     discrete_learning = "discrete_learning"
     alternate_finetune = "alternate_finetune"
+
+
+class Strategy(Enum):
+    """How the same budget is spent: the rows of the paper's Table 5."""
+
+    three_stage = "three_stage"
+    """Continuous warm-up, discrete learning, alternate fine-tuning of the decoder."""
+    no_warmup = "no_warmup"
+    """Discrete learning takes over the warm-up's length."""
+    alternate_all_trainable = "alternate_all_trainable"
+    """After the warm-up, both paths with everything trainable, as HART does; this takes over the
+    length of discrete learning."""
+
+
+TAKEN_OVER: dict[Strategy, dict[Stage, Stage]] = {
+    Strategy.three_stage: {},
+    Strategy.no_warmup: {Stage.continuous_warmup: Stage.discrete_learning},
+    Strategy.alternate_all_trainable: {Stage.discrete_learning: Stage.alternate_finetune},
+}
+"""The stage that a strategy leaves out, and the one that takes over its length.
+
+# not in paper: the budgets of Table 5's rows. That all three see as many images is our choice.
+"""
 
 
 class LPIPSNet(Enum):
@@ -61,6 +86,18 @@ class StageConfig:
             return self.steps
         assert self.epochs is not None
         return max(1, round(self.epochs * num_images / batch_size))
+
+
+class PlannedStage(NamedTuple):
+    """A stage as its strategy has it; as long as `lengths` together."""
+
+    name: str
+    settings: StageConfig
+    lengths: list[StageConfig]
+
+    def num_steps(self, num_images: int, batch_size: int) -> int:
+        """Length in optimiser steps over a data set of this size."""
+        return sum(length.num_steps(num_images, batch_size) for length in self.lengths)
 
 
 @dataclass(kw_only=True)
@@ -149,7 +186,9 @@ class TrainConfig:
     """The run's folder: log, samples, resume files, and `tokenizer/`, the published result."""
     tokenizer: TokenizerConfig
     data: DataConfig
+    strategy: Strategy = Strategy.three_stage
     stages: list[Stage] = field(default_factory=lambda: list(Stage))
+    """Which of the strategy's stages to run."""
     continuous_warmup: StageConfig = field(
         default_factory=lambda: StageConfig(
             discrete_prob=0.0, train_encoder=True, train_codebook=False, epochs=10
@@ -176,6 +215,8 @@ class TrainConfig:
     bf16: bool = True
     """bf16 autocast, quantizer in fp32; off on a CPU, where it is slower."""
     publish_dtype: PublishDtype = PublishDtype.float32
+    trackers: list[Tracker] = field(default_factory=lambda: [Tracker.tensorboard])
+    """Where to watch the run, besides its own files."""
     log_every: int = 50
     eval_every: int = 5_000
     """Validation and pictures, besides those at the end of each stage."""
@@ -184,11 +225,30 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse an empty run and a discrete path without a codebook."""
-        if not self.stages:
-            raise UsageError(f"stages is empty; choose from {[stage.value for stage in Stage]}")
+        if not self.plan():
+            left = [stage.value for stage in Stage if stage not in TAKEN_OVER[self.strategy]]
+            chosen = [stage.value for stage in self.stages]
+            raise UsageError(
+                f"stages={chosen} leaves strategy={self.strategy.value} nothing to do; "
+                f"choose from {left}"
+            )
         if self.tokenizer.codebook_size is None:
             raise UsageError("this tokenizer has no codebook; dcht-train needs codebook_size")
 
+    def plan(self) -> list[PlannedStage]:
+        """The stages to run, in order."""
+        taken_over = TAKEN_OVER[self.strategy]
+        planned = []
+        for stage in self.stages:
+            if stage in taken_over:
+                continue
+            settings = self.stage(stage)
+            shorter = [self.stage(left_out) for left_out, by in taken_over.items() if by is stage]
+            if self.strategy is Strategy.alternate_all_trainable and shorter:
+                settings = replace(settings, train_encoder=True, train_codebook=True)
+            planned.append(PlannedStage(stage.value, settings, [*shorter, settings]))
+        return planned
+
     def stage(self, stage: Stage) -> StageConfig:
-        """The settings of one stage."""
+        """The settings of one stage, whatever the strategy."""
         return getattr(self, stage.value)

@@ -5,7 +5,9 @@ start a stage alone from the published folder are then the same, and what stage 
 bit what stage 2 published. # not in paper: EMA.
 
 Everything drawn (order of images, crops, paths) is a function of (seed, step), so that resuming
-needs the step and no generator's state.
+needs the step and no generator's state. Of several ranks each has its slice of the batch, but
+gradients, terms, indices and BatchNorm's statistics are those of the whole batch; and so weights
+and codebook are the same bits on every rank.
 """
 
 from __future__ import annotations
@@ -20,9 +22,12 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from dcht.batch_norm import normalise_over_ranks
 from dcht.codebook import UsageWindow, revive_dead_codes, spherical_kmeans
 from dcht.crops import Crops, split_files
 from dcht.discriminator import PatchDiscriminator
+from dcht.distributed import World
+from dcht.errors import UsageError
 from dcht.losses import ReconstructionLoss, discriminator_loss, generator_loss, weighted_sum
 from dcht.tokenizer import Tokenizer
 from dcht.train_config import StageConfig, TrainConfig
@@ -37,12 +42,23 @@ LATENTS_PER_CODE = 32
 class Trainer:
     """Tokenizer, discriminator, their optimisers and the EMA, somewhere within the stages."""
 
-    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, world: World) -> None:
+        """Load what can be missing first: loss weights, then `init_from`, then the images.
+
+        Raises:
+            UsageError: one of them is missing, or the batch cannot be split over the ranks.
+        """
+        if config.batch_size % world.size:
+            raise UsageError(
+                f"batch_size {config.batch_size} is not a multiple of the {world.size} ranks that "
+                "share it"
+            )
         self.config = config
-        self.device = device
+        self.world = world
+        self.device = device = world.device
         self.bf16 = config.bf16 and device.type != "cpu"
+        self.plan = config.plan()
         torch.manual_seed(config.seed)
-        # What a user may lack comes first: loss weights, then init_from, then the images.
         # Channels last is 1.6 times faster on a CPU (measured), and what tensor cores want.
         layout = torch.channels_last
         self.losses = ReconstructionLoss(config.loss).to(device).to(memory_format=layout)
@@ -50,6 +66,8 @@ class Trainer:
         self.tokenizer = tokenizer.to(device).to(memory_format=layout)
         discriminator = PatchDiscriminator(config.loss.discriminator_channels)
         self.discriminator = discriminator.to(device).to(memory_format=layout)
+        for network in (self.tokenizer, self.discriminator):
+            normalise_over_ranks(network, world)
         self.discriminator_optimizer = self._adam(list(self.discriminator.parameters()))
         files, held_out = split_files(config.data)
         self.crops = Crops(files, config.data, cache=config.data.cache)
@@ -61,17 +79,17 @@ class Trainer:
     @property
     def stage_name(self) -> str:
         """The current stage."""
-        return self.config.stages[self.stage_index].value
+        return self.plan[self.stage_index].name
 
     @property
     def stage(self) -> StageConfig:
         """The current stage's settings."""
-        return self.config.stage(self.config.stages[self.stage_index])
+        return self.plan[self.stage_index].settings
 
     @property
     def stage_steps(self) -> int:
         """The current stage's length."""
-        return self.stage.num_steps(len(self.crops), self.config.batch_size)
+        return self.plan[self.stage_index].num_steps(len(self.crops), self.config.batch_size)
 
     @property
     def adversarial(self) -> bool:
@@ -92,8 +110,11 @@ class Trainer:
         self.tokenizer.requires_grad_(False).eval()
         codebook = self.tokenizer.require_quantizer().codebook
         resumed, self._resumed = self._resumed, None
-        if self.stage.train_codebook and self.config.codebook.kmeans_start and resumed is None:
+        wanted = self.stage.train_codebook and self.config.codebook.kmeans_start
+        if wanted and resumed is None and self.world.main:
             self._start_codebook(codebook)
+        for network in (self.tokenizer, self.discriminator):
+            self.world.align(network)
         parts = self.trainable().values()
         for part in parts:
             part.requires_grad_(True).train()
@@ -112,7 +133,11 @@ class Trainer:
         codebook.data.copy_(centres)
 
     def train_step(self, images: Tensor) -> dict[str, Tensor]:
-        """One optimiser step on images (b, 3, H, W); returns the terms, unweighted."""
+        """One optimiser step on this rank's images (b, 3, H, W).
+
+        Returns:
+            The terms, unweighted, means over the images of all ranks.
+        """
         z, latent, terms = self._latents(images)
         with self._autocast():
             output = self.tokenizer.decode(latent).float()
@@ -122,12 +147,14 @@ class Trainer:
                 terms["gan"] = generator_loss(self.discriminator(output).float())
                 self.discriminator.requires_grad_(True)
         loss = weighted_sum(terms, self.config.loss)
+        terms = self._over_ranks(terms)
         terms["grad_norm"] = self._update(self.optimizer, loss, terms, images)
         self.ema.update(self.tokenizer)
         if self.adversarial:
             with self._autocast():
                 real, fake = (self.discriminator(x).float() for x in (images, output.detach()))
-            loss = terms["discriminator"] = discriminator_loss(real, fake)
+            loss = discriminator_loss(real, fake)
+            terms |= self._over_ranks({"discriminator": loss})
             self._update(self.discriminator_optimizer, loss, terms, images)
         every = self.config.codebook.revive_every
         if self.stage.train_codebook and every and (self.stage_step + 1) % every == 0:
@@ -150,16 +177,24 @@ class Trainer:
             terms = {"codebook": codebook, "commitment": commitment}
         else:
             indices, z_q = quantizer(z)
-        self.window.add(indices)
-        draws = torch.rand(len(images), generator=self._generator("paths"))
-        discrete = rearrange(draws < stage.discrete_prob, "b -> b 1 1 1").to(z.device)
+        self.window.add(self.world.gather(indices))
+        num_images = len(images) * self.world.size
+        draws = torch.rand(num_images, generator=self._generator("paths"))
+        ours = draws.chunk(self.world.size)[self.world.rank]
+        discrete = rearrange(ours < stage.discrete_prob, "b -> b 1 1 1").to(z.device)
         return z, torch.where(discrete, z_q, z), terms
 
     def _revive(self, z: Tensor) -> None:
         codebook = self.tokenizer.require_quantizer().codebook
-        latents = rearrange(z.detach(), "b c h w -> (b h w) c")
+        latents = rearrange(self.world.gather(z.detach()), "b c h w -> (b h w) c")
         counts, draws = self.window.counts(), self._generator("revival")
         revive_dead_codes(codebook, latents, counts, self.optimizer, draws)
+
+    def _over_ranks(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The terms' means over ranks, detached; the same everywhere, so that all agree on them."""
+        values = torch.stack([value.detach() for value in terms.values()])
+        means = self.world.sum(values) / self.world.size
+        return dict(zip(terms, means, strict=True))
 
     def _update(
         self,
@@ -172,9 +207,11 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         (group,) = optimizer.param_groups
+        self.world.average_gradients(group["params"])
         norm = nn.utils.clip_grad_norm_(group["params"], self.config.optimizer.grad_clip)
         checked = terms | {"grad_norm": norm}
-        finite_or_stop(checked, {"images": images}, self.config.out, self.step)
+        batch = {"images": images}
+        finite_or_stop(checked, batch, self.config.out, self.step, world=self.world)
         settings = self.config.optimizer
         group["lr"] = warmup_lr(
             self.stage_step,
@@ -216,16 +253,18 @@ class Trainer:
 
     def finish_stage(self) -> None:
         """Take over the EMA, measure the residual if what makes it has moved, and publish."""
-        stage = self.stage
+        stage, config = self.stage, self.config
         self.ema.copy_to(self.tokenizer)
         self.tokenizer.eval()
         if stage.train_encoder or stage.train_codebook:
             std = None
-            if stage.discrete_prob:
-                std = measure_residual_std(self.tokenizer, self.crops, self.config.batch_size)
+            if stage.discrete_prob and self.world.main:
+                std = measure_residual_std(self.tokenizer, self.crops, config.batch_size)
+            std = self.world.broadcast(std)
             self.tokenizer.config = replace(self.tokenizer.config, residual_std=std)
-        dtype = getattr(torch, self.config.publish_dtype.value)
-        self.tokenizer.save_pretrained(Path(self.config.out) / "tokenizer", dtype=dtype)
+        if self.world.main:
+            dtype = getattr(torch, config.publish_dtype.value)
+            self.tokenizer.save_pretrained(Path(config.out) / "tokenizer", dtype=dtype)
         self.stage_index, self.stage_step = self.stage_index + 1, 0
 
     def state(self) -> dict[str, Any]:
@@ -252,24 +291,3 @@ class Trainer:
         self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
         # Between two stages there is no optimiser to continue: every stage begins with its own.
         self._resumed = state if self.stage_step else None
-
-    def describe(self) -> str:
-        """What this stage is about to do, for whoever watches."""
-        stage, loss = self.stage, self.config.loss
-        parts = [
-            f"{name} ({sum(p.numel() for p in part.parameters()) / 1e6:.2f} M)"
-            for name, part in self.trainable().items()
-        ]
-        names = ["l2", "l1", "lpips", "gan"]
-        if stage.train_encoder or stage.train_codebook:
-            names += ["codebook", "commitment"] if stage.discrete_prob else []
-        weights = ", ".join(f"{name} {getattr(loss, name):g}" for name in names)
-        gan = f" (gan from step {loss.gan_start} of the run)" if loss.gan else ""
-        return (
-            f"{self.stage_name}: steps {self.stage_step} to {self.stage_steps}, batches of "
-            f"{self.config.batch_size} out of {len(self.crops)} images, "
-            f"{stage.discrete_prob:.0%} of them on the discrete path\n"
-            f"  trains: {', '.join(parts)}\n"
-            f"  loss weights: {weights}{gan}\n"
-            f"  on {self.device} in {'bf16 autocast' if self.bf16 else 'fp32'}"
-        )
