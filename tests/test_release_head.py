@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from dcar import DiffusionHead
 from dcar.config import HeadConfig
-from dcar.diffusion import GaussianDiffusion
+from dcar.diffusion import GaussianDiffusion, respaced_timesteps
 from dcar.diffusion_head import HeadNoise, timestep_features
 from dcar.release import convert_tensors
 
@@ -88,7 +88,7 @@ def test_schedules() -> None:
         "train_posterior_log_variance_clipped": full.posterior_log_variance,
     }
     for steps in sorted(int(k.split("_")[-1]) for k in tensors if k.startswith("timestep_map_")):
-        chain = GaussianDiffusion(steps)
+        chain = GaussianDiffusion(respaced_timesteps(steps))
         assert torch.equal(chain.timesteps, tensors[f"timestep_map_{steps}"])
         tables |= {
             f"alphas_cumprod_{steps}": chain.alphas_cumprod,

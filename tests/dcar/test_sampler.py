@@ -1,14 +1,17 @@
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from dcar import DCAR, Order, SamplingConfig, sample_indices, sample_residual
-from dcar.diffusion_head import HeadNoise
+from dcar.config import Guidance, Schedule
+from dcar.guidance import step_scale
 from dcar.randomness import keyed_generator
-from dcar.sampler import StepNoise, unmask
-from dcar.transformer import Generator
+from dcar.sampler import Step, StepNoise, unmask
+from dcar.transformer import Generator, TextContext
 
 MASK = 64
 CONFIG = SamplingConfig(num_steps=3, num_diffusion_steps=3, cfg_scale=1.5, temperature=2.0)
@@ -24,6 +27,19 @@ def prompts(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def generators(count: int) -> list[torch.Generator]:
     return [keyed_generator(0, number) for number in range(count)]
+
+
+def count_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list to which every pass of a transformer adds its number of rows."""
+    rows: list[int] = []
+    encode = Generator.encode
+
+    def counted(self: Generator, indices: Tensor, context: TextContext) -> Tensor:
+        rows.append(len(indices))
+        return encode(self, indices, context)
+
+    monkeypatch.setattr(Generator, "encode", counted)
+    return rows
 
 
 @pytest.fixture
@@ -111,14 +127,7 @@ def test_image_k_is_the_same_in_any_batch(model: DCAR) -> None:
 def test_without_guidance_there_is_no_unconditional_pass(
     model: DCAR, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows: list[int] = []
-    forward = Generator.forward
-
-    def counted(self, indices, *arguments, **settings):  # type: ignore[no-untyped-def]
-        rows.append(len(indices))
-        return forward(self, indices, *arguments, **settings)
-
-    monkeypatch.setattr(Generator, "forward", counted)
+    rows = count_rows(monkeypatch)
     text, mask = prompts(2)
     for scale, expected in ((0.0, 2), (1.5, 4)):
         rows.clear()
@@ -131,14 +140,14 @@ def test_without_guidance_there_is_no_unconditional_pass(
         assert rows == [expected] * 3
         assert steps[0].hidden.shape[0] == expected
     start = torch.full((2, 2, 2), MASK)
-    conditional = forward(model.generator, start, text, mask).logits
+    conditional = model.generator(start, text, mask).logits
     unguided = next(
         unmask(
             model.generator, text, mask, grid=(2, 2),
             config=replace(CONFIG, cfg_scale=0.0), generators=generators(2),
         )
     )  # fmt: skip
-    assert torch.equal(unguided.logits, conditional)
+    assert torch.equal(unguided.logits, conditional.flatten(0, 1))
 
 
 @torch.no_grad()
@@ -153,7 +162,7 @@ def test_guidance_is_one_plus_s_conditional_minus_s_unconditional(model: DCAR) -
         unmask(model.generator, text, mask, grid=(2, 2), config=CONFIG, generators=generators(1))
     )
     expected = 2.5 * conditional - 1.5 * unconditional
-    torch.testing.assert_close(first.logits, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(first.logits, expected[0], atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -195,16 +204,128 @@ def test_given_indices_are_kept_and_images_may_have_different_numbers(model: DCA
         assert torch.equal(alone, together[k : k + 1])
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"logit_annealing": True, "schedule": Schedule.cosine},
+        {"guidance": Guidance.linear},
+        {"guidance": Guidance.interval, "interval_low": 0.3, "interval_high": 0.6},
+        {"order": Order.gtr},
+        {"order": Order.halton, "cfg_scale": 0.0},
+    ],
+    ids=str,
+)
 @torch.no_grad()
-def test_random_order_does_not_look_at_confidence(model: DCAR) -> None:
-    """The positions that random order keeps follow its draws alone."""
+def test_every_step_equals_the_plain_path(model: DCAR, settings: dict[str, Any]) -> None:
+    """The plain path: text embedded in every step, both branches, logits everywhere."""
+    config = replace(CONFIG, num_steps=5, **settings)
+    text, mask = prompts(3)
+    mask[1, 3:] = False
+    start = torch.full((3, 4, 4), MASK)
+    start[0, 1:], start[2, :, 2] = 5, 9
+    noise = [
+        StepNoise(torch.rand(3, 16, 64, generator=source), torch.rand(3, 16, generator=source))
+        for source in generators(5)
+    ]
+    null = model.generator.drop_text(text, torch.ones(3, dtype=torch.bool))
+    before = start
+    steps = unmask(
+        model.generator, text, mask, grid=(4, 4), config=config, noise=noise, start=start
+    )
+    for number, step in enumerate(steps):
+        progress = (number + 1) / 5
+        scale = step_scale(config, number)
+        conditional = model.generator(before, text, mask).logits
+        unconditional = model.generator(before, null, mask).logits
+        logits = (1 + scale) * conditional - scale * unconditional
+        if config.logit_annealing:
+            logits = logits / (0.5 + 0.8 * (1 - progress))
+        rows = step.candidates.flatten(1)
+        tolerance = 1e-4 * max(1.0, float(logits.std()))
+        torch.testing.assert_close(step.logits, logits[rows], atol=tolerance, rtol=0)
+        gumbel = -(-noise[number].indices.log()).log()
+        choice = (logits + config.temperature * (1 - progress) * gumbel).argmax(dim=2)
+        assert torch.equal(step.drawn.flatten(1)[rows], choice[rows])
+        assert torch.equal(step.drawn[~step.candidates], before[~step.candidates])
+        assert bool((before[step.candidates] == MASK).all())
+        before = step.indices
+    assert not (before == MASK).any()
+
+
+@torch.no_grad()
+def test_draw_and_confidence_have_temperatures_of_their_own(model: DCAR) -> None:
     text, mask = prompts(1)
-    order = torch.tensor([[0.9, 0.1, 0.8, 0.2]])
-    noise = [StepNoise(torch.rand(1, 4, 64), order) for _ in range(2)]
-    config = replace(CONFIG, num_steps=2, order=Order.random)
-    step = next(unmask(model.generator, text, mask, grid=(2, 2), config=config, noise=noise))
-    hidden = (step.indices.flatten() == MASK).tolist()
-    assert hidden == [False, True, False, True]
+
+    def first(**settings: float) -> Step:
+        config = replace(CONFIG, cfg_scale=0.0, num_steps=2, **settings)
+        return next(
+            unmask(
+                model.generator, text, mask, grid=(4, 4), config=config, generators=generators(1)
+            )
+        )
+
+    def kept(step: Step) -> Tensor:
+        return (step.indices != MASK).flatten()
+
+    quiet = first(temperature=0.0)
+    noisy = first(temperature=50.0, confidence_temperature=0.0)
+    assert torch.equal(quiet.drawn.flatten(), quiet.logits.argmax(dim=1))
+    assert not torch.equal(noisy.drawn, quiet.drawn)
+    # Without noise on it, the confidence is the chosen logit alone.
+    for step in (quiet, noisy):
+        chosen = step.logits.gather(1, step.drawn.flatten()[:, None])[:, 0]
+        assert chosen[kept(step)].min() >= chosen[~kept(step)].max()
+    ranked = first(temperature=0.0, confidence_temperature=50.0)
+    assert torch.equal(ranked.drawn, quiet.drawn)
+    assert not torch.equal(kept(ranked), kept(quiet))
+
+
+@torch.no_grad()
+def test_the_last_step_is_greedy_unless_told_otherwise(model: DCAR) -> None:
+    text, mask = prompts(1)
+
+    def draw(seed: int, final: float) -> Tensor:
+        config = replace(CONFIG, num_steps=1, final_temperature=final)
+        return sample_indices(
+            model.generator, text, mask, grid=(4, 4), config=config,
+            generators=[keyed_generator(seed)],
+        ).indices  # fmt: skip
+
+    assert torch.equal(draw(0, 0.0), draw(1, 0.0))
+    assert not torch.equal(draw(0, 20.0), draw(1, 20.0))
+
+
+@torch.no_grad()
+def test_an_extra_pass_conditions_the_residual_on_all_indices(model: DCAR) -> None:
+    text, mask = prompts(2)
+    plain, extra = (
+        sample_indices(
+            model.generator, text, mask, grid=(3, 3), generators=generators(2),
+            config=replace(CONFIG, cfg_scale=0.0, extra_pass=extra),
+        )
+        for extra in (False, True)
+    )  # fmt: skip
+    assert torch.equal(plain.indices, extra.indices)
+    expected = model.generator(extra.indices, text, mask).hidden
+    torch.testing.assert_close(extra.hidden, expected)
+    assert not torch.allclose(plain.hidden, expected, atol=1e-3)
+
+
+@torch.no_grad()
+def test_passes_of_interval_guidance(model: DCAR, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = count_rows(monkeypatch)
+    config = replace(
+        CONFIG, num_steps=5, guidance=Guidance.interval, interval_low=0.3, interval_high=0.6
+    )
+    result = sample_indices(
+        model.generator, *prompts(2), grid=(2, 3), config=config, generators=generators(2)
+    )
+    assert rows == [2, 2, 4, 4, 2]
+    # The last step was not guided, so the head is not.
+    assert model.head is not None and result.hidden.shape[0] == 2
+    residual = sample_residual(model.head, result.hidden, config=config, generators=generators(2))
+    assert residual.shape == (2, 6, 8)
 
 
 @torch.no_grad()
@@ -226,17 +347,3 @@ def test_noise_is_an_input(model: DCAR) -> None:
         sample_indices(model.generator, *prompts(1), grid=(2, 2), config=CONFIG)
     with pytest.raises(ValueError, match="generators or recorded noise"):
         sample_residual(model.head, torch.zeros(2, 4, 32), config=CONFIG)
-
-
-@torch.no_grad()
-def test_residual_of_recorded_noise(model: DCAR) -> None:
-    assert model.head is not None
-    hidden = torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(0))
-    sources = generators(1)
-    noise = HeadNoise(
-        torch.randn(1, 4, 8, generator=sources[0]),
-        torch.randn(3, 4, 8, generator=sources[0]).unsqueeze(1),
-    )
-    drawn = sample_residual(model.head, hidden, config=CONFIG, generators=generators(1))
-    replayed = sample_residual(model.head, hidden, config=CONFIG, noise=noise)
-    assert torch.equal(drawn, replayed)

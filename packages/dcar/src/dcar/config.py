@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from dcar.sampling_config import MAX_STEPS as MAX_STEPS
 from dcar.sampling_config import SAMPLING_PRESETS as SAMPLING_PRESETS
 from dcar.sampling_config import Guidance as Guidance
 from dcar.sampling_config import HeadGuidance as HeadGuidance

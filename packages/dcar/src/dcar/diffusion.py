@@ -2,7 +2,8 @@
 
 Equations are those of DDPM (Ho et al. 2020) and Improved DDPM (Nichol & Dhariwal 2021); the paper
 takes MAR's diffusion loss (section 3.2, its reference 35) and MAR takes these. No network is here:
-a network's output is 2c wide, epsilon and the variance value v. Tables are fp64 on the CPU.
+a network's output is 2c wide, epsilon and the variance value v. Tables are fp64 on the CPU. How to
+sample is `dcar.solvers`.
 
 Shapes: x (p, c) with p rows (positions of all images), t (p,) int64.
 """
@@ -10,7 +11,6 @@ Shapes: x (p, c) with p rows (positions of all images), t (p,) int64.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -55,10 +55,13 @@ def respaced_timesteps(num_steps: int) -> Tensor:
 
 
 class GaussianDiffusion:
-    """The tables of a chain, the full one of 1000 steps or a respaced one, and what follows."""
+    """The tables of a chain, the full one of 1000 steps or a shorter one, and what follows.
 
-    def __init__(self, num_steps: int = TRAIN_STEPS) -> None:
-        self.timesteps = respaced_timesteps(num_steps)
+    A step t is a row's own, (p,), or one number for all rows.
+    """
+
+    def __init__(self, timesteps: Tensor | None = None) -> None:
+        self.timesteps = respaced_timesteps(TRAIN_STEPS) if timesteps is None else timesteps
         """The training timestep of each step of this chain: what the network is told."""
         self.alphas_cumprod = cosine_alphas()[self.timesteps]
         start = torch.ones(1, dtype=torch.float64, device="cpu")
@@ -66,7 +69,7 @@ class GaussianDiffusion:
         self.betas = 1 - self.alphas_cumprod / previous
         variance = self.betas * (1 - previous) / (1 - self.alphas_cumprod)
         # The first posterior variance is 0; its logarithm takes the second's value.
-        first = variance[1:2] if num_steps > 1 else self.betas[:1]
+        first = variance[1:2] if len(variance) > 1 else self.betas[:1]
         self.posterior_log_variance = torch.cat([first, variance[1:]]).log()
         self.posterior_mean_x0 = self.betas * previous.sqrt() / (1 - self.alphas_cumprod)
         self.posterior_mean_xt = (
@@ -85,69 +88,36 @@ class GaussianDiffusion:
         """
         epsilon, v = output.chunk(2, dim=1)
         mse = (epsilon - noise).square().mean(dim=1)
-        true_mean = self._posterior_mean(x0, x_t, t)
+        true_mean = self.posterior_mean(x0, x_t, t)
         true_log_variance = _at(self.posterior_log_variance, t, x_t)
-        denoised = self._denoised(epsilon.detach(), x_t, t)
-        mean, log_variance = self._posterior_mean(denoised, x_t, t), self._log_variance(v, t)
+        denoised = self.denoised(epsilon.detach(), x_t, t)
+        mean, log_variance = self.posterior_mean(denoised, x_t, t), self.log_variance(v, t)
         divergence = _gaussian_kl(true_mean, true_log_variance, mean, log_variance)
         likelihood = -_discretised_log_likelihood(x0, mean, 0.5 * log_variance)
         vb = torch.where(t == 0, likelihood.mean(dim=1), divergence.mean(dim=1)) / math.log(2.0)
         return Terms(mse, vb)
 
-    def sample(
-        self,
-        network: Callable[[Tensor, Tensor], Tensor],
-        noise: Tensor,
-        step_noise: Tensor,
-        *,
-        clip: float | None = None,
-        on_step: Callable[[Tensor, Tensor], None] | None = None,
-    ) -> Tensor:
-        """Ancestral sampling from pure noise.
-
-        Args:
-            network: (x (p, c), training timestep (p,)) to (p, 2c).
-            noise: (p, c) standard normal, the start.
-            step_noise: (steps, p, c) standard normal, in sampling order; the last one is not used.
-            clip: bound on the denoised x0 of each step.
-            on_step: told x after each step and the denoised x0.
-
-        Returns:
-            (p, c).
-        """
-        x = noise
-        for number, step in enumerate(reversed(range(len(self.timesteps)))):
-            t = torch.full((len(x),), step, device=x.device)
-            timestep = torch.full((len(x),), int(self.timesteps[step]), device=x.device)
-            epsilon, v = network(x, timestep).chunk(2, dim=1)
-            x0 = self._denoised(epsilon, x, t)
-            if clip is not None:
-                x0 = x0.clamp(-clip, clip)
-            x = self._posterior_mean(x0, x, t)
-            if step > 0:
-                x = x + (0.5 * self._log_variance(v, t)).exp() * step_noise[number]
-            if on_step is not None:
-                on_step(x, x0)
-        return x
-
-    def _denoised(self, epsilon: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def denoised(self, epsilon: Tensor, x_t: Tensor, t: Tensor | int) -> Tensor:
+        """The x0 (p, c) that a predicted `epsilon` (p, c) means."""
         signal = self.alphas_cumprod
         return _at(signal.rsqrt(), t, x_t) * x_t - _at((1 / signal - 1).sqrt(), t, x_t) * epsilon
 
-    def _posterior_mean(self, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def posterior_mean(self, x0: Tensor, x_t: Tensor, t: Tensor | int) -> Tensor:
+        """The mean (p, c) of the step before, given x0 and x_t (DDPM, equation 7)."""
         return _at(self.posterior_mean_x0, t, x_t) * x0 + _at(self.posterior_mean_xt, t, x_t) * x_t
 
-    def _log_variance(self, v: Tensor, t: Tensor) -> Tensor:
+    def log_variance(self, v: Tensor, t: Tensor | int) -> Tensor:
         """From v = -1 to 1: from the posterior's log variance to the log of beta."""
         share = (v + 1) / 2
         smallest, largest = _at(self.posterior_log_variance, t, v), _at(self.betas.log(), t, v)
         return share * largest + (1 - share) * smallest
 
 
-def _at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
-    """The entries of a table as a (p, 1) column of `like`'s device and type."""
+def _at(table: Tensor, t: Tensor | int, like: Tensor) -> Tensor:
+    """The entries of a table, of `like`'s device and type: a (p, 1) column, or one number."""
     # Rounded before it is moved: not every device has fp64.
-    return rearrange(table.to(like.dtype).to(like.device)[t], "p -> p 1")
+    table = table.to(like.dtype).to(like.device)
+    return table[t] if isinstance(t, int) else rearrange(table[t], "p -> p 1")
 
 
 def _gaussian_kl(mean1: Tensor, log_var1: Tensor, mean2: Tensor, log_var2: Tensor) -> Tensor:

@@ -15,8 +15,11 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from dcar.config import HeadConfig
+from dcar.config import HeadConfig, Solver
 from dcar.diffusion import TRAIN_STEPS, GaussianDiffusion
+from dcar.fts import Budget
+from dcar.guidance import guide
+from dcar.solvers import Group, Network, Rows, nested_timesteps, solve, solver_timesteps
 
 FREQUENCIES = 256
 
@@ -26,7 +29,7 @@ class HeadNoise(NamedTuple):
 
     start: Tensor
     steps: Tensor
-    """(steps, b, n, c)."""
+    """(steps, b, n, c); none for a solver that adds no noise."""
 
 
 class ResidualBlock(nn.Module):
@@ -84,8 +87,16 @@ class DiffusionHead(nn.Module):
             t: (p,) training timesteps in 0..999.
             condition: (p, d) hidden states of the transformer.
         """
-        time = self.time2(F.silu(self.time1(timestep_features(t).to(x.dtype))))
-        modulator = F.silu(time + self.condition(condition))
+        return self.denoise(x, self.embed_time(t) + self.condition(condition))
+
+    def embed_time(self, t: Tensor) -> Tensor:
+        """The embedding (p, width) of timesteps (p,)."""
+        features = timestep_features(t).to(self.time1.weight.dtype)
+        return self.time2(F.silu(self.time1(features)))
+
+    def denoise(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """As `forward`, for the sum (p, width) of both embeddings."""
+        modulator = F.silu(embedding)
         x = self.inputs(x)
         for block in self.blocks:
             x = block(x, modulator)
@@ -134,6 +145,9 @@ class DiffusionHead(nn.Module):
         generator: torch.Generator | None = None,
         *,
         noise: HeadNoise | None = None,
+        solver: Solver = Solver.ddpm,
+        temperature: float = 1.0,
+        budget: Budget | None = None,
         on_step: Callable[[Tensor, Tensor], None] | None = None,
     ) -> Tensor:
         """Draw the residual of every position.
@@ -141,10 +155,13 @@ class DiffusionHead(nn.Module):
         Args:
             condition: (b, n, d) hidden states; with guidance (2b, n, d), the conditional ones and
                 then the unconditional ones. Leading axes (p, d) work too.
-            num_steps: steps of the respaced chain (20, appendix A.2).
+            num_steps: timesteps at which the network is asked (20, appendix A.2).
             cfg_scale: s in (1 + s) conditional - s unconditional on epsilon; 0 is off.
             generator: draws the noise, on the CPU, when `noise` is not given.
             noise: recorded draws.
+            solver: how a step is taken. The default is the reference.
+            temperature: factor of the noise in each step of `Solver.ddpm`.
+            budget: positions that take fewer steps; None: all take `num_steps`.
             on_step: told x and the denoised x0 (p, c) after each step, in units of residual_std.
 
         Returns:
@@ -160,30 +177,57 @@ class DiffusionHead(nn.Module):
         guided = condition.chunk(2)[0] if cfg_scale else condition
         shape = (*guided.shape[:-1], self.config.latent_channels)
         if noise is None:
+            steps = num_steps if solver is Solver.ddpm else 0
             noise = HeadNoise(
                 torch.randn(shape, generator=generator),
-                torch.randn((num_steps, *shape), generator=generator),
+                torch.randn((steps, *shape), generator=generator),
             )
         noise = HeadNoise(*(draws.to(condition) for draws in noise))
-        rows = rearrange(condition, "... d -> (...) d")
-
-        def network(x: Tensor, t: Tensor) -> Tensor:
-            if not cfg_scale:
-                return self(x, t, rows)
-            cond, uncond = self(torch.cat([x, x]), torch.cat([t, t]), rows).chunk(2)
-            c = self.config.latent_channels
-            epsilon = (1 + cfg_scale) * cond[:, :c] - cfg_scale * uncond[:, :c]
-            # The variance is not guided: it is the conditional one (MAR).
-            return torch.cat([epsilon, cond[:, c:]], dim=1)
-
-        x = GaussianDiffusion(num_steps).sample(
-            network,
+        timesteps = solver_timesteps(solver, num_steps)
+        x = solve(
+            self._network(condition, timesteps, cfg_scale),
             rearrange(noise.start, "... c -> (...) c"),
             rearrange(noise.steps, "s ... c -> s (...) c"),
+            groups=_groups(timesteps, budget),
+            solver=solver,
             clip=self.config.clip,
+            temperature=temperature,
             on_step=on_step,
         )
         return x.reshape(shape) * self.config.residual_std
+
+    def _network(self, condition: Tensor, timesteps: Tensor, cfg_scale: float) -> Network:
+        """The network as the solvers ask it; its embeddings are computed here, once.
+
+        Those of the conditions are the same in every step, those of a timestep in every row.
+        """
+        times = self.embed_time(timesteps.to(condition.device))
+        embedded_times = dict(zip(timesteps.tolist(), times, strict=True))
+        embedded = self.condition(rearrange(condition, "... d -> (...) d"))
+
+        def network(x: Tensor, timestep: int, rows: Rows) -> Tensor:
+            time = embedded_times[timestep]
+            if not cfg_scale:
+                return self.denoise(x, embedded[rows] + time)
+            branches = torch.cat([half[rows] for half in embedded.chunk(2)])
+            cond, uncond = self.denoise(torch.cat([x, x]), branches + time).chunk(2)
+            c = self.config.latent_channels
+            epsilon = guide(cond[:, :c], uncond[:, :c], cfg_scale)
+            # The variance is not guided: it is the conditional one (MAR).
+            return torch.cat([epsilon, cond[:, c:]], dim=1)
+
+        return network
+
+
+def _groups(timesteps: Tensor, budget: Budget | None) -> list[Group]:
+    """Rows by how many timesteps they take; one group where all take the same."""
+    if budget is None or budget.short_steps == len(timesteps) or budget.long.all():
+        return [Group(slice(None), timesteps)]
+    short = nested_timesteps(timesteps, budget.short_steps)
+    if not budget.long.any():
+        return [Group(slice(None), short)]
+    long = rearrange(budget.long, "b n -> (b n)")
+    return [Group(long.nonzero()[:, 0], timesteps), Group((~long).nonzero()[:, 0], short)]
 
 
 def timestep_features(t: Tensor) -> Tensor:

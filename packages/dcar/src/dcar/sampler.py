@@ -11,16 +11,26 @@ on its neighbours. Shapes: b images, h w grid, n = h w, k codes, d width, c late
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from dcar.config import Order, SamplingConfig
+from dcar.config import Order, SamplingConfig, Solver
 from dcar.diffusion_head import DiffusionHead, HeadNoise
-from dcar.masking import lowest, masked_counts
+from dcar.fts import Budget, select
+from dcar.guidance import (
+    conditional_context,
+    guidance_context,
+    guide,
+    head_scale,
+    last_step_scale,
+    step_scale,
+)
+from dcar.masking import lowest
+from dcar.orders import halton_scores, plan_steps
 from dcar.randomness import Generators, per_image
 from dcar.transformer import Generator, TextContext
 
@@ -38,11 +48,13 @@ class Step(NamedTuple):
     indices: Tensor
     """(b, h, w), `mask_id` where still hidden; complete after the last step."""
     drawn: Tensor
-    """(b, h, w), before some were hidden again."""
+    """(b, h, w): the candidates as drawn, before some were hidden again."""
     hidden: Tensor
-    """(b, n, d); with guidance (2b, n, d), the conditional rows first."""
+    """(b, n, d); if the step was guided (2b, n, d), the conditional rows first."""
+    candidates: Tensor
+    """(b, h, w) boolean: the positions it drew."""
     logits: Tensor
-    """(b, n, k), guided and annealed."""
+    """(p, k) of the p candidates, image by image; guided and annealed."""
 
 
 class Indices(NamedTuple):
@@ -103,45 +115,48 @@ def unmask(
     if noise is None and generators is None:
         raise ValueError("sampling needs generators or recorded noise")
     sources = None if generators is None else per_image(generators, images)
-    context = guidance_context(generator, text, text_mask, config.cfg_scale)
+    scales = [step_scale(config, step) for step in range(config.num_steps)]
+    both = guidance_context(generator, text, text_mask, guided=any(scales))
+    conditional = conditional_context(both, images)
+    order = config.stage_order if config.order is Order.gtr else config.order
+    halton = None
     if start is None:
         start = torch.full((images, height, width), mask_id, device=text.device)
     indices = rearrange(start, "b h w -> b (h w)")
-    num_masked = (indices == mask_id).sum(dim=1).tolist()
-    n = height * width
-    # counts[b][s]: how many indices of image b stay hidden after step s.
-    counts = [masked_counts(n, m, config.num_steps, config.schedule) for m in num_masked]
+    plan = plan_steps(indices == mask_id, grid=grid, config=config)
 
-    for step in range(config.num_steps):
+    for step, (scale, (stage, left)) in enumerate(zip(scales, plan, strict=True)):
         progress = (step + 1) / config.num_steps
-        temperature = config.temperature * (1 - progress)
-        draws = noise[step] if noise is not None else draw_step(sources or [], n, codes)
-        gumbel = StepNoise(*(_gumbel(uniform.to(text.device)) for uniform in draws))
+        draws = (
+            noise[step] if noise is not None else draw_step(sources or [], height * width, codes)
+        )
+        draws = StepNoise(*(uniform.to(text.device) for uniform in draws))
 
-        rows = rearrange(indices, "b (h w) -> b h w", h=height)
-        if config.cfg_scale:
-            rows = torch.cat([rows, rows])
-        logits, hidden = generator(rows, context=context)
-        logits = _guide(logits.float(), config.cfg_scale)
+        hidden = _encode(generator, indices, grid, context=both if scale else conditional)
+        masked = indices == mask_id
+        candidates = masked & stage
+        # Logits are the widest tensor here: they are computed where something is drawn, only.
+        logits = _guided_logits(generator, hidden, candidates, scale)
         if config.logit_annealing:
             logits = logits / (0.5 + 0.8 * (1 - progress))
 
-        masked = indices == mask_id
-        choice = (logits + temperature * gumbel.indices).argmax(dim=2)
-        drawn = torch.where(masked, choice, indices)
-        if config.order is Order.random:
-            confidence = gumbel.order
+        choice, confidence = _draw(logits, draws, candidates, config, progress)
+        drawn = indices.masked_scatter(candidates, choice)
+        if order is Order.halton:
+            halton = halton_scores(grid, draws.order[:, 0]) if halton is None else halton
+            scores = halton
         else:
-            chosen = rearrange(logits.gather(2, rearrange(choice, "b n -> b n 1")), "b n 1 -> b n")
-            confidence = chosen + temperature * gumbel.order
-        # What is known is never hidden again.
-        confidence = confidence.masked_fill(~masked, float("inf"))
-        hide = torch.tensor([image[step] for image in counts], device=text.device)
-        indices = drawn.masked_fill(lowest(confidence, hide), mask_id)
+            scores = draws.order if order is Order.random else confidence
+        # What is known is never hidden again, and other stages stay hidden.
+        again = lowest(scores.masked_fill(~candidates, float("inf")), left) | (masked & ~stage)
+        indices = drawn.masked_fill(again, mask_id)
+        if config.extra_pass and step + 1 == config.num_steps:
+            hidden = _encode(generator, indices, grid, context=both if scale else conditional)
         yield Step(
             rearrange(indices, "b (h w) -> b h w", h=height),
             rearrange(drawn, "b (h w) -> b h w", h=height),
             hidden,
+            rearrange(candidates, "b (h w) -> b h w", h=height),
             logits,
         )
 
@@ -153,15 +168,17 @@ def sample_residual(
     config: SamplingConfig,
     generators: Generators | None = None,
     noise: HeadNoise | None = None,
+    to_logits: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Draw the residual of every position.
 
     Args:
         head: the diffusion head.
         hidden: what `sample_indices` returned: (b, n, d), or (2b, n, d) with guidance.
-        config: guidance (the same as for the logits) and number of diffusion steps.
+        config: guidance, number of diffusion steps, solver.
         generators: source of the noise, on the CPU.
         noise: recorded draws instead of it.
+        to_logits: `Generator.predict`, which `Selector.entropy` needs.
 
     Returns:
         (b, n, c), to be added to the codes.
@@ -169,33 +186,28 @@ def sample_residual(
     Raises:
         ValueError: neither noise nor generators.
     """
+    conditional = hidden.chunk(2)[0] if last_step_scale(config) else hidden
+    scale = head_scale(config)
     if noise is None:
         if generators is None:
             raise ValueError("sampling needs generators or recorded noise")
-        images = len(hidden) // 2 if config.cfg_scale else len(hidden)
-        shape = (hidden.shape[1], head.config.latent_channels)
-        sources = per_image(generators, images)
-        starts = [torch.randn(shape, generator=source) for source in sources]
-        steps = [
-            torch.randn((config.num_diffusion_steps, *shape), generator=source)
-            for source in sources
-        ]
-        noise = HeadNoise(torch.stack(starts), torch.stack(steps, dim=1))
-    return head.sample(hidden, config.num_diffusion_steps, config.cfg_scale, noise=noise)
-
-
-def guidance_context(
-    generator: Generator, text: Tensor, text_mask: Tensor, cfg_scale: float
-) -> TextContext:
-    """The text's keys and values; with guidance those of the null caption after them.
-
-    The null half keeps the prompt's own mask (PixArt-alpha), so it depends on the prompt's length.
-    """
-    if cfg_scale:
-        everything = torch.ones(len(text), dtype=torch.bool, device=text.device)
-        text = torch.cat([text, generator.drop_text(text, everything)])
-        text_mask = torch.cat([text_mask, text_mask])
-    return generator.embed_text(text, text_mask)
+        noise = draw_head(per_image(generators, len(conditional)), head, hidden.shape[1], config)
+    budget = None
+    if config.fts is not None:
+        # The start's first channel is as random as any number, and recorded with the rest.
+        draws = noise.start[..., 0].to(hidden.device)
+        share, fts = config.fts_share, config.fts
+        long = select(fts, conditional, share=share, draws=draws, to_logits=to_logits)
+        budget = Budget(long, config.fts_steps)
+    return head.sample(
+        hidden if scale else conditional,
+        config.num_diffusion_steps,
+        scale,
+        noise=noise,
+        solver=config.solver,
+        temperature=config.head_temperature,
+        budget=budget,
+    )
 
 
 def draw_step(sources: Sequence[torch.Generator], n: int, codes: int) -> StepNoise:
@@ -206,12 +218,49 @@ def draw_step(sources: Sequence[torch.Generator], n: int, codes: int) -> StepNoi
     )
 
 
-def _guide(logits: Tensor, cfg_scale: float) -> Tensor:
-    """(1 + s) conditional - s unconditional; the rows of both are stacked where s is not 0."""
-    if not cfg_scale:
-        return logits
-    conditional, unconditional = logits.chunk(2)
-    return (1 + cfg_scale) * conditional - cfg_scale * unconditional
+def draw_head(
+    sources: Sequence[torch.Generator], head: DiffusionHead, n: int, config: SamplingConfig
+) -> HeadNoise:
+    """The draws of the residual head, each image's from its own generator."""
+    shape = (n, head.config.latent_channels)
+    steps = config.num_diffusion_steps if config.solver is Solver.ddpm else 0
+    starts = [torch.randn(shape, generator=source) for source in sources]
+    noises = [torch.randn((steps, *shape), generator=source) for source in sources]
+    return HeadNoise(torch.stack(starts), torch.stack(noises, dim=1))
+
+
+def _encode(
+    generator: Generator, indices: Tensor, grid: tuple[int, int], *, context: TextContext
+) -> Tensor:
+    """Hidden states of indices (b, n), once for each branch that the context has."""
+    rows = rearrange(indices, "b (h w) -> b h w", h=grid[0])
+    branches = len(context.mask) // len(indices)
+    return generator.encode(torch.cat([rows] * branches), context)
+
+
+def _guided_logits(
+    generator: Generator, hidden: Tensor, candidates: Tensor, scale: float
+) -> Tensor:
+    """Logits (p, k) of the candidates, in fp32."""
+    if not scale:
+        return generator.predict(hidden[candidates]).float()
+    branches = torch.cat([half[candidates] for half in hidden.chunk(2)])
+    conditional, unconditional = generator.predict(branches).float().chunk(2)
+    return guide(conditional, unconditional, scale)
+
+
+def _draw(
+    logits: Tensor, draws: StepNoise, candidates: Tensor, config: SamplingConfig, progress: float
+) -> tuple[Tensor, Tensor]:
+    """An index for each candidate (p,), and the confidence in it at its place (b, n)."""
+    final = config.final_temperature
+    temperature = final + (config.temperature - final) * (1 - progress)
+    choice = (logits + temperature * _gumbel(draws.indices[candidates])).argmax(dim=1)
+    scale = config.confidence_temperature
+    scale = (config.temperature if scale is None else scale) * (1 - progress)
+    chosen = rearrange(logits.gather(1, rearrange(choice, "p -> p 1")), "p 1 -> p")
+    confidence = chosen + scale * _gumbel(draws.order[candidates])
+    return choice, torch.zeros_like(draws.order).masked_scatter(candidates, confidence)
 
 
 def _gumbel(uniform: Tensor) -> Tensor:

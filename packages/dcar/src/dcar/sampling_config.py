@@ -70,6 +70,10 @@ class Solver(Enum):
     """DPM-Solver++(2M), second order, without noise (arXiv 2211.01095): 8 steps are enough."""
 
 
+MAX_STEPS = {Solver.ddpm: 1000, Solver.ddim: 100, Solver.dpmpp: 100}
+"""More have no timesteps of their own: those of the last two are not evenly spaced."""
+
+
 class Selector(Enum):
     """Which positions FTS gives the long diffusion schedule: those with the highest score."""
 
@@ -139,6 +143,11 @@ class SamplingConfig:
         ):  # fmt: skip
             if (getattr(self, name) or 0) < 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must not be negative")
+        if self.num_diffusion_steps > MAX_STEPS[self.solver]:
+            raise UsageError(
+                f"num_diffusion_steps is {self.num_diffusion_steps}; solver {self.solver.value} "
+                f"takes at most {MAX_STEPS[self.solver]}"
+            )
         if not 0 <= self.interval_low <= self.interval_high <= 1:
             raise UsageError(
                 f"guidance interval {self.interval_low} to {self.interval_high} is not within 0..1"
