@@ -5,7 +5,7 @@ Letters: stage 0 is the finest; every list has one entry a stage, fine to coarse
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -159,3 +159,24 @@ PRESETS: dict[str, TokenizerConfig] = {
     ),
 }
 """Named sizes, shared by Python, the command lines and Hydra. Derive with `dataclasses.replace`."""
+
+
+def _release() -> TokenizerConfig:
+    """The layout of the published DC-HT: the paper's, but with LayerNorm where DC-AE has RMS."""
+    ours = PRESETS["f32c32"]
+    return replace(
+        ours,
+        encoder=replace(ours.encoder, norms=[Norm.LAYER] * 6, output_norm=Norm.LAYER),
+        decoder=replace(
+            ours.decoder, norms=[Norm.BATCH] * 3 + [Norm.LAYER] * 3, output_norm=Norm.LAYER
+        ),
+    )
+
+
+VARIANTS: dict[str, TokenizerConfig] = {
+    "in-1.0": PRESETS["dc_ae_mix"],
+    "mix-1.0": PRESETS["dc_ae_mix"],
+    "sana-1.0": PRESETS["dc_ae_sana"],
+    "dc-ht": _release(),
+}
+"""What is published, by name: DC-AE three times (the first two differ in weights alone), DC-HT."""

@@ -59,7 +59,7 @@ _LAYER = {
     },
 }
 # Outside the stages.
-_ENDS = {
+ENDS = {
     Family.EFFICIENTVIT: {
         "encoder.stem.conv": "encoder.project_in.conv.conv",
         "encoder.stem": "encoder.project_in.conv",
@@ -80,7 +80,7 @@ _ENDS = {
         "decoder.output": "decoder.conv_out",
     },
 }
-_STAGES = {
+STAGES = {
     (Family.EFFICIENTVIT, "encoder"): "encoder.stages.{stage}.op_list.{layer}",
     (Family.EFFICIENTVIT, "decoder"): "decoder.stages.{stage}.op_list.{layer}",
     (Family.DIFFUSERS, "encoder"): "encoder.down_blocks.{stage}.{layer}",
@@ -92,11 +92,11 @@ _OUR_STAGE = re.compile(r"(encoder|decoder)\.stages\.(\d+)\.(\d+)\.(.+)")
 def their_key(ours: str, config: TokenizerConfig, family: Family) -> str:
     """The family's name for one of our keys; `{q,k,v}` in it stands for three tensors."""
     if ours == "quantizer.codebook":
-        return f"{_ENDS[family]['quantizer']}.weight"
+        return f"{ENDS[family]['quantizer']}.weight"
     path, _, leaf = ours.rpartition(".")
     match = _OUR_STAGE.fullmatch(path)
     if match is None:
-        return f"{_ENDS[family][path]}.{leaf}"
+        return f"{ENDS[family][path]}.{leaf}"
     side, position, layer, name = match.groups()
     depths = (config.encoder if side == "encoder" else config.decoder).depths
     first = 0 if depths[0] else 1
@@ -105,7 +105,7 @@ def their_key(ours: str, config: TokenizerConfig, family: Family) -> str:
     strided = side == "encoder" and config.resample is Resample.STRIDE
     if name == "conv" and strided and family is Family.EFFICIENTVIT:
         theirs = "main.conv"
-    return f"{_STAGES[family, side].format(stage=stage, layer=layer)}.{theirs}.{leaf}"
+    return f"{STAGES[family, side].format(stage=stage, layer=layer)}.{theirs}.{leaf}"
 
 
 def convert_tensors(
@@ -113,16 +113,26 @@ def convert_tensors(
 ) -> dict[str, Tensor]:
     """Rename and reshape a family's tensors into the state dict of `Tokenizer(config)`.
 
+    Floating tensors become fp32.
+
     Raises:
-        CheckpointError: naming a key that is missing, or one that this layout has no place for.
+        CheckpointError: naming a key that is missing, of another shape, or without a place in
+            this layout.
     """
     with torch.device("meta"):
         wanted = Tokenizer(config).state_dict()
     left = dict(tensors)
 
     def take(key: str) -> Tensor:
-        if key not in left:
-            raise CheckpointError(f"key {key} is missing for this layout ({family.value} family)")
+        if key not in tensors:
+            # A key that was renamed is one missing and one too many: name both.
+            known = {their_key(ours, config, family) for ours in wanted}
+            parts = {key.replace("{q,k,v}", part) for key in known for part in "qkv"}
+            odd = sorted(tensors.keys() - parts)
+            raise CheckpointError(
+                f"key {key} is missing for this layout ({family.value} family)"
+                + (f"; {odd[0]} is there instead, perhaps" if odd else "")
+            )
         return left.pop(key)
 
     converted = {}
@@ -135,7 +145,12 @@ def convert_tensors(
             value = take(theirs)
         if value.ndim == 2 and like.ndim == 4:
             value = rearrange(value, "o i -> o i 1 1")
-        converted[ours] = value
+        if value.shape != like.shape:
+            raise CheckpointError(
+                f"key {theirs} has shape {tuple(value.shape)}; this layout needs "
+                f"{tuple(like.shape)}"
+            )
+        converted[ours] = value.float() if value.is_floating_point() else value
     if left:
         raise CheckpointError(
             f"{len(left)} keys have no place in this layout ({family.value} family), "
