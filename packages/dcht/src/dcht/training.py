@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from dcht.checkpoint import write_atomic
 from dcht.distributed import World
@@ -63,8 +64,8 @@ class EMA:
         averages, values = [], []
         for key, value in module.state_dict().items():
             if value.is_floating_point():
-                averages.append(self.shadow[key])
-                values.append(value)
+                averages.append(_own_part(self.shadow[key]))
+                values.append(_own_part(value))
             else:
                 self.shadow[key].copy_(value)
         torch._foreach_lerp_(averages, values, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
@@ -88,6 +89,11 @@ class EMA:
         self.num_updates = state["num_updates"]
         for key, value in state["shadow"].items():
             self.shadow[key].copy_(value)
+
+
+def _own_part(tensor: Tensor) -> Tensor:
+    """This rank's shard, where a tensor is in shards (FSDP2): averaging needs no other's."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def warmup_lr(
