@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dcht import LatentsStore
-from dcht.cli import build_parser
+from dcht.cli import build_parser, main
 from dcht.command import parse_size
 from dcht.errors import UsageError
 
@@ -72,6 +73,9 @@ def test_real_photos_with_three_bad_files_among_them(saved_tokenizer: Path, tmp_
         (["encode", "no/such", "--out", "x"], 2, "no/such is not there"),
         (["encode", ".", "--out", "x", "--size", "250"], 2, "not a multiple of 32; the nearest is"),
         (["encode", ".", "--out", "x", "--batch-size", "0"], 2, "whole number of at least 1"),
+        (["encode", ".", "--out", "x", "--shard", "2/2"], 2, "'2/2' is not I/N with 0 <= I < N"),
+        (["encode", ".", "--out", "x", "--crop", "--pad"], 2, "not allowed with argument --crop"),
+        (["inspect", ".", "--out", "x.jpg"], 2, "should end in .png"),
         (["encode", ".", "--out", "x", "--ckpt", "./nothing"], 4, "neither a folder nor a Hub id"),
         (["reconstruct", ".", "--out", "x", "--path", "both"], 2, "invalid choice"),
     ],
@@ -110,7 +114,47 @@ def test_wrong_sizes_are_named(text: str) -> None:
 
 def test_every_verb_spells_its_options_alike() -> None:
     parser = build_parser()
-    for verb in ("encode", "reconstruct"):
+    everything = {"ckpt", "size", "batch_size", "device", "strict", "force", "resume", "json"}
+    known = {
+        "encode": everything,
+        "reconstruct": everything,
+        "decode": everything - {"size", "strict"},
+        "inspect": {"force", "json"},
+    }
+    for verb, names in known.items():
         arguments = parser.parse_args([verb, "images", "--out", "x"])
-        for name in ("ckpt", "size", "batch_size", "device", "strict", "force", "resume", "json"):
+        for name in names:
             assert hasattr(arguments, name), (verb, name)
+
+
+def test_encode_inspect_and_decode(
+    pictures: Path,
+    saved_tokenizer: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process: importing torch six times is not what is tested."""
+
+    def dcht(*arguments: object) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", ["dcht", *map(str, arguments), "--json"])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        assert stop.value.code == 0, printed.err
+        return json.loads(printed.out)
+
+    out, ckpt = tmp_path / "latents", ("--ckpt", saved_tokenizer)
+    words = ("encode", pictures, "--out", out, *ckpt, "--size", "64", "--shard-size", "2")
+    estimate = dcht(*words, "--dry-run")
+    assert (estimate["images"], estimate["shards"]) == (6, 3)
+    assert not out.exists()
+    part = dcht(*words, "--shard", "0/2")
+    assert (part["images"], part["encoded"], part["missing"]) == (4, 4, 1)
+    rest = dcht(*words, "--shard", "1/2")
+    assert (rest["images"], rest["encoded"], rest["missing"]) == (6, 2, 0)
+    found = dcht("inspect", out, "--out", tmp_path / "codes.png")
+    assert (found["images"], found["files_checked"]) == (6, 6)
+    assert (tmp_path / "codes.png").stat().st_size > 1000
+    assert dcht("decode", out, "--out", tmp_path / "seen", *ckpt)["images"] == 6
+    assert len(list((tmp_path / "seen").rglob("*.png"))) == 6

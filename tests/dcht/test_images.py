@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 
 from dcht.images import (
+    Fit,
     ImageError,
+    fit_image,
     grid,
     list_images,
     open_image,
@@ -142,3 +144,22 @@ def test_grid_places_row_by_row() -> None:
 def test_list_images_is_sorted_and_deep(pictures: Path) -> None:
     names = [path.relative_to(pictures).as_posix() for path in list_images(pictures)]
     assert names == ["a.png", "b.jpg", "c.webp", "d.bmp", "e.png", "more/f.jpg"]
+
+
+def test_pad_keeps_everything_and_resize_stretches() -> None:
+    image = Image.new("RGB", (80, 40), "black")
+    padded = np.asarray(fit_image(image, (64, 64), Fit.pad))
+    assert (padded[16:48] == 0).all()
+    assert (padded[:16] == 255).all() and (padded[48:] == 255).all()
+    assert (np.asarray(fit_image(image, (64, 64), Fit.resize)) == 0).all()
+    cropped = fit_image(image, (64, 64), Fit.crop)
+    assert cropped.tobytes() == resize_crop(image, (64, 64)).tobytes()
+
+
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1)])
+def test_the_narrowest_images_need_no_more_memory(size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, "black")
+    with pytest.raises(ImageError, match="too narrow"):
+        fit_image(image, (256, 256), Fit.crop)
+    for fit in (Fit.pad, Fit.resize):
+        assert fit_image(image, (256, 256), fit).size == (256, 256)

@@ -134,14 +134,17 @@ def file_part(path: str, *, inside: str | None = None) -> Part:
     """
     label = os.path.basename(path)
     try:
-        if inside is not None and os.path.islink(path):
-            target = os.path.realpath(path)
-            if os.path.commonpath([inside, target]) != inside:
-                raise ImageError(f"{label} is a link out of the folder; a list may name its target")
+        leads_out = inside is not None and os.path.islink(path) and not _is_below(inside, path)
         info = os.stat(path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise ImageError(f"{label} cannot be read: {reason}") from None
+    if leads_out:
+        raise ImageError(f"{label} is a link out of the folder; a list may name its target")
     if not stat.S_ISREG(info.st_mode):
         raise ImageError(f"{label} is not a regular file")
     return Part(path, info.st_size)
+
+
+def _is_below(folder: str, path: str) -> bool:
+    return os.path.commonpath([folder, os.path.realpath(path)]) == folder

@@ -64,7 +64,7 @@ class LatentsWriter:
         self.mine = range(num_shards) if mine is None else mine
         known = self._read_plan()
         if known != plan:
-            if not force and self.folder.exists() and any(self.folder.iterdir()):
+            if not force and self._holds_something():
                 raise UsageError(
                     f"{self.folder} {self._difference(known)}; use --force or another --out"
                 )
@@ -84,6 +84,11 @@ class LatentsWriter:
             return from_dict(Plan, json.loads(path.read_text()), str(path))
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
+
+    def _holds_something(self) -> bool:
+        """Whether there is more than the beginnings of a plan, of a run that was killed at once."""
+        names = [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
+        return any(not (n.startswith(f".{PLAN}.") and n.endswith(".partial")) for n in names)
 
     def _difference(self, known: Plan | None) -> str:
         if known is None:
