@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dcar_eval.scenes.captions import captions, plural, with_article
+from dcar_eval.scenes.draw import draw_scene
 from dcar_eval.scenes.world import (
     COLOURS,
     SPRITE_LABELS,
@@ -11,7 +12,6 @@ from dcar_eval.scenes.world import (
     SceneObject,
     Split,
     Task,
-    draw_scene,
 )
 
 
@@ -80,6 +80,26 @@ def scene(task: Task, *things: tuple[str, str | None], relation: str | None = No
             scene(Task.ATTRIBUTION, ("car", "blue"), ("apple", "red")),
             "a photo of a blue car and a red apple",
             "a red apple and a blue car",
+        ),
+        (
+            scene(Task.FREE, *[("apple", "red")] * 2),
+            "a photo of two red apples",
+            "a red apple and a red apple",
+        ),
+        (
+            scene(Task.FREE, ("car", "blue"), ("dog", None), relation="left of"),
+            "a photo of a blue car left of a dog",
+            "blue car on the left, dog on the right",
+        ),
+        (
+            scene(Task.FREE, ("car", None), ("dog", "white"), relation="above"),
+            "a photo of a car above a white dog",
+            "a white dog under a car",
+        ),
+        (
+            scene(Task.FREE, ("skis", "green"), ("bus", None)),
+            "a photo of green skis and a bus",
+            "a bus together with green skis",
         ),
     ],
 )

@@ -65,7 +65,7 @@ def test_the_truth_passes_the_benchmark_rules(npm_folder: Path) -> None:
         verdict = evaluate_detections(truth, detections)
         assert verdict.correct, verdict.reason
         tags.add(truth["tag"])
-    assert len(tags) == 6
+    assert len(tags) == 7
 
 
 def test_a_picture_depends_on_the_settings_and_its_number_alone(npm_folder: Path) -> None:

@@ -7,15 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from dcar_eval.scenes.render import (
-    BACKGROUNDS,
-    CELLS,
-    CONTRAST,
-    draw_background,
-    draw_layout,
-    paint_background,
-    render,
-)
+from dcar_eval.scenes.backgrounds import paint_background
+from dcar_eval.scenes.draw import draw_scene
+from dcar_eval.scenes.render import CELLS, draw_layout, render
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import (
     COLOURS,
@@ -24,7 +18,6 @@ from dcar_eval.scenes.world import (
     SceneObject,
     Split,
     Task,
-    draw_scene,
 )
 
 OBJECTS = ("apple", "banana", "car", "dog")
@@ -91,24 +84,6 @@ def test_objects_appear_in_the_colour_that_is_asked_for(npm_folder: Path) -> Non
         picture, placed = render(scene, [(1, 1, 6)], "mist", sprites, 256)
         pixels = np.asarray(picture.crop(placed[0].box)).reshape(-1, 3)
         assert np.abs(np.median(pixels, axis=0) - rgb).max() <= 60
-
-
-def test_a_background_stands_apart_from_the_colours() -> None:
-    for colour, rgb in COLOURS.items():
-        scene = Scene(task=Task.COLORS, objects=(SceneObject(name="car", colour=colour),))
-        names = {draw_background(scene, np.random.default_rng(index)) for index in range(60)}
-        assert len(names) >= 2
-        for shade in (shade for name in names for shade in BACKGROUNDS[name]):
-            assert max(abs(a - b) for a, b in zip(shade, rgb, strict=True)) >= CONTRAST
-
-
-def test_a_background_is_the_same_whenever_it_is_named() -> None:
-    for name, (top, bottom) in BACKGROUNDS.items():
-        picture = paint_background(name, 96)
-        assert picture.size == (96, 96)
-        assert picture.getpixel((0, 0)) == top
-        assert picture.getpixel((95, 95)) == bottom
-        assert picture.tobytes() == paint_background(name, 96).tobytes()
 
 
 def test_a_picture_is_the_same_at_another_size(npm_folder: Path) -> None:

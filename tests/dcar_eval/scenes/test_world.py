@@ -1,15 +1,19 @@
-"""What is held out, and that everything else still occurs in training."""
+"""What is held out, evenly, and that everything else still occurs in training."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from itertools import combinations, permutations, product
 
 import numpy as np
 import pytest
 
+from dcar_eval.scenes.draw import draw_scene
+from dcar_eval.scenes.held_out import HELD_OUT_SHARE, combinations_of, held_out, is_held_out
 from dcar_eval.scenes.world import (
+    BENCHMARK,
     COLOURS,
     COUNTS,
-    HELD_OUT_SHARE,
     NEVER_COLOURED,
     RELATIONS,
     SPRITE_LABELS,
@@ -19,13 +23,18 @@ from dcar_eval.scenes.world import (
     SceneObject,
     Split,
     Task,
-    draw_scene,
-    is_held_out,
     parse_objects,
 )
 from dcht.errors import UsageError
 
 ALL = tuple(SPRITE_LABELS)
+
+
+STARTER_PAIRS = [
+    ("apple", "cat"), ("banana", "elephant"), ("bird", "dog"),
+    ("boat", "chair"), ("book", "car"), ("bus", "umbrella"),
+]  # fmt: skip
+ALL_DIGEST = "55d9cde87292241e7bd086ce755161c9e8e192836841f35fa4323b9f79aa07d4"
 
 
 def coloured(name: str, colour: str) -> Scene:
@@ -47,75 +56,125 @@ def scenes(split: Split, number: int, objects: tuple[str, ...] = ALL) -> Iterato
         yield draw_scene(objects, split, np.random.default_rng([7, index]))
 
 
-@pytest.mark.parametrize(
-    "possible",
-    [
-        [coloured(name, colour) for name, colour in product(ALL, COLOURS)],
-        [counted(name, count) for name, count in product(ALL, COUNTS)],
-        [pair(*names) for names in combinations(ALL, 2)],
-    ],
-    ids=["colour", "count", "pair"],
-)
-def test_about_a_tenth_is_held_out(possible: list[Scene]) -> None:
-    share = np.mean([is_held_out(scene) for scene in possible])
+def kinds(world: str) -> dict[str, list[Scene]]:
+    """Every combination of a world that may be held out, by kind."""
+    names = WORLDS[world]
+    coloured_names = [name for name in names if name not in NEVER_COLOURED]
+    return {
+        "colour": [coloured(name, colour) for name, colour in product(coloured_names, COLOURS)],
+        "count": [counted(name, count) for name in names for count in COUNTS],
+        "pair": [pair(first, second) for first, second in combinations(names, 2)],
+    }
+
+
+@pytest.mark.parametrize("kind", ["colour", "count", "pair"])
+@pytest.mark.parametrize("world", WORLDS)
+def test_about_a_tenth_is_held_out(world: str, kind: str) -> None:
+    share = np.mean([is_held_out(scene, WORLDS[world]) for scene in kinds(world)[kind]])
     assert share == pytest.approx(HELD_OUT_SHARE, abs=0.025)
 
 
-def test_relations_hold_out_a_tenth_of_the_pairs_that_are_not() -> None:
-    seen = [names for names in permutations(ALL, 2) if not is_held_out(pair(*names))]
-    held = [is_held_out(pair(a, b, relation)) for a, b in seen for relation in RELATIONS]
-    assert np.mean(held) == pytest.approx(HELD_OUT_SHARE, abs=0.01)
+@pytest.mark.parametrize("world", WORLDS)
+def test_relations_hold_out_a_tenth_of_the_pairs_that_are_not(world: str) -> None:
+    names = WORLDS[world]
+    seen = [both for both in permutations(names, 2) if not is_held_out(pair(*both), names)]
+    held = [is_held_out(pair(a, b, relation), names) for a, b in seen for relation in RELATIONS]
+    assert np.mean(held) == pytest.approx(HELD_OUT_SHARE, abs=0.02)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_no_object_is_spared_and_none_is_stripped(world: str) -> None:
+    """Every object loses its share of pairs, and no colour or count goes without."""
+    names = WORLDS[world]
+    by_kind = kinds(world)
+    pairs = [s for s in by_kind["pair"] if is_held_out(s, names)]
+    lost = [sum(name in {t.name for t in s.objects} for s in pairs) for name in names]
+    assert max(lost) <= np.ceil((len(names) - 1) * HELD_OUT_SHARE)
+    assert min(lost) >= max(1, max(lost) - 2)
+    colours = [s.objects[0].colour for s in by_kind["colour"] if is_held_out(s, names)]
+    counts = [len(s.objects) for s in by_kind["count"] if is_held_out(s, names)]
+    assert set(colours) == set(COLOURS)
+    assert set(counts) == set(COUNTS)
+    placed = [c[1] for c in held_out(names) if len(c) == 3]
+    assert placed.count("left of") == pytest.approx(placed.count("above"), rel=0.2)
 
 
 def test_the_split_never_moves() -> None:
-    """Published checkpoints were trained on this split: another hash would leak its test."""
-    assert is_held_out(coloured("car", "pink"))
-    assert is_held_out(counted("banana", 4))
-    assert is_held_out(pair("dog", "car"))
-    assert is_held_out(pair("dog", "apple", "above"))
-    assert not is_held_out(coloured("dog", "blue"))
-    assert not is_held_out(pair("apple", "dog", "above"))
+    """Published checkpoints were trained on this split: another one would leak its test."""
+    starter = held_out(WORLDS["starter"])
+    pairs = [c for c in sorted(starter) if len(c) == 2 and c[0] in WORLDS["starter"]]
+    assert pairs == STARTER_PAIRS
+    digest = hashlib.sha256(json.dumps(sorted(held_out(ALL))).encode()).hexdigest()
+    assert digest == ALL_DIGEST
 
 
 @pytest.mark.parametrize(("colour", "name"), [("red", "apple"), ("blue", "car")])
-def test_the_readme_prompts_are_never_held_out(colour: str, name: str) -> None:
-    assert not is_held_out(coloured(name, colour))
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_readme_prompts_are_never_held_out(world: str, colour: str, name: str) -> None:
+    assert not is_held_out(coloured(name, colour), WORLDS[world])
 
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_every_class_colour_count_and_relation_is_trained(world: str) -> None:
     names = WORLDS[world]
+
+    def seen(scenes: Iterator[Scene]) -> bool:
+        return not all(is_held_out(scene, names) for scene in scenes)
+
     for name in names:
-        assert not all(is_held_out(coloured(name, colour)) for colour in COLOURS)
-        assert not all(is_held_out(counted(name, count)) for count in COUNTS)
+        assert seen(coloured(name, colour) for colour in COLOURS)
+        assert seen(counted(name, count) for count in COUNTS)
         others = [other for other in names if other != name]
-        assert not all(is_held_out(pair(name, other)) for other in others)
+        assert seen(pair(name, other) for other in others)
         for relation in RELATIONS:
-            assert not all(is_held_out(pair(name, other, relation)) for other in others)
+            assert seen(pair(name, other, relation) for other in others)
     for colour in COLOURS:
-        assert not all(is_held_out(coloured(name, colour)) for name in names)
+        assert seen(coloured(name, colour) for name in names)
     for count in COUNTS:
-        assert not all(is_held_out(counted(name, count)) for name in names)
+        assert seen(counted(name, count) for name in names)
 
 
 def test_one_arrangement_in_other_words_is_one_combination() -> None:
     for a, b in permutations(WORLDS["starter"], 2):
-        assert is_held_out(pair(a, b)) == is_held_out(pair(b, a))
-        assert is_held_out(pair(a, b, "left of")) == is_held_out(pair(b, a, "right of"))
-        assert is_held_out(pair(a, b, "above")) == is_held_out(pair(b, a, "below"))
+        assert set(combinations_of(pair(a, b))) == set(combinations_of(pair(b, a)))
+        for relation, opposite in (("left of", "right of"), ("above", "below")):
+            there, back = pair(a, b, relation), pair(b, a, opposite)
+            assert set(combinations_of(there)) == set(combinations_of(back))
 
 
 def test_a_held_out_part_holds_out_the_whole() -> None:
-    """(pink, car) must not slip into training beside something else, nor (car, dog) as a place."""
-    both = (SceneObject(name="boat", colour="blue"), SceneObject(name="car", colour="pink"))
-    assert is_held_out(Scene(task=Task.ATTRIBUTION, objects=both))
-    assert all(is_held_out(pair("car", "dog", relation)) for relation in RELATIONS)
+    """Neither beside something else, nor as a place, nor in colours."""
+    names = WORLDS["starter"]
+    kept = held_out(names)
+    mark, thing = next(c for c in sorted(kept) if c[0].startswith("in "))
+    other = next(name for name in names if name != thing)
+    both = (SceneObject(name=other), SceneObject(name=thing, colour=mark.removeprefix("in ")))
+    assert is_held_out(Scene(task=Task.FREE, objects=both), names)
+    a, b = next(c for c in sorted(kept) if set(c) <= set(names) and len(c) == 2)
+    assert all(is_held_out(pair(a, b, relation), names) for relation in RELATIONS)
+    number, name = next(c for c in sorted(kept) if c[0].isdecimal())
+    several = (SceneObject(name=name, colour="red"),) * int(number)
+    assert is_held_out(Scene(task=Task.FREE, objects=several), names)
+
+
+def test_an_orange_is_not_the_colour() -> None:
+    held = [c for c in held_out(ALL) if len(c) == 2 and c[0].startswith("in ")]
+    assert sum(name == "orange" for _, name in held) == 1
 
 
 def test_training_never_sees_what_is_held_out() -> None:
-    assert not any(is_held_out(scene) for scene in scenes(Split.TRAIN, 500))
+    assert not any(is_held_out(scene, ALL) for scene in scenes(Split.TRAIN, 500))
     for scene in scenes(Split.HELD_OUT, 500):
-        assert is_held_out(scene) or scene.task is Task.SINGLE
+        assert is_held_out(scene, ALL) or scene.task is Task.SINGLE
+
+
+@pytest.mark.parametrize("task", BENCHMARK)
+def test_a_task_can_be_asked_for(task: Task) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        scene = draw_scene(WORLDS["starter"], Split.HELD_OUT, rng, task)
+        assert scene.task is task
+        assert task is Task.SINGLE or is_held_out(scene, WORLDS["starter"])
 
 
 def test_tasks_come_by_their_weights() -> None:
@@ -126,9 +185,14 @@ def test_tasks_come_by_their_weights() -> None:
 
 
 def test_a_scene_has_what_its_task_asks_for() -> None:
-    for scene in scenes(Split.TRAIN, 500):
+    free = []
+    for scene in scenes(Split.TRAIN, 600):
         names = [thing.name for thing in scene.objects]
         colours = [thing.colour for thing in scene.objects]
+        assert not any(t.colour and t.name in NEVER_COLOURED for t in scene.objects)
+        if scene.task is Task.FREE:
+            free.append(scene)
+            continue
         wants_colour = scene.task in (Task.COLORS, Task.ATTRIBUTION)
         assert all((colour is not None) == wants_colour for colour in colours)
         assert (scene.relation is not None) == (scene.task is Task.POSITION)
@@ -138,9 +202,13 @@ def test_a_scene_has_what_its_task_asks_for() -> None:
         else:
             pairs = (Task.TWO, Task.POSITION, Task.ATTRIBUTION)
             assert len(set(names)) == len(names) == (2 if scene.task in pairs else 1)
-        assert not wants_colour or not set(names) & set(NEVER_COLOURED)
         if scene.task is Task.ATTRIBUTION:
             assert colours[0] != colours[1]
+    # Free forms are what no task is: coloured counts, and colours with a place or without.
+    assert all(any(thing.colour for thing in scene.objects) for scene in free)
+    assert any(len(set(scene.objects)) == 1 for scene in free)
+    assert any(scene.relation and scene.objects[0].colour for scene in free)
+    assert any(scene.relation is None and not scene.objects[1].colour for scene in free)
 
 
 def test_objects_are_named_or_are_a_world() -> None:
@@ -148,7 +216,7 @@ def test_objects_are_named_or_are_a_world() -> None:
     assert set(parse_objects("starter")) == set(WORLDS["starter"])
     assert len(parse_objects("all")) == 62
     assert set(WORLDS["starter"]) > {"apple", "car", "dog", "cat"}
-    with pytest.raises(UsageError, match="'fridge' is not known; use starter or all"):
+    with pytest.raises(UsageError, match="'fridge' is not known; use starter or wide or all"):
         parse_objects("apple,fridge")
     with pytest.raises(UsageError, match="two different ones are needed"):
         parse_objects("apple,apple")

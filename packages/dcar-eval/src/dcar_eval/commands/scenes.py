@@ -17,7 +17,14 @@ def add(verbs: Any) -> None:
     verb.add_argument("--sprites", type=Path, required=True, help="folder with the npm packages")
     verb.add_argument("--num", type=positive, required=True, help="how many scenes")
     verb.add_argument("--size", type=positive, default=256, help="side in pixels [256]")
-    verb.add_argument("--objects", default="starter", help="starter, all, or names by commas")
+    verb.add_argument(
+        "--objects", default="starter", metavar="NAMES",
+        help="starter (12), wide (30), all (62), or names by commas [starter]",
+    )  # fmt: skip
+    verb.add_argument(
+        "--backgrounds", choices=("plain", "varied", "photographic"), default="plain",
+        help="gradients, patterns too, or textures of photographs too [plain]",
+    )  # fmt: skip
     verb.add_argument("--split", choices=("train", "held-out"), default="train")
     verb.add_argument("--webdataset", action="store_true", help="write tars, 1,000 scenes each")
     verb.add_argument("--workers", type=positive, default=2, help="processes [2]")
@@ -36,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         split=arguments.split,
         webdataset=arguments.webdataset,
+        backgrounds=arguments.backgrounds,
     )
     start = time.perf_counter()
     drawn = write_scenes(

@@ -1,8 +1,8 @@
-"""A scene in words: GenEval's own wording first, then paraphrases."""
+"""A scene in words: GenEval's own wording first, then paraphrases and free forms."""
 
 from __future__ import annotations
 
-from dcar_eval.scenes.world import Scene, SceneObject, Task
+from dcar_eval.scenes.world import Scene, SceneObject
 
 IRREGULAR = {
     "bus": "buses", "sheep": "sheep", "knife": "knives", "person": "people",
@@ -11,6 +11,21 @@ IRREGULAR = {
 }  # fmt: skip
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
 NO_ARTICLE = ("scissors", "skis", "broccoli")
+PLACES = {
+    "left of": ("on the left", "on the right"),
+    "right of": ("on the right", "on the left"),
+    "above": ("at the top", "at the bottom"),
+    "below": ("at the bottom", "at the top"),
+}
+"""Where a relation has the first object, and where the second."""
+OPPOSITES = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+OTHER_WORDS = {
+    "left of": ("to the left of", "on the left side of"),
+    "right of": ("to the right of", "on the right side of"),
+    "above": ("over",),
+    "below": ("under", "beneath"),
+}
+"""Other ways to say a relation."""
 
 
 def plural(name: str) -> str:
@@ -35,46 +50,64 @@ def with_article(thing: SceneObject) -> str:
 
 def captions(scene: Scene) -> list[str]:
     """Every wording of a scene; the first is GenEval's."""
-    first = scene.objects[0]
-    a = with_article(first)
-    if scene.task is Task.COUNTING:
-        many = f"{NUMBERS[len(scene.objects)]} {plural(first.name)}"
-        listed = ", ".join([a] * (len(scene.objects) - 1)) + f" and {a}"
-        return [
-            f"a photo of {many}", many, f"{len(scene.objects)} {plural(first.name)}", listed,
-            f"a picture of {many}", f"there are {many}",
-        ]  # fmt: skip
-    if len(scene.objects) == 1:
-        texts = [f"a photo of {a}", a, f"a picture of {a}"]
-        if first.name in NO_ARTICLE:
-            return texts
-        texts.append(f"one {described(first)}")
-        if first.colour:
-            texts.append(f"{with_article(SceneObject(name=first.name))} that is {first.colour}")
-        return [*texts, described(first)]
-    second = scene.objects[1]
-    b = with_article(second)
-    if scene.relation is None:
-        return [
-            f"a photo of {a} and {b}", f"{a} and {b}", f"{b} and {a}", f"{a} with {b}",
-            f"a picture of {b} and {a}", f"{described(first)}, {described(second)}",
-        ]  # fmt: skip
-    here, there = {
-        "left of": ("on the left", "on the right"),
-        "right of": ("on the right", "on the left"),
-        "above": ("at the top", "at the bottom"),
-        "below": ("at the bottom", "at the top"),
-    }[scene.relation]
-    opposite = {
-        "left of": "right of", "right of": "left of", "above": "below", "below": "above",
-    }[scene.relation]  # fmt: skip
-    texts = [
+    first, *others = scene.objects
+    if not others:
+        return _single(first)
+    if others[0].name == first.name:
+        return _several(first, len(scene.objects))
+    return _two(first, others[0]) if scene.relation is None else _placed(scene)
+
+
+def _single(thing: SceneObject) -> list[str]:
+    a = with_article(thing)
+    texts = [f"a photo of {a}", a, f"a picture of {a}", f"an image of {a}", f"draw {a}"]
+    if thing.name in NO_ARTICLE:
+        return texts
+    texts += [f"there is {a}", f"one {described(thing)}", described(thing)]
+    if thing.colour:
+        plain = SceneObject(name=thing.name)
+        texts += [f"{with_article(plain)} that is {thing.colour}", f"{thing.name}, {thing.colour}"]
+    return texts
+
+
+def _several(thing: SceneObject, count: int) -> list[str]:
+    a, colour = with_article(thing), f"{thing.colour} " if thing.colour else ""
+    things = f"{colour}{plural(thing.name)}"
+    many = f"{NUMBERS[count]} {things}"
+    return [
+        f"a photo of {many}", many, f"{count} {things}",
+        ", ".join([a] * (count - 1)) + f" and {a}", ", ".join([described(thing)] * count),
+        f"a picture of {many}", f"an image of {many}", f"there are {many}", f"draw {many}",
+        f"exactly {many}", f"a group of {many}",
+    ]  # fmt: skip
+
+
+def _two(first: SceneObject, second: SceneObject) -> list[str]:
+    a, b = with_article(first), with_article(second)
+    return [
+        f"a photo of {a} and {b}", f"{a} and {b}", f"{b} and {a}", f"{a} with {b}",
+        f"a picture of {b} and {a}", f"{described(first)}, {described(second)}",
+        f"{described(second)} and {described(first)}", f"both {a} and {b}",
+        f"{b} together with {a}", f"an image of {a} and {b}", f"draw {b} and {a}",
+    ]  # fmt: skip
+
+
+def _placed(scene: Scene) -> list[str]:
+    assert scene.relation is not None, "captions() sends only scenes that have one"
+    first, second = scene.objects
+    a, b = with_article(first), with_article(second)
+    (here, there), back = PLACES[scene.relation], OPPOSITES[scene.relation]
+    return [
         f"a photo of {a} {scene.relation} {b}",
         f"{a} {scene.relation} {b}",
-        f"{b} {opposite} {a}",
+        f"{b} {back} {a}",
+        f"a picture of {b} {back} {a}",
+        f"{a} is {scene.relation} {b}",
         f"{a} {here} and {b} {there}",
         f"{described(first)} {here}, {described(second)} {there}",
+        f"{described(second)} {there}, {described(first)} {here}",
+        f"{here} {a}, {there} {b}",
+        f"{described(first)} {scene.relation} {described(second)}",
+        *(f"{a} {words} {b}" for words in OTHER_WORDS[scene.relation]),
+        *(f"{b} {words} {a}" for words in OTHER_WORDS[back]),
     ]
-    if scene.relation.endswith("of"):
-        texts.append(f"{a} to the {scene.relation} {b}")
-    return texts

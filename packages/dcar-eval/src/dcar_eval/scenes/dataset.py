@@ -17,10 +17,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from dcar_eval.scenes.backgrounds import draw_background
 from dcar_eval.scenes.captions import captions
-from dcar_eval.scenes.render import CELLS, Placed, draw_background, draw_layout, render
+from dcar_eval.scenes.draw import draw_scene
+from dcar_eval.scenes.render import CELLS, Placed, draw_layout, render
 from dcar_eval.scenes.sprites import Sprites
-from dcar_eval.scenes.world import Scene, Split, Task, draw_scene
+from dcar_eval.scenes.world import Scene, SceneObject, Split
 from dcht.checkpoint import write_atomic
 from dcht.errors import UsageError
 
@@ -40,6 +42,7 @@ class Settings:
     seed: int
     split: str
     webdataset: bool
+    backgrounds: str = "plain"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def make_example(index: int, settings: Settings, sprites: Sprites) -> Example:
     rng = np.random.default_rng([settings.seed, index, list(Split).index(split)])
     scene = draw_scene(settings.objects, split, rng)
     layout = draw_layout(scene, rng)
-    background = draw_background(scene, rng)
+    background = draw_background(scene, rng, settings.backgrounds)
     image, placed = render(scene, layout, background, sprites, settings.size)
     texts = captions(scene)
     truth = geneval_metadata(scene, texts[0]) | {
@@ -70,30 +73,32 @@ def make_example(index: int, settings: Settings, sprites: Sprites) -> Example:
     return Example(image, texts, truth)
 
 
-def _truth(thing: Any, where: Placed) -> dict[str, Any]:
+def _truth(thing: SceneObject, where: Placed) -> dict[str, Any]:
     return {"class": thing.name, "colour": thing.colour, "box": list(where.box)}
 
 
 def geneval_metadata(scene: Scene, prompt: str) -> dict[str, Any]:
     """A scene as a row of GenEval's prompt file: tag, include, exclude, prompt."""
-    first = scene.objects[0]
+    first, *others = scene.objects
     row: dict[str, Any] = {"tag": scene.task.value}
-    if scene.task is Task.COUNTING:
-        count = len(scene.objects)
-        row["include"] = [{"class": first.name, "count": count}]
+    count = len(scene.objects)
+    if others and others[0].name == first.name:
+        row["include"] = [_clause(first, count)]
         row["exclude"] = [{"class": first.name, "count": count + 1}]
     elif scene.relation is not None:
         # The target comes first; the second stands in the relation to it.
         row["include"] = [
-            {"class": scene.objects[1].name, "count": 1},
-            {"class": first.name, "count": 1, "position": [scene.relation, 0]},
+            _clause(others[0], 1),
+            _clause(first, 1) | {"position": [scene.relation, 0]},
         ]
     else:
-        row["include"] = [
-            {"class": thing.name, "count": 1} | ({"color": thing.colour} if thing.colour else {})
-            for thing in scene.objects
-        ]
+        row["include"] = [_clause(thing, 1) for thing in scene.objects]
     return row | {"prompt": prompt}
+
+
+def _clause(thing: SceneObject, count: int) -> dict[str, Any]:
+    colour = {"color": thing.colour} if thing.colour else {}
+    return {"class": thing.name, "count": count} | colour
 
 
 def write_scenes(

@@ -98,3 +98,9 @@ def recolour(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
         dark = middle * 0.6
     ramp = [np.interp(luminance, knots, shades) for shades in zip(dark, middle, light, strict=True)]
     return Image.fromarray(np.dstack([*ramp, alpha]).round().astype(np.uint8), "RGBA")
+
+
+def visible_box(sprite: Image.Image) -> tuple[int, int, int, int]:
+    """The box (left, top, right, bottom) of what is more than half opaque."""
+    opaque = sprite.getchannel("A").point([0] * 128 + [255] * 128)
+    return opaque.getbbox() or (0, 0, 0, 0)
