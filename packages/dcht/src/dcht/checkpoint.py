@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import secrets
 import types
 import typing
@@ -44,6 +45,9 @@ def write_checkpoint(
     Each file appears whole or not at all, the weights last: a folder with weights is complete.
     `dtype` rounds floating tensors (float16 halves the file), but for one with a value beyond its
     range, which stays as it is: a BatchNorm's running variance may pass float16's 65504.
+
+    Raises:
+        OSError: a file could not be written (a full disk, say); no part of it is left.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +56,16 @@ def write_checkpoint(
     for name, content in files.items():
         write_atomic(folder / name, content)
     partial = folder / f".{WEIGHTS}.partial"
-    save_file({key: value.contiguous() for key, value in rounded.items()}, partial)
+    try:
+        save_file({key: value.contiguous() for key, value in rounded.items()}, partial)
+    except SafetensorError as error:
+        partial.unlink(missing_ok=True)
+        # The system's reason is in its message alone: "... (os error 28)".
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        number = int(code.group(1))
+        raise OSError(number, os.strerror(number), str(folder / WEIGHTS)) from None
     # safetensors makes the file its owner's alone; give it the permissions of its neighbour.
     partial.chmod((folder / CONFIG).stat().st_mode)
     os.replace(partial, folder / WEIGHTS)
