@@ -1,3 +1,4 @@
+from dataclasses import replace
 from importlib import resources
 
 import pytest
@@ -8,7 +9,7 @@ from omegaconf import OmegaConf
 from dcht import PRESETS
 from dcht.conf import register
 from dcht.launch import experiment_names
-from dcht.train_config import Stage, TrainConfig
+from dcht.train_config import Stage, Strategy, TrainConfig
 
 
 def composed(*words: str) -> TrainConfig:
@@ -40,6 +41,16 @@ def test_every_experiment_composes_and_says_what_it_is(name):
 
 def test_imagenet256_is_the_paper():
     assert composed("+experiment=imagenet256") == composed()
+
+
+def test_table_5_at_the_papers_scale_and_at_that_of_another_experiment():
+    for strategy in (Strategy.no_warmup, Strategy.alternate_all_trainable):
+        paper = composed(f"+experiment={strategy.value}")
+        assert paper == replace(composed(), strategy=strategy)
+        assert sum(stage.num_steps(1280, 128) for stage in paper.plan()) == 600  # 60 epochs
+        small = composed(f"+experiment=[table5,{strategy.value}]")
+        assert small == replace(composed("+experiment=table5"), strategy=strategy)
+        assert sum(stage.num_steps(1280, 128) for stage in small.plan()) == 2000
 
 
 def test_the_command_line_wins_and_typos_are_loud():
