@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,52 @@ def test_settings_that_do_not_compose_exit_2(words, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+SWEEP = """
+import sys
+from pathlib import Path
+from dcht.conf import register
+from dcht.launch import launch
+
+def task(config):
+    Path(config.out).write_text(config.strategy.value)
+    return int(config.seed)
+
+launch("dcht.conf", help_text="", register=register, task=task)
+"""
+"""`dcht-train` with a run that only writes down what it was given, and returns its seed."""
+
+
+def sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", SWEEP, *words, "+experiment=tiny", "data.root=pictures"]
+    return subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_code_of_a_run_is_that_of_the_command(tmp_path):
+    assert sweep(tmp_path, "out=a", "seed=130").returncode == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+
+
+def test_a_sweep_runs_every_job_and_fails_with_one_that_fails(tmp_path):
+    done = sweep(tmp_path, "-m", "out=a,b")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "three_stage"
+    done = sweep(tmp_path, "-m", "seed=0,3", "out=seed-${seed}")
+    assert done.returncode == 1
+    assert "exit code 3" in done.stderr
+
+
+def test_a_sweep_can_go_through_submitit(tmp_path):
+    """Its local executor; SLURM's takes the same job."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    launcher = "hydra/launcher=submitit_local"
+    done = sweep(tmp_path, "-m", launcher, "seed=0", "out=a", "strategy=no_warmup")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a").read_text() == "no_warmup"
+    slurm = ("hydra/launcher=submitit_slurm", "hydra.launcher.tasks_per_node=8")
+    shown = sweep(tmp_path, "--cfg", "hydra", *slurm, "out=b")
+    assert "tasks_per_node: 8" in shown.stdout
 
 
 def test_without_the_extra_it_is_named(monkeypatch, capsys):

@@ -94,7 +94,12 @@ def report_skipped(count: int, listing: Path) -> int:
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Call `main`, exit with its code; what a user can act on is one line on stderr."""
+    """Call `main` and exit with its code, or that of what went wrong, see `exit_code`."""
+    sys.exit(exit_code(main))
+
+
+def exit_code(main: Callable[[], int]) -> int:
+    """Call `main`; its code, or that of an error, of which a user is told in one line on stderr."""
     try:
         code = main()
         sys.stdout.flush()
@@ -114,7 +119,7 @@ def run(main: Callable[[], int]) -> NoReturn:
         if error.filename is None:
             raise
         code = _fail(f"{error.filename}: {error.strerror}", USAGE)
-    sys.exit(code)
+    return code
 
 
 def _fail(message: object, code: int) -> int:

@@ -12,7 +12,7 @@ from importlib import resources
 from importlib.util import find_spec
 from typing import Any, NoReturn
 
-from dcht.command import USAGE, run
+from dcht.command import OK, USAGE, exit_code
 from dcht.config import PRESETS
 from dcht.errors import UsageError
 
@@ -27,8 +27,12 @@ examples:
   dcht-train +experiment=tiny data.root=pictures out=runs/tiny
   dcht-train +experiment=imagenet256 stages=[alternate_finetune] init_from=runs/a/tokenizer \\
       data.root=imagenet/train out=runs/b
+  torchrun --nproc-per-node 8 -m dcht.launch +experiment=imagenet256 \\
+      data.root=imagenet/train out=runs/imagenet256
+  dcht-train -m hydra/launcher=submitit_slurm +experiment=table5 seed=0,1,2 \\
+      data.root=scenes 'out=runs/seed-${{seed}}'
 
-experiments: {experiments}
+experiments (several: [a,b]): {experiments}
 tokenizers (tokenizer=NAME): {tokenizers}
 
 options:
@@ -49,12 +53,14 @@ def launch(
         print(help_text, end="")
         sys.exit(0)
     import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     register()
     sys.argv[1:] = [f"+{word}" if word.startswith("experiment=") else word for word in sys.argv[1:]]
-    started = False
+    started, code = False, OK
 
     def composed(config: DictConfig) -> int:
         try:
@@ -65,16 +71,19 @@ def launch(
 
     @hydra.main(version_base="1.3", config_path=f"pkg://{conf}", config_name="train")
     def main(config: DictConfig) -> None:
-        nonlocal started
+        nonlocal started, code
         started = True
-        run(lambda: composed(config))
+        code = exit_code(lambda: composed(config))
+        if code and HydraConfig.get().mode is RunMode.MULTIRUN:
+            # Of a sweep's jobs, which may run elsewhere, Hydra passes on exceptions alone.
+            raise RuntimeError(f"exit code {code}")
 
     try:
         main()
     except SystemExit as stop:
         # Hydra has printed what does not compose, and exits 1 as if the program had failed.
         sys.exit(USAGE if stop.code == 1 and not started else stop.code)
-    sys.exit(0)
+    sys.exit(code)
 
 
 def experiment_names(package: str) -> list[str]:
@@ -108,3 +117,7 @@ def train_main() -> NoReturn:
         "tokenizers": ", ".join(PRESETS),
     }
     launch("dcht.conf", help_text=HELP.format(**names), register=register, task=task)
+
+
+if __name__ == "__main__":
+    train_main()
