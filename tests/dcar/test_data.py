@@ -1,4 +1,6 @@
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ from dcar.captions import read_captions
 from dcar.data import Data, Latents, open_data, residual_std
 from dcar.train_config import DataConfig, DataKind, SourceConfig
 from dcht import CheckpointError, Tokenizer, UsageError
+from dcht.encode import encode_images
+from dcht.encode_job import EncodeSettings, Flip
 
 
 def test_a_store_has_its_latents_and_captions(
@@ -77,6 +81,42 @@ def test_a_folder_without_images_or_with_an_odd_size(
         open_data(DataConfig(kind=DataKind.folder, root=str(tmp_path / "empty")), tokenizer)
     with pytest.raises(UsageError, match=r"data\.size 70 is not a multiple of 32"):
         open_data(DataConfig(kind=DataKind.folder, root=str(captioned), size=70), tokenizer)
+
+
+def test_both_flips_of_a_store_but_not_of_captions_that_name_a_side(
+    captioned: Path, saved_tokenizer: Path, tmp_path: Path
+) -> None:
+    (captioned / "00.txt").write_text("an apple left of a car\n")
+    tokenizer, out = Tokenizer.from_pretrained(saved_tokenizer), tmp_path / "both"
+    settings = EncodeSettings(size=(64, 64), batch_size=4, flip=Flip.both)
+    encode_images(tokenizer, str(captioned), out, settings)
+    data = open_data(DataConfig(kind=DataKind.latents, root=str(out)), tokenizer)
+    assert len(data) == 23
+    assert data.captions[0] == ["an apple left of a car"]
+    assert data.captions[1] == data.captions[2] == ["a blue car", "the blue car"]
+    assert "1 images are not shown mirrored" in data.notes[0]
+    straight = Latents(str(out), tokenizer)
+    for row, place in ((0, 0), (1, 2), (2, 3), (22, 23)):
+        assert torch.equal(data.read([row]).indices[0], straight.store.read(place)[0])
+
+
+def test_captions_of_a_set_for_its_store(
+    captioned: Path, saved_tokenizer: Path, tmp_path: Path
+) -> None:
+    root, out = tmp_path / "classes", tmp_path / "store"
+    for number, name in enumerate(("apple", "great_auk")):
+        (root / name).mkdir(parents=True)
+        shutil.copy(captioned / f"{number:02d}.png", root / name / "1.png")
+    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
+    encode_images(tokenizer, str(root), out, EncodeSettings(size=(64, 64), batch_size=4))
+    on_the_fly = DataConfig(kind=DataKind.imagenet, root=str(root), size=64)
+    stored = replace(on_the_fly, latents=str(out))
+    for config in (on_the_fly, stored):
+        data = open_data(config, tokenizer)
+        assert data.captions == [["a photo of an apple"], ["a photo of a great auk"]]
+    with pytest.raises(UsageError, match=r"1 of 2 images have no caption.*apple/1\.png"):
+        shutil.rmtree(root / "apple")
+        open_data(stored, tokenizer)
 
 
 def test_a_mixture_reads_from_every_source(

@@ -15,6 +15,7 @@ class Listed:
     def __init__(self, grids: list[Grid], captions: Captions | None = None) -> None:
         self.grids = grids
         self.captions = captions or Captions([["x"] for _ in grids], {})
+        self.notes: list[str] = []
 
     def read(self, rows: object) -> tuple[torch.Tensor, torch.Tensor]:
         raise NotImplementedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,15 @@ class Captions(NamedTuple):
     weights: dict[int, list[float]]
     """How likely each caption is, in proportion, for images whose captions are not all as likely;
     by the image's number."""
+
+    def chosen(self, numbers: Sequence[int]) -> Captions:
+        """Those of some images, in the order of `numbers`."""
+        weights = {
+            place: self.weights[number]
+            for place, number in enumerate(numbers)
+            if number in self.weights
+        }
+        return Captions([self.texts[number] for number in numbers], weights)
 
 
 def read_captions(rows: Sequence[dict[str, Any]], root: object) -> Captions:
@@ -43,6 +53,17 @@ def read_captions(rows: Sequence[dict[str, Any]], root: object) -> Captions:
             f"{missing[0]}; put one in a .txt beside each image"
         )
     return found
+
+
+def name_a_side(texts: Sequence[str]) -> bool:
+    """Whether a caption says left or right, and so is wrong of the mirrored image."""
+    return any(re.search(r"\b(left|right)", text, re.IGNORECASE) for text in texts)
+
+
+def side_note(root: object, count: int) -> list[str]:
+    """The sentence on mirrored images that are left out, if there are any."""
+    reason = "their captions say left or right"
+    return [f"{root}: {count} images are not shown mirrored: {reason}"] if count else []
 
 
 def _checked_weights(weights: Any, texts: list[Any], where: str) -> list[float]:

@@ -11,16 +11,16 @@ import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from dcar.captions import Captions, read_captions
+from dcar.captions import Captions, name_a_side, read_captions, side_note
+from dcar.picture_sets import list_pictures
 from dcar.pictures import EncodedPictures
 from dcar.train_config import DataConfig, DataKind, SourceConfig
-from dcht.errors import CheckpointError
+from dcht.errors import CheckpointError, UsageError
 from dcht.latents import LatentsStore
 from dcht.tokenizer import Tokenizer
 
@@ -46,6 +46,8 @@ class Source(Protocol):
     captions: Captions
     grids: list[Grid]
     """One for each image."""
+    notes: list[str]
+    """What whoever watches should know of it."""
 
     def read(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Indices (b, h, w) int64 and residual (b, c, h, w) fp32 of images of one grid."""
@@ -69,6 +71,7 @@ class Data:
         captions: of each image, at least one.
         caption_weights: how likely each caption is, for the images whose captions differ in that.
         parts: the images by source and grid.
+        notes: what was left out, and why; a sentence each.
     """
 
     def __init__(self, sources: Sequence[Source], weights: Sequence[float] | None = None) -> None:
@@ -85,6 +88,7 @@ class Data:
         self.caption_weights: dict[int, list[float]] = {}
         self._grids: list[Grid] = []
         self.parts: list[Part] = []
+        self.notes = [note for source in sources for note in source.notes]
         shares = counts if weights is None else weights
         for source, share, start in zip(sources, shares, self._starts, strict=False):
             self.captions += source.captions.texts
@@ -123,8 +127,15 @@ class Data:
 class Latents:
     """A store that `dcht encode` wrote; random access, no tokenizer in the loop."""
 
-    def __init__(self, root: str, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, root: str, tokenizer: Tokenizer, described: Sequence[dict[str, Any]] | None = None
+    ) -> None:
         """Open a store.
+
+        Args:
+            root: the store.
+            tokenizer: the one that encoded it.
+            described: rows with captions in place of the store's, joined by `file`.
 
         Raises:
             CheckpointError: it was made by another tokenizer.
@@ -137,19 +148,35 @@ class Latents:
                 f"{root} was encoded by tokenizer {plan.tokenizer_sha256}, not by "
                 f"{tokenizer.sha256}; encode again, or set tokenizer_ckpt"
             )
-        self.captions = read_captions(self.store.rows, root)
-        self.grids = [(plan.latent_height, plan.latent_width)] * len(self.store)
+        rows = self.store.rows
+        if described is not None:
+            known = {row["file"]: row for row in described}
+            rows = [known.get(row["file"], {}) | {"file": row["file"], "flip": row.get("flip")}
+                    for row in rows]  # fmt: skip
+        # A mirrored image is not what its caption says where that names a side.
+        captions = read_captions(rows, root)
+        self._kept = [
+            number
+            for number, (row, texts) in enumerate(zip(rows, captions.texts, strict=True))
+            if not (row.get("flip") and name_a_side(texts))
+        ]
+        if not self._kept:
+            raise UsageError(f"{root} holds no images; look into its errors.jsonl")
+        self.notes = side_note(root, len(rows) - len(self._kept))
+        self.captions = captions.chosen(self._kept)
+        self.grids = [(plan.latent_height, plan.latent_width)] * len(self._kept)
         bytes_each = plan.latent_height * plan.latent_width * (8 + 2 * plan.latent_channels)
         small = bytes_each * len(self.store) <= IN_MEMORY
         self._all = self.store.load_all() if small else None
 
     def read(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Indices (b, h, w) int64 and residual (b, c, h, w) fp32."""
+        places = [self._kept[row] for row in rows]
         if self._all is not None:
             indices, residual = self._all
-            chosen = torch.tensor(rows)
+            chosen = torch.tensor(places)
             return indices[chosen], residual[chosen].float()
-        indices, residual = zip(*(self.store.read(row) for row in rows), strict=True)
+        indices, residual = zip(*(self.store.read(place) for place in places), strict=True)
         return torch.stack(indices), torch.stack(residual)
 
 
@@ -169,7 +196,10 @@ def open_data(config: DataConfig, tokenizer: Tokenizer) -> Data:
 def _open_source(source: SourceConfig, config: DataConfig, tokenizer: Tokenizer) -> Source:
     if source.kind is DataKind.latents:
         return Latents(source.root, tokenizer)
-    return EncodedPictures(Path(source.root), source.kind, config, tokenizer)
+    found = list_pictures(source.root, source.kind)
+    if source.latents is not None:
+        return Latents(source.latents, tokenizer, [picture.row for picture in found.pictures])
+    return EncodedPictures(source.root, found, config, tokenizer)
 
 
 def residual_std(data: Data, tokenizer: Tokenizer) -> float:

@@ -2,45 +2,110 @@
 
 from __future__ import annotations
 
+import io
+import math
+import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
+from PIL import ExifTags, Image
 from torch import Tensor
 
-from dcar.captions import read_captions
-from dcar.train_config import DataConfig, DataKind
+from dcar.captions import name_a_side, read_captions, side_note
+from dcar.picture_sets import Picture, PictureSet
+from dcar.train_config import DataConfig
+from dcht.command import parse_size
 from dcht.errors import UsageError
-from dcht.images import resize_crop, to_tensor
-from dcht.inputs import list_inputs
+from dcht.images import FORMATS, resize_crop, to_tensor
 from dcht.tokenizer import Tokenizer
+
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+LYING = (5, 6, 7, 8)
+"""Orientations in EXIF under which width and height change places."""
 
 
 class EncodedPictures:
-    """Pictures as latents that are made each time they are read."""
+    """Pictures as latents that are made each time they are read.
+
+    With `flip`, the mirror images are rows of their own, after all the others.
+    """
 
     def __init__(
-        self, root: Path, kind: DataKind, config: DataConfig, tokenizer: Tokenizer
+        self, root: str, found: PictureSet, config: DataConfig, tokenizer: Tokenizer
     ) -> None:
-        """List the pictures.
+        """Choose a size for each picture.
 
         Raises:
-            UsageError: no images, captions missing, or a size that is not a multiple of 32.
+            UsageError: captions are missing, a size is not a multiple of the tokenizer's factor,
+                or, with buckets, a picture cannot be read.
         """
         factor = tokenizer.config.downsampling
-        if config.size % factor:
-            raise UsageError(f"data.size {config.size} is not a multiple of {factor}")
-        self.entries = [entry for entry in list_inputs(root) if not entry.problem]
-        self.captions = read_captions([entry.row() for entry in self.entries], root)
-        self.grids = [(config.size // factor, config.size // factor)] * len(self.entries)
-        self.size = config.size
+        sizes = [parse_size(size) for size in config.buckets] or [(config.size, config.size)]
+        if odd := [side for size in sizes for side in size if side % factor]:
+            raise UsageError(f"data.size {odd[0]} is not a multiple of {factor}")
         self.tokenizer = tokenizer
+        self._pictures = found.pictures
+        captions = read_captions([picture.row for picture in found.pictures], root)
+        self._sizes = [
+            sizes[0] if len(sizes) == 1 else nearest(_shape(picture), sizes)
+            for picture in found.pictures
+        ]
+        count = len(found.pictures)
+        self._shown = list(range(count))
+        self.notes = list(found.notes)
+        if config.flip:
+            mirrored = [n for n, texts in enumerate(captions.texts) if not name_a_side(texts)]
+            self._shown += mirrored
+            self.notes += side_note(root, count - len(mirrored))
+        self._first_mirrored = count
+        self.captions = captions.chosen(self._shown)
+        self.grids = [
+            (height // factor, width // factor)
+            for width, height in (self._sizes[number] for number in self._shown)
+        ]
 
     @torch.no_grad()
     def read(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Indices (b, h, w) int64 and residual (b, c, h, w) fp32 of images of one grid."""
-        size = (self.size, self.size)
-        pixels = [to_tensor(resize_crop(self.entries[row].open(), size)) for row in rows]
+        """Indices (b, h, w) int64 and residual (b, c, h, w) fp32 of images of one grid.
+
+        Raises:
+            UsageError: a picture cannot be read.
+        """
         device = next(self.tokenizer.parameters()).device
-        latents = self.tokenizer.tokenize(torch.stack(pixels).to(device))
+        pixels = torch.stack([self._pixels(row) for row in rows]).to(device)
+        latents = self.tokenizer.tokenize(pixels)
         return latents.indices, latents.residual
+
+    def _pixels(self, row: int) -> Tensor:
+        number = self._shown[row]
+        pixels = to_tensor(resize_crop(_open(self._pictures[number]), self._sizes[number]))
+        return pixels.flip(-1) if row >= self._first_mirrored else pixels
+
+
+def nearest(shape: Size, sizes: Sequence[Size]) -> Size:
+    """The size whose ratio of sides is nearest to a picture's; the first of those as near."""
+    return min(sizes, key=lambda size: abs(math.log(size[0] / size[1] * shape[1] / shape[0])))
+
+
+def _open(picture: Picture) -> Image.Image:
+    try:
+        return picture.entry.open()
+    except UsageError as error:
+        raise UsageError(
+            f"{picture.entry.name}: {error}; take it out, or let dcht encode leave it out"
+        ) from None
+
+
+def _shape(picture: Picture) -> Size:
+    """(width, height), upright, from the header alone."""
+    assert picture.entry.image is not None
+    with warnings.catch_warnings():
+        # A bomb is refused where the picture is opened.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(io.BytesIO(picture.entry.image.read()), formats=FORMATS) as image:
+                lying = image.getexif().get(ExifTags.Base.Orientation, 1) in LYING
+                return (image.height, image.width) if lying else image.size
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return _open(picture).size

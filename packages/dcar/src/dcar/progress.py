@@ -101,6 +101,7 @@ def describe(trainer: Trainer) -> list[str]:
     ranks = "one process" if world.size == 1 else f"{world.size} ranks, {config.parallel.value}"
     return [
         f"{roots}: {len(data)} images of {sizes}, {sum(map(len, data.captions))} captions",
+        *data.notes,
         f"steps {trainer.step} to {config.steps} of {config.batch_size}, "
         f"{len(data) / config.batch_size:.1f} steps an epoch, start: {config.init_from}",
         f"trains {trained}; residual std {config.model.head.residual_std:.4f}; "

@@ -10,18 +10,25 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from dcar.config import DCARConfig, LossConfig, SamplingConfig
+from dcht.command import parse_size
 from dcht.config import TokenizerConfig
 from dcht.errors import UsageError
 from dcht.trackers import Tracker
 
 
 class DataKind(Enum):
-    """Where training images come from."""
+    """Where training images come from; all but latents are encoded on the fly."""
 
     latents = "latents"
     """A folder that `dcht encode` wrote."""
     folder = "folder"
-    """Images with a `.txt` caption beside each, encoded on the fly."""
+    """Images with a `.txt` or `.json` beside each, or named by a list."""
+    webdataset = "webdataset"
+    """The same in tar archives: one, a folder of them, or a pattern."""
+    imagenet = "imagenet"
+    """A folder a class; captions are made of the classes' names."""
+    journeydb = "journeydb"
+    """A split of JourneyDB; captions are its prompts and captions."""
 
 
 @dataclass(kw_only=True)
@@ -30,6 +37,8 @@ class SourceConfig:
 
     kind: DataKind
     root: str
+    latents: str | None = None
+    """The store that `dcht encode ROOT` wrote: read instead of encoding the images on the fly."""
     weight: float | None = None
     """Its share of the samples, in proportion to those of the other sources of a mixture; None
     for all of them makes every image as likely."""
@@ -43,6 +52,11 @@ class DataConfig(SourceConfig):
     """The other sources."""
     size: int = 256
     """Side in pixels that images are resized and cropped to; latents have their own."""
+    buckets: list[str] = field(default_factory=list)
+    """Sizes WIDTHxHEIGHT in place of `size`: each image takes the one nearest to its shape."""
+    flip: bool = False
+    """Show images mirrored, too, but for those whose caption says left or right. Of latents,
+    `dcht encode --flip both` decides."""
 
     def __post_init__(self) -> None:
         """Refuse weights that say nothing."""
@@ -52,6 +66,8 @@ class DataConfig(SourceConfig):
             raise UsageError(
                 f"data weights are {weights}; give every source one above 0, or none of them"
             )
+        for size in self.buckets:
+            parse_size(size)
 
 
 class Parallel(Enum):
