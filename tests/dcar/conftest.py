@@ -14,9 +14,11 @@ import torch
 from PIL import Image
 from transformers import T5Config, T5EncoderModel
 
-from dcar.config import PRESETS, SamplingConfig, TextConfig
+from dcar import cli
+from dcar.config import PRESETS, CheckpointConfig, SamplingConfig, TextConfig
 from dcar.model import DCAR
 from dcar.pipeline import TextToImage
+from dcar.pretrained import refer_to_tokenizer, save_pretrained
 from dcar.text import TextEncoder, word_tokenizer
 from dcar.train_config import DataConfig, DataKind, OptimizerConfig, TrainConfig
 from dcht import PRESETS as TOKENIZERS
@@ -124,13 +126,13 @@ Launch = Callable[..., list[subprocess.Popen[str]]]
 
 @pytest.fixture
 def launch() -> Iterator[Launch]:
-    """Start `train(config)` in processes of their own, as a launcher would start its ranks.
+    """Start `train`, once a config, in processes of their own, as a launcher starts its ranks.
 
     `before` is code that each runs first. Ranks that a test leaves running are killed.
     """
     started: list[subprocess.Popen[str]] = []
 
-    def start(config: TrainConfig, *, ranks: int = 1, before: str = "") -> list:
+    def start(*configs: TrainConfig, ranks: int = 1, before: str = "") -> list:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
@@ -139,17 +141,19 @@ def launch() -> Iterator[Launch]:
         }  # fmt: skip
         code = (
             "import json, sys\n"
+            "import dcar.train\n"
             "from dcar.train import train\n"
             "from dcar.train_config import TrainConfig\n"
             "from dcht.checkpoint import from_dict\n"
             "from dcht.command import run\n"
+            "dcar.train.plot_run = lambda out: None\n"
             f"{before}\n"
-            "config = from_dict(TrainConfig, json.loads(sys.argv[1]), 'test')\n"
-            "run(lambda: train(config))\n"
+            "configs = [from_dict(TrainConfig, row, 'test') for row in json.loads(sys.argv[1])]\n"
+            "run(lambda: max(map(train, configs)))\n"
         )
         processes = [
             subprocess.Popen(
-                [sys.executable, "-c", code, json.dumps(to_dict(config))],
+                [sys.executable, "-c", code, json.dumps([to_dict(config) for config in configs])],
                 env=os.environ | place
                 | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if place else {})
                 | {"OMP_NUM_THREADS": "1"},
@@ -164,4 +168,37 @@ def launch() -> Iterator[Launch]:
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+
+
+@pytest.fixture
+def checkpoint(model: DCAR, text: TextEncoder, saved_tokenizer: Path, tmp_path: Path) -> Path:
+    """The pipeline's parts as a checkpoint, for 64 px."""
+    folder = tmp_path / "generator"
+    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
+    config = CheckpointConfig(
+        model=model.config,
+        tokenizer=refer_to_tokenizer(tokenizer, str(saved_tokenizer), folder),
+        sampling=SamplingConfig(num_steps=2, num_diffusion_steps=2, cfg_scale=1.0),
+        height=64,
+        width=64,
+    )
+    save_pretrained(folder, model, text, config)
+    return folder
+
+
+@pytest.fixture
+def dcar(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run `dcar` with that checkpoint in this process: (exit code, stdout, stderr)."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        arguments = ["dcar", *map(str, words), "--ckpt", str(checkpoint), "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        output = capsys.readouterr()
+        return int(stop.value.code or 0), output.out, output.err
+
+    return call

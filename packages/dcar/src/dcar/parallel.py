@@ -32,10 +32,7 @@ def distribute(learner: Learner, world: World, parallel: Parallel) -> nn.Module:
     if world.size == 1:
         return learner
     if parallel is Parallel.ddp:
-        # Buffers are constants, the same everywhere.
-        return DistributedDataParallel(
-            learner, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        return DistributedDataParallel(learner, gradient_as_bucket_view=True)
     mesh = init_device_mesh(world.device.type, (world.size,))
     for block in learner.model.generator.blocks:
         # The text's keys and values are made for all blocks before the first of them runs.

@@ -26,7 +26,7 @@ from dcht.training import GracefulStop, RunLog, check_settings, room_to_write
 FREE_SETTINGS = frozenset(
     {
         "accumulate", "activation_checkpointing", "compile", "device", "evaluate_every",
-        "evaluations", "force", "keep_saves", "log_every", "parallel", "prompts",
+        "evaluations", "force", "keep_saves", "log_every", "out", "parallel", "prompts",
         "reconstructions", "sample_every", "save_every", "text_cache", "trackers",
     }
 )  # fmt: skip
