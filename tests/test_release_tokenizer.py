@@ -3,56 +3,27 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from einops import rearrange
 from safetensors.torch import load_file
 
-from dcht import PRESETS, Tokenizer, TokenizerConfig
-from dcht.config import Act, Block, CoderConfig, Norm
-from dcht.convert import Family, convert_tensors, their_key
+from dcht import Tokenizer
+from dcht.config import VARIANTS
+from dcht.convert import Family, their_key
 from dcht.images import to_pil
+from dcht.published import convert, read_source
 
 SHARED = Path(__file__).parents[2] / "shared" / "fixtures" / "release"
 CASES = Path(os.environ.get("RELEASE_FIXTURES", SHARED)) / "tokenizer"
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason=f"no fixtures at {CASES}")
 
-BLOCKS = {"ResBlock": Block.RES, "EViT_GLU": Block.EVIT}
-
-
-def coder(network: dict[str, Any]) -> CoderConfig:
-    stages = len(network["width_list"])
-
-    def each(value: str | list[str]) -> list[str]:
-        return value if isinstance(value, list) else [value] * stages
-
-    return CoderConfig(
-        widths=network["width_list"],
-        depths=network["depth_list"],
-        blocks=[BLOCKS[name] for name in network["block_type"]],
-        norms=[Norm(name) for name in each(network["norm"])],
-        acts=[Act(name) for name in each(network["act"])],
-        output_norm=Norm(network["out_norm"] or "ln2d"),
-    )
-
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    settings = json.loads((CASES / "config.json").read_text())
-    network = settings["network"]
-    config = TokenizerConfig(
-        encoder=coder(network["encoder"]),
-        decoder=coder(network["decoder"]),
-        latent_channels=settings["codebook_embed_dim"],
-        codebook_size=settings["codebook_size"],
-        commitment_weight=settings["commit_loss_beta"],
-    )
-    tokenizer = Tokenizer(config)
-    tensors = load_file(CASES / "weights.safetensors")
-    tokenizer.load_state_dict(convert_tensors(tensors, config, Family.EFFICIENTVIT), strict=True)
-    return tokenizer.eval()
+    """The recorded checkpoint as `dcht convert` reads it: its settings and its weights."""
+    return convert(read_source(CASES))[0]
 
 
 def tokens_to_grid(tokens: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -70,6 +41,7 @@ def test_case(tokenizer: Tokenizer, path: Path) -> None:
     assert torch.allclose(trained.commitment_loss, case["commitment_loss"], rtol=1e-4)
     assert (tokenizer.encoder(case["image"]) - case["z_raw"]).abs().max() <= 3e-4
     z = tokenizer.encode(case["image"])
+    assert (tokenizer.encode_tiled(case["image"], tile=64) - case["z"]).abs().max() <= 1e-5
     indices, z_q, residual = tokenizer.tokenize(case["image"])
     assert (z - case["z"]).abs().max() <= 1e-5
     assert torch.equal(indices.flatten(), case["indices"].long().flatten())
@@ -82,16 +54,17 @@ def test_case(tokenizer: Tokenizer, path: Path) -> None:
         "dec_zq_plus_half_residual": z_q + residual / 2,
     }.items():
         assert (tokenizer.decode(latent) - case[name]).abs().max() <= 1e-4, name
+        assert (tokenizer.decode_tiled(latent, tile=64) - case[name]).abs().max() <= 1e-4, name
     assert torch.equal(tokenizer.lookup(indices), z_q)
 
 
 def test_published_keys_are_all_known() -> None:
-    """Every key and shape of the published checkpoint has its place in preset f32c32."""
+    """Every key and shape of the published checkpoint has its place in variant dc-ht."""
     path = SHARED / "keys_dc_ht.json"
     if not path.exists():
         pytest.skip(f"no {path}")
     shapes = {key: shape for key, (shape, _) in json.loads(path.read_text())["keys"].items()}
-    config = PRESETS["f32c32"]
+    config = VARIANTS["dc-ht"]
     with torch.device("meta"):
         ours = Tokenizer(config).state_dict()
     theirs = {their_key(key, config, Family.EFFICIENTVIT): value for key, value in ours.items()}

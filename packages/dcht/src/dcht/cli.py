@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from dcht import __version__
+from dcht.checkpoint_verbs import add_convert, add_export
 from dcht.command import (
     OK,
     SKIPPED,
@@ -22,7 +23,6 @@ from dcht.command import (
     report_skipped,
     run_verb,
 )
-from dcht.convert_verb import add_convert
 from dcht.errors import UsageError
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.set_defaults(function=_inspect)
 
     add_convert(verbs)
+    add_export(verbs)
 
     reconstruct = verbs.add_parser("reconstruct", help="images as the tokenizer gives them back")
     reconstruct.add_argument("images", nargs="+", help="images, or whatever dcht encode reads")

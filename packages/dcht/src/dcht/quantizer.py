@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-DISTANCE_CHUNK = 4096
+CODES_AT_ONCE = 2048
 
 
 class Quantized(NamedTuple):
@@ -56,14 +56,20 @@ class VectorQuantizer(nn.Module):
     def nearest(self, z: Tensor) -> Tensor:
         """Indices (b, h, w) of the codes nearest to unit-length z (b, c, h, w).
 
-        Of unit vectors the nearest is the one of largest inner product. In chunks, so that the
-        (n, k) scores of a large image never exist at once.
+        Of unit vectors the nearest is the one of largest inner product; of several, the first. The
+        codes are taken in pieces, so that not all (n, k) scores of a large image exist at once.
         """
         b, _, h, w = z.shape
         flat = rearrange(z.float(), "b c h w -> (b h w) c")
-        codes = self.codes().T
-        best = [(chunk @ codes).argmax(dim=-1) for chunk in flat.split(DISTANCE_CHUNK)]
-        return rearrange(torch.cat(best), "(b h w) -> b h w", b=b, h=h, w=w)
+        best = torch.full_like(flat[:, 0], -torch.inf)
+        indices = torch.zeros_like(best, dtype=torch.int64)
+        for start in range(0, self.codebook.shape[0], CODES_AT_ONCE):
+            codes = F.normalize(self.codebook[start : start + CODES_AT_ONCE].float(), dim=-1)
+            score, index = (flat @ codes.T).max(dim=-1)
+            better = score > best
+            best = torch.where(better, score, best)
+            indices = torch.where(better, index + start, indices)
+        return rearrange(indices, "(b h w) -> b h w", b=b, h=h, w=w)
 
     def forward(self, z: Tensor) -> Quantized:
         """Quantize z (b, c, h, w)."""

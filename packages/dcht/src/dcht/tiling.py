@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dcht.autoencoder import Decoder, Encoder
+from dcht.autoencoder import Decoder, Encoder, channels_last
 from dcht.layers import (
     Downsample,
     EViTBlock,
@@ -75,7 +75,12 @@ def run_local(layer: Local, x: Tensor, *, side: int, margin: int, scale: Fractio
         result = layer(x[..., tile.outer[0], tile.outer[1]])[..., rows, columns]
         if out is None:
             size = (int(height * scale), int(width * scale))
-            out = result.new_empty((*result.shape[:2], *size))
+            out = torch.empty(
+                (*result.shape[:2], *size),
+                dtype=result.dtype,
+                device=result.device,
+                memory_format=torch.channels_last,
+            )
         rows, columns = (_scaled(span, scale) for span in tile.core)
         out[..., rows, columns] = result
     assert out is not None, "an image has at least one pixel"
@@ -159,7 +164,7 @@ def encode_tiled(encoder: Encoder, images: Tensor, *, tile: int = TILE) -> Tenso
     coarse = next(
         (i for i, layer in enumerate(layers) if isinstance(layer, EViTBlock)), len(layers)
     )
-    x = run_chain(layers[:coarse], images, side=tile)
+    x = run_chain(layers[:coarse], channels_last(images), side=tile)
     for layer in layers[coarse:]:
         x = run_coarse(layer, x, side=tile * x.shape[-1] // images.shape[-1])
     return encoder.leave(x)
@@ -180,4 +185,4 @@ def decode_tiled(decoder: Decoder, latent: Tensor, *, tile: int = TILE) -> Tenso
     width = int(latent.shape[-1] * math.prod(map(scale_of, layers)))
     for layer in layers[:fine]:
         x = run_coarse(layer, x, side=tile * x.shape[-1] // width)
-    return run_chain(layers[fine:], x, side=tile * x.shape[-1] // width)
+    return run_chain(layers[fine:], x, side=tile * x.shape[-1] // width).contiguous()

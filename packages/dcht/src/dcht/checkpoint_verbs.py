@@ -1,4 +1,7 @@
-"""`dcht convert`: parse, call `dcht.published`, report. No torch before it is needed."""
+"""`dcht convert` and `dcht export`: checkpoints of others to ours, and ours to ONNX.
+
+Parsing and reporting alone; no torch before it is needed.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from dcht.errors import UsageError
 
 
 def add_convert(verbs: Any) -> None:
-    """Add the verb to a command line's subparsers."""
+    """Add `dcht convert` to a command line's subparsers."""
     convert = verbs.add_parser(
         "convert", help="a published DC-AE or DC-HT (a file, a folder, a Hub id) as a tokenizer"
     )
@@ -32,6 +35,15 @@ def add_convert(verbs: Any) -> None:
     )
     add_common(convert, "out", "force", "resume", "offline", "json")
     convert.set_defaults(function=_convert)
+
+
+def add_export(verbs: Any) -> None:
+    """Add `dcht export` to a command line's subparsers."""
+    export = verbs.add_parser(
+        "export", help="encoder, decoder and codebook as ONNX files for any size (dcht[onnx])"
+    )
+    add_common(export, "out", "ckpt", "force", "resume", "offline", "json")
+    export.set_defaults(function=_export)
 
 
 def _length(text: str) -> float:
@@ -69,4 +81,22 @@ def _convert(arguments: argparse.Namespace) -> int:
         norm = record["folded_latent_norm"]
         folded = "" if norm is None else f", latent norm {norm:.4g} folded into the decoder"
         print(f"{arguments.out}: {record['sha256'][:12]}{folded}")
+    return OK
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from dcht.export import export_programs, require_onnx, save_onnx
+
+    require_onnx()
+    out: Path = arguments.out
+    if out.exists() and any(out.iterdir()) and not arguments.force:
+        raise UsageError(f"{out} is not empty; use --force or another --out")
+    from dcht.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.from_pretrained(arguments.ckpt)
+    files = [path.name for path in save_onnx(export_programs(tokenizer), out)]
+    if arguments.json:
+        print(json.dumps({"out": str(out), "files": files, "tokenizer": tokenizer.sha256}))
+    else:
+        print(f"{out}: {', '.join(files)}")
     return OK
