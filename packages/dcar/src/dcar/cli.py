@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any, NoReturn
 
 from dcar import __version__
-from dcar.commands import edit, generate, replay
+from dcar.commands import convert, edit, export, generate, replay
 from dcar.config import PRESETS
 from dcht.command import command_parser, run_verb
 
@@ -17,14 +18,16 @@ EXAMPLES = """examples:
   dcar edit photo.png "a red apple" --mask mask.png --out new.png
   dcar edit photo.png "a red apple" --outpaint left=128 --out wide.png
   dcar replay apple.png --out again.png                      the same picture, byte for byte
+  dcar convert --from release pretrained_models/ --out dc-ar-512/
 """
-VERBS = (generate, edit, replay)
+VERBS = (generate, edit, replay, convert)
 
 TRAIN_HELP = """\
 usage: dcar-train +experiment=NAME [KEY=VALUE ...]
+       dcar-train export RUN --out DIR
 
 Train a generator on latents; the result is OUT/checkpoint.
-The same command continues a run that was stopped.
+The same command continues a run that was stopped. `export` publishes a run's result.
 
 examples:
   dcht encode pictures/ --out latents/
@@ -32,6 +35,10 @@ examples:
   dcar-train +experiment=pretrain256 tokenizer_ckpt=TOKENIZER data.root=latents out=runs/256
   dcar-train +experiment=finetune512 init_from=runs/256/checkpoint tokenizer_ckpt=TOKENIZER \\
       data.root=latents512 out=runs/512
+  torchrun --nproc-per-node 8 --no-python dcar-train +experiment=pretrain256 ...
+  dcar-train -m hydra/launcher=submitit_slurm hydra.launcher.tasks_per_node=8 \\
+      hydra.launcher.gpus_per_node=8 +experiment=pretrain256 ...
+  dcar-train export runs/256 --out published/
 
 experiments: {experiments}
 models (model=NAME): {models}
@@ -65,6 +72,15 @@ def main() -> NoReturn:
 
 def train_main() -> NoReturn:
     """Entry point of `dcar-train`."""
+    if sys.argv[1:2] == ["export"]:
+        parser = command_parser(
+            "dcar-train",
+            version=__version__,
+            description="Train a generator, or publish what a run has made.",
+            examples=export.EXAMPLES,
+        )
+        export.add(parser.add_subparsers(required=True, metavar="VERB"))
+        run_verb(parser)
     from dcht.launch import experiment_names, launch
 
     def register() -> None:

@@ -81,7 +81,9 @@ def draw(
     assert step is not None, "the loop has at least one step"
     latent = _codes(pipe, step.indices)
     if head is not None:
-        residual = sample_residual(head, step.hidden, config=settings, generators=sources)
+        residual = sample_residual(
+            head, step.hidden, config=settings, generators=sources, to_logits=generator.predict
+        )
         latent = latent + rearrange(residual, "b (h w) c -> b c h w", h=grid[0])
     last = (settings.num_steps, settings.num_steps)
     yield _preview(pipe, step, latent, canvas, last, refined=True)

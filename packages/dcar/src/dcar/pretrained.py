@@ -51,15 +51,18 @@ class Pretrained:
 def save_pretrained(
     folder: str | Path,
     model: DCAR,
-    text: TextEncoder,
+    text: TextEncoder | None,
     config: CheckpointConfig,
     *,
     dtype: torch.dtype | None = None,
 ) -> str:
-    """Write a checkpoint and return its hash; `dtype` float16 halves the file."""
+    """Write a checkpoint and return its hash; `dtype` float16 halves the file.
+
+    A frozen `text` is not written, as the config names it: it may be None.
+    """
     tensors = dict(model.state_dict())
     extra: dict[str, bytes] = {}
-    if text.trained:
+    if text is not None and text.trained:
         tensors |= {TEXT_PREFIX + key: value for key, value in text.state_dict().items()}
         extra[TOKENIZER_FILE] = text.tokenizer_json().encode()
     return write_checkpoint(folder, to_dict(config), tensors, dtype=dtype, extra_files=extra)

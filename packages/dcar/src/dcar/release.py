@@ -5,13 +5,16 @@ Facts about a format, no code of it. Its weights are non-commercial: read, never
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from dcar.config import DCARConfig, GeneratorConfig, HeadConfig, TextConfig
+from dcar.sampling_config import SamplingConfig, with_preset
 from dcht.errors import CheckpointError
 
 RECOMPUTED = {"pos_embed"}
@@ -111,5 +114,39 @@ def convert_config(settings: Mapping[str, Any]) -> DCARConfig:
             ),
             text=TextConfig(name=settings["text_model"], sees_mask=False),
         )
+    except KeyError as error:
+        raise CheckpointError(f"the release's config has no setting {error}") from None
+
+
+def convert_sampling(settings: Mapping[str, Any] | None) -> SamplingConfig:
+    """Preset `release`, with the numbers of the `model` section of the release's config, if any.
+
+    Raises:
+        CheckpointError: a setting is missing.
+    """
+    sampling = with_preset(SamplingConfig(), "release")
+    if settings is None:
+        return sampling
+    network = settings["generator"]
+    try:
+        return replace(
+            sampling,
+            num_steps=network["num_steps"],
+            cfg_scale=network["guidance_scale"],
+            temperature=network["randomize_temperature"],
+            num_diffusion_steps=int(network["diffusion"]["num_sampling_steps"]),
+        )
+    except KeyError as error:
+        raise CheckpointError(f"the release's config has no setting {error}") from None
+
+
+def convert_side(settings: Mapping[str, Any]) -> int:
+    """The pixels a side of the square images that the release was trained on.
+
+    Raises:
+        CheckpointError: a setting is missing.
+    """
+    try:
+        return 32 * math.isqrt(settings["generator"]["image_seq_len"])
     except KeyError as error:
         raise CheckpointError(f"the release's config has no setting {error}") from None

@@ -48,6 +48,16 @@ def add_series(verb: argparse.ArgumentParser, *, out: dict[str, Any], size: str)
         "--safety-threshold", type=float, default=SAFETY_THRESHOLD, metavar="P",
         help=f"P(Yes) from which a prompt is rejected [{SAFETY_THRESHOLD}]",
     )  # fmt: skip
+    add_sampling(verb)
+    add_common(
+        verb, "out", "ckpt", "seed", "size", "batch_size", "device", "force", "resume", "offline",
+        "json", out=out, ckpt=CKPT, batch_size=8, size={"default": None, "help": size},
+        seed={"help": "image k depends on (seed, k) [0]"},
+    )  # fmt: skip
+
+
+def add_sampling(verb: argparse.ArgumentParser) -> None:
+    """Add the options that take the place of the checkpoint's sampling settings."""
     settings = verb.add_argument_group("sampling, in place of the checkpoint's settings")
     settings.add_argument(
         "--preset", choices=list(SAMPLING_PRESETS), help="a named set of the settings below"
@@ -69,11 +79,6 @@ def add_series(verb: argparse.ArgumentParser, *, out: dict[str, Any], size: str)
     settings.add_argument(
         "--fts", choices=_values(Selector), help="which tokens take the long diffusion schedule"
     )
-    add_common(
-        verb, "out", "ckpt", "seed", "size", "batch_size", "device", "force", "resume", "offline",
-        "json", out=out, ckpt=CKPT, batch_size=8, size={"default": None, "help": size},
-        seed={"help": "image k depends on (seed, k) [0]"},
-    )  # fmt: skip
 
 
 def _values(choices: Any) -> list[str]:
