@@ -2,51 +2,19 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from dcar import cli
-from dcar.config import CheckpointConfig, SamplingConfig
-from dcar.model import DCAR
-from dcar.pretrained import refer_to_tokenizer, save_pretrained
-from dcar.text import TextEncoder
-from dcht import Tokenizer
-from dcht.images import read_png_text
+from dcht.images import read_png_text, save_png
+
+Dcar = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def checkpoint(model: DCAR, text: TextEncoder, saved_tokenizer: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "generator"
-    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
-    config = CheckpointConfig(
-        model=model.config,
-        tokenizer=refer_to_tokenizer(tokenizer, str(saved_tokenizer), folder),
-        sampling=SamplingConfig(num_steps=2, num_diffusion_steps=2, cfg_scale=1.0),
-        height=64,
-        width=64,
-    )
-    save_pretrained(folder, model, text, config)
-    return folder
-
-
-@pytest.fixture
-def dcar(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    """Run `dcar` in this process: (exit code, stdout, stderr)."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        arguments = ["dcar", *map(str, words), "--ckpt", str(checkpoint), "--device", "cpu"]
-        monkeypatch.setattr(sys, "argv", arguments)
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        output = capsys.readouterr()
-        return int(stop.value.code or 0), output.out, output.err
-
-    return call
-
-
-def test_a_prompt_becomes_a_file_that_says_what_it_is(dcar, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_prompt_becomes_a_file_that_says_what_it_is(dcar: Dcar, tmp_path: Path) -> None:
     out = tmp_path / "apple.png"
     code, stdout, stderr = dcar("generate", "a red apple", "--out", out, "--seed", 7)
     assert (code, stdout) == (0, f"{out}\n"), stderr
@@ -61,8 +29,8 @@ def test_a_prompt_becomes_a_file_that_says_what_it_is(dcar, tmp_path: Path) -> N
     assert not any("time" in key or "date" in key for key in record)
 
 
-def test_repeating_a_command_does_nothing_and_other_settings_need_force(  # type: ignore[no-untyped-def]
-    dcar, tmp_path: Path
+def test_repeating_a_command_does_nothing_and_other_settings_need_force(
+    dcar: Dcar, tmp_path: Path
 ) -> None:
     out = tmp_path / "apple.png"
     dcar("generate", "a red apple", "--out", out)
@@ -75,7 +43,7 @@ def test_repeating_a_command_does_nothing_and_other_settings_need_force(  # type
     assert out.read_bytes() != before[1]
 
 
-def test_an_unfinished_folder_is_continued(dcar, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_unfinished_folder_is_continued(dcar: Dcar, tmp_path: Path) -> None:
     out = tmp_path / "pictures"
     command = ("generate", "a dog", "a cat", "--num-images", 2, "--batch-size", 3, "--out", out)
     assert dcar(*command)[0] == 0
@@ -89,7 +57,7 @@ def test_an_unfinished_folder_is_continued(dcar, tmp_path: Path) -> None:  # typ
     assert files[3].stat().st_mtime_ns == kept
 
 
-def test_replay_is_byte_equal(dcar, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_replay_is_byte_equal(dcar: Dcar, tmp_path: Path) -> None:
     out, again = tmp_path / "pictures", tmp_path / "again.png"
     dcar("generate", "a dog", "a cat", "a red apple", "--batch-size", 2, "--seed", 3, "--out", out)
     for number in range(3):
@@ -98,8 +66,8 @@ def test_replay_is_byte_equal(dcar, tmp_path: Path) -> None:  # type: ignore[no-
         assert again.read_bytes() == picture.read_bytes()
 
 
-def test_replay_refuses_what_it_cannot_make_again(  # type: ignore[no-untyped-def]
-    dcar, tmp_path: Path, checkpoint: Path
+def test_replay_refuses_what_it_cannot_make_again(
+    dcar: Dcar, tmp_path: Path, checkpoint: Path
 ) -> None:
     plain = tmp_path / "plain.png"
     Image.new("RGB", (8, 8)).save(plain)
@@ -117,8 +85,8 @@ def test_replay_refuses_what_it_cannot_make_again(  # type: ignore[no-untyped-de
     assert code == 4 and "was made with weights" in stderr
 
 
-def test_prompts_come_from_a_file_or_stdin(  # type: ignore[no-untyped-def]
-    dcar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_prompts_come_from_a_file_or_stdin(
+    dcar: Dcar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = tmp_path / "prompts.txt"
     lines.write_text("a dog\n\n  a cat  \n")
@@ -137,14 +105,57 @@ def test_prompts_come_from_a_file_or_stdin(  # type: ignore[no-untyped-def]
     assert len(list((tmp_path / "b").iterdir())) == 2
 
 
-def test_unknown_words_are_said(dcar, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_unknown_words_are_said(dcar: Dcar, tmp_path: Path) -> None:
     out = tmp_path / "x.png"
     code, stdout, stderr = dcar("generate", "a red zebra", "--out", out, "--json")
-    assert code == 0 and "this checkpoint does not know 'zebra'" in stderr
+    assert code == 0
+    assert stderr == (
+        "this checkpoint does not know 'zebra'; it knows 12 words: dcar generate --list-words\n"
+    )
     assert json.loads(stdout)["unknown_words"] == {"a red zebra": ["zebra"]}
 
 
-def test_film_shows_every_step(dcar, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_words_of_a_checkpoint_are_listed(dcar: Dcar) -> None:
+    code, stdout, _ = dcar("generate", "--list-words")
+    assert (code, stdout.split()[:3]) == (0, ["a", "and", "apple"])
+    assert len(json.loads(dcar("generate", "--list-words", "--json")[1])["words"]) == 12
+
+
+def test_settings_and_preset_of_the_command_line_are_recorded(dcar: Dcar, tmp_path: Path) -> None:
+    out = tmp_path / "x.png"
+    words = ("--preset", "gtr-6", "--cfg", 2, "--solver", "ddim", "--fts", "norm", "--steps", 7)
+    assert dcar("generate", "a dog", "--size", "96x32", *words, "--out", out)[0] == 0
+    settings = json.loads(read_png_text(out)["dcar"])["settings"]
+    given = {"order": "gtr", "cfg_scale": 2, "solver": "ddim", "fts": "norm", "num_steps": 7}
+    assert {name: settings[name] for name in given} == given
+    with Image.open(out) as image:
+        assert image.size == (96, 32)
+
+
+def test_a_record_of_an_earlier_version_is_read(dcar: Dcar, tmp_path: Path) -> None:
+    """Its settings lack what came later, whose defaults mean what was done then."""
+    out, old = tmp_path / "x.png", tmp_path / "old.png"
+    dcar("generate", "a dog", "--seed", 2, "--out", out)
+    text = read_png_text(out)
+    record = json.loads(text["dcar"])
+    del record["edit"], record["safety"]
+    early = ("num_steps", "cfg_scale", "temperature", "num_diffusion_steps", "order", "schedule")
+    record["settings"] = {name: record["settings"][name] for name in early}
+    with Image.open(out) as image:
+        save_png(image, old, text | {"dcar": json.dumps(record)})
+    assert dcar("replay", old, "--out", tmp_path / "again.png")[0] == 0
+    assert (tmp_path / "again.png").read_bytes() == out.read_bytes()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "3", '{"prompt": 3}', "null", '{"a": {}}'])
+def test_a_damaged_record_is_one_line(dcar: Dcar, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.png"
+    save_png(Image.new("RGB", (64, 64)), path, {"dcar": content})
+    code, _, stderr = dcar("replay", path, "--out", tmp_path / "y.png")
+    assert code == 2 and stderr.startswith("error: ") and stderr.count("\n") == 1
+
+
+def test_film_shows_every_step(dcar: Dcar, tmp_path: Path) -> None:
     gif = tmp_path / "x.gif"
     command = ("generate", "a dog", "a cat", "--out", tmp_path / "out", "--film", gif)
     assert dcar(*command)[0] == 0
@@ -157,6 +168,21 @@ def test_film_shows_every_step(dcar, tmp_path: Path) -> None:  # type: ignore[no
     assert gif.read_bytes() == before
 
 
+def test_a_film_may_be_a_sheet_of_all_steps(dcar: Dcar, tmp_path: Path) -> None:
+    gif, sheet, out = tmp_path / "x.gif", tmp_path / "x.png", tmp_path / "out"
+    command = ("generate", "a dog", "a cat", "--out", out, "--film", gif, "--film", sheet)
+    code, stdout, _ = dcar(*command)
+    assert code == 0 and stdout.split()[-2:] == [str(gif), str(sheet)]
+    with Image.open(sheet) as image:
+        # A row an image, a column a step; the last column is the finished picture.
+        assert image.size == (3 * 64 + 8, 2 * 64 + 4)
+        finished = image.crop((136, 68, 200, 132))
+    with Image.open(out / "00001.png") as image:
+        assert finished.tobytes() == image.tobytes()
+    before = sheet.stat().st_mtime_ns
+    assert dcar(*command)[0] == 0 and sheet.stat().st_mtime_ns == before
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -167,7 +193,10 @@ def test_film_shows_every_step(dcar, tmp_path: Path) -> None:  # type: ignore[no
         (["generate", "--prompts", "nowhere.txt", "--out", "x.png"], 2, "nowhere.txt"),
         (["generate", "a", "--cfg", "-1", "--out", "x.png"], 2, "cfg_scale is -1"),
         (["generate", "a", "--seed", "-1", "--out", "x.png"], 2, "seed is -1"),
-        (["generate", "a", "--film", "x.mp4", "--out", "x.png"], 2, "should end in .gif"),
+        (["generate", "a", "--film", "x.mp4", "--out", "x.png"], 2, "should end in .gif or .png"),
+        (["generate", "a", "--film", "x.png", "--out", "x.png"], 2, "name two files"),
+        (["generate", "a"], 2, "--out is missing"),
+        (["generate", "a", "--safety", "./nowhere", "--out", "x.png"], 4, "cannot be loaded"),
         (
             ["generate", "a", "b", "--film", "x.gif", "--batch-size", "1", "--out", "x"],
             2,
@@ -176,8 +205,13 @@ def test_film_shows_every_step(dcar, tmp_path: Path) -> None:  # type: ignore[no
         (["replay", "nowhere.png", "--out", "x.png"], 2, "nowhere.png"),
     ],
 )
-def test_bad_usage_is_one_line(  # type: ignore[no-untyped-def]
-    dcar, words: list[str], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_bad_usage_is_one_line(
+    dcar: Dcar,
+    words: list[str],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     found, stdout, stderr = dcar(*words)
