@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from dcht.checkpoint import checkpoint_sha256, write_checkpoint
 from dcht.errors import UsageError
 from dcht.training import (
     EMA,
@@ -129,6 +130,20 @@ def test_a_disk_that_fills_up_leaves_the_earlier_file_and_one_line(tmp_path):
     found = load_resume(tmp_path)
     assert found is not None
     assert found[1]["x"].tolist() == [1, 1, 1]
+
+
+def test_a_checkpoint_without_room_leaves_the_earlier_one_and_one_line(tmp_path):
+    sha256 = write_checkpoint(tmp_path, {"a": 1}, {"x": torch.ones(3)})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    message = r"model.safetensors could not be written: File too large"
+    with pytest.raises(UsageError, match=message), room_to_write(tmp_path):
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+            write_checkpoint(tmp_path, {"a": 1}, {"x": torch.ones(50_000)})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert checkpoint_sha256(tmp_path) == sha256
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_graceful_stop_catches_once_and_restores_the_handlers():

@@ -82,7 +82,7 @@ def draw_curves(
                 )
         axes.set_title(panel.title, fontsize=10, loc="left")
         axes.set_xlabel("step", fontsize=8)
-        axes.tick_params(labelsize=8)
+        axes.tick_params(labelsize=8, which="both")
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         if len(panel.labels) > 1:
