@@ -6,12 +6,9 @@ export RUN --out DIR` gives them another home.
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
@@ -21,7 +18,6 @@ from dcar.pretrained import load_pretrained, refer_to_tokenizer, save_pretrained
 from dcar.train_config import PublishDtype
 from dcar.trainer import Trainer, fingerprint
 from dcht.checkpoint import write_atomic
-from dcht.command import OK, run
 from dcht.curves import read_rows
 from dcht.errors import CheckpointError, UsageError
 from dcht.training import METRICS
@@ -110,8 +106,13 @@ def _last_logged(metrics: Path) -> str:
 
 
 def export(
-    source: Path, out: Path, *, dtype: PublishDtype, tokenizer: str | None, force: bool
-) -> int:
+    source: str | Path,
+    out: str | Path,
+    *,
+    dtype: PublishDtype = PublishDtype.float32,
+    tokenizer: str | None = None,
+    force: bool = False,
+) -> str:
     """Publish a run's averaged weights, as of its last save, in a folder of their own.
 
     Args:
@@ -121,10 +122,14 @@ def export(
         tokenizer: where others find the image tokenizer (a folder or Hub id); None: where it is.
         force: replace what `out` holds.
 
+    Returns:
+        The checkpoint's SHA-256.
+
     Raises:
         UsageError: `source` is no run or has not saved yet, or `out` is there already.
         CheckpointError: what the run published is damaged.
     """
+    source, out = Path(source), Path(out)
     checkpoint = source / CHECKPOINT
     if not checkpoint.is_dir():
         raise UsageError(
@@ -142,11 +147,7 @@ def export(
     old, new = found.config.tokenizer.location, reference.location
     write_atomic(out / CARD, card.replace(f", {old} |".encode(), f", {new} |".encode()))
     config = replace(found.config, tokenizer=reference)
-    sha256 = save_pretrained(
-        out, found.model, found.text, config, dtype=getattr(torch, dtype.value)
-    )
-    print(f"{out}  sha256 {sha256}")
-    return OK
+    return save_pretrained(out, found.model, found.text, config, dtype=getattr(torch, dtype.value))
 
 
 def _moved(
@@ -161,33 +162,3 @@ def _moved(
     else:
         location = reference.location
     return replace(reference, location=location)
-
-
-def main(words: Sequence[str]) -> NoReturn:
-    """`dcar-train export`."""
-    parser = argparse.ArgumentParser(
-        prog="dcar-train export",
-        description="Publish a run's averaged weights with a model card.",
-    )
-    parser.add_argument("run", type=Path, help="the run's folder (its out=)")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument(
-        "--dtype",
-        choices=[dtype.value for dtype in PublishDtype],
-        default=PublishDtype.float32.value,
-        help="precision of the weights [float32]",
-    )
-    parser.add_argument(
-        "--tokenizer", help="folder or Hub id where others find the image tokenizer [where it is]"
-    )
-    parser.add_argument("--force", action="store_true", help="replace what --out holds")
-    arguments = parser.parse_args(words)
-    run(
-        lambda: export(
-            arguments.run,
-            arguments.out,
-            dtype=PublishDtype(arguments.dtype),
-            tokenizer=arguments.tokenizer,
-            force=arguments.force,
-        )
-    )

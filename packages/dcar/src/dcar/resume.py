@@ -98,11 +98,11 @@ class ResumeFolder:
         """
         self.finish()
         folder = self.folder / f"step-{step:09d}"
-        partial = self.folder / f".{folder.name}.partial"
+        partial = _partial(folder)
         self._begin(partial, {"step": step, **facts})
         writer = HuggingFaceStorageWriter(str(partial), _files(tensors), save_distributed=True)
         write = save if wait else async_save
-        with _plain_errors(partial):
+        with self._cleaning(partial):
             result = write(
                 dict(tensors),
                 storage_writer=writer,
@@ -135,7 +135,7 @@ class ResumeFolder:
         if self._pending is None:
             return
         (folder, future), self._pending = self._pending, None
-        with _plain_errors(folder):
+        with self._cleaning(_partial(folder)):
             future.result()
         self._commit(folder)
 
@@ -155,9 +155,27 @@ class ResumeFolder:
         if self.world.main:
             if folder.exists():
                 shutil.rmtree(folder)
-            os.replace(folder.with_name(f".{folder.name}.partial"), folder)
+            os.replace(_partial(folder), folder)
             for old in sorted(self.folder.glob("step-*"))[: -self.keep]:
                 shutil.rmtree(old)
+
+    @contextmanager
+    def _cleaning(self, partial: Path) -> Iterator[None]:
+        """Where writing fails, drop what was written, and raise the first reason as itself."""
+        try:
+            yield
+        except (CheckpointException, OSError) as error:
+            if self.world.main:
+                shutil.rmtree(partial, ignore_errors=True)
+            reason = _first(error) if isinstance(error, CheckpointException) else error
+            if isinstance(reason, OSError):
+                raise OSError(reason.errno, reason.strerror, str(partial)) from None
+            raise reason from None
+
+
+def _partial(folder: Path) -> Path:
+    """Where a save is written before it has its name."""
+    return folder.with_name(f".{folder.name}.partial")
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -205,18 +223,6 @@ def _files(tensors: Mapping[str, Tensor]) -> dict[str, int]:
         numbers[name] = number
         size += tensor.nbytes
     return numbers
-
-
-@contextmanager
-def _plain_errors(path: Path) -> Iterator[None]:
-    """The first reason behind DCP's report on all ranks, as itself."""
-    try:
-        yield
-    except CheckpointException as error:
-        reason = _first(error)
-        if isinstance(reason, OSError):
-            raise OSError(reason.errno, reason.strerror, str(path)) from None
-        raise reason from None
 
 
 def _first(error: CheckpointException) -> BaseException:

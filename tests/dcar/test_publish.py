@@ -1,0 +1,76 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dcar.pipeline import TextToImage
+from dcar.publish import export
+from dcar.train import train
+from dcar.train_config import PublishDtype, TrainConfig
+from dcht import CheckpointError, UsageError
+from dcht.checkpoint import checkpoint_sha256
+
+
+@pytest.fixture
+def run(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run of four steps."""
+    monkeypatch.setattr("dcar.train.plot_run", lambda out: None)
+    config = replace(config, steps=4, prompts=[], reconstructions=0)
+    assert train(config) == 0
+    return Path(config.out)
+
+
+def test_export_publishes_weights_settings_and_a_card(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "elsewhere" / "published"
+    sha256 = export(run, out)
+    assert sha256 == checkpoint_sha256(out)
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
+    published, own = (
+        load_file(folder / "model.safetensors") for folder in (out, run / "checkpoint")
+    )
+    assert all(torch.equal(published[key], own[key]) for key in own | published)
+    # The image tokenizer is found from the new place, too.
+    assert TextToImage.from_pretrained(out)("a red apple").images[0].size == (64, 64)
+    card = (out / "README.md").read_text()
+    loss = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["cross_entropy"]
+    for fact in (
+        "library_name: dcar", "pipeline_tag: text-to-image", "12 images, 15 captions",
+        "4 of 4 steps of 6 images, from scratch", "generator 0.03 M", f"cross-entropy {loss:.3f}",
+        "64 x 64", "No licence was chosen", "../../tokenizer |",
+    ):  # fmt: skip
+        assert fact in card, fact
+    assert str(tmp_path) not in card
+
+
+def test_export_can_halve_and_name_another_home_of_the_tokenizer(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "published"
+    export(run, out, dtype=PublishDtype.float16, tokenizer="someone/tokenizer")
+    assert load_file(out / "model.safetensors")["head.inputs.weight"].dtype == torch.float16
+    assert '"location": "someone/tokenizer"' in (out / "config.json").read_text()
+    assert ", someone/tokenizer |" in (out / "README.md").read_text()
+
+
+def test_what_cannot_be_exported_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"holds no checkpoint/; name a run's folder"):
+        export(tmp_path, tmp_path / "x")
+    with pytest.raises(UsageError, match="is not empty; choose another --out, or add --force"):
+        export(run, run)
+    weights = run / "checkpoint" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
+        export(run, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_export_is_a_verb_of_dcar_train(tmp_path: Path) -> None:
+    code = "import sys; from dcar.cli import train_main; train_main()"
+    command = [sys.executable, "-c", code, "export", str(tmp_path), "--out", str(tmp_path / "x")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path} holds no checkpoint/")
