@@ -7,8 +7,9 @@ import torch
 from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 
 from dcht import PRESETS, Tokenizer, TokenizerConfig
-from dcht.config import CoderConfig
+from dcht.config import Act, CoderConfig, Norm
 from dcht.convert import Family, convert_tensors
+from dcht.layers import ResBlock
 
 KINDS = {"mix": "dc_ae_mix", "sana": "dc_ae_sana"}
 
@@ -87,6 +88,20 @@ def test_equals_diffusers(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_diffusers_at_full_size(kind: str) -> None:
     assert_equal_to_peer(PRESETS[KINDS[kind]], kind, [(256, 256), (192, 320)])
+
+
+def test_batch_norm_is_folded_in_eval_mode_alone() -> None:
+    block = ResBlock(8, norm=Norm.BATCH, act=Act.RELU)
+    shake(block)
+    x = torch.randn(2, 8, 6, 5, generator=torch.Generator().manual_seed(0))
+    assert isinstance(block.norm, torch.nn.BatchNorm2d)
+    for training in (False, True):
+        block.train(training)
+        apart = x + block.norm(block.conv2(torch.relu(block.conv1(x))))
+        assert (block(x) - apart).abs().max() <= 1e-5
+    before = block.norm.running_mean.clone()  # type: ignore[union-attr]
+    block(x)
+    assert not torch.equal(block.norm.running_mean, before)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Tiles give what the whole image gives: no seam can be seen where no pixel differs."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -100,3 +102,29 @@ def test_a_wrong_tile_is_named(tokenizer: Tokenizer, tile: int) -> None:
         tokenizer.encode_tiled(pixels(64, 64), tile=tile)
     with pytest.raises(UsageError, match=f"tile {tile} is not"):
         tokenizer.decode_tiled(torch.zeros(1, 8, 2, 2), tile=tile)
+
+
+PEAK = """
+import resource, torch
+from dcht import PRESETS, Tokenizer
+torch.set_grad_enabled(False)
+tokenizer = Tokenizer(PRESETS["f32c32"]).eval()
+images = torch.rand(1, 3, 4096, 4096) * 2 - 1
+z = tokenizer.encode_tiled(images)
+print("encoded", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, flush=True)
+decoded = tokenizer.decode_tiled(tokenizer.quantize(z).z_q)
+assert decoded.shape == images.shape and decoded.isfinite().all()
+print("decoded", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
+def test_4096_pixels_square_within_6_gb(capsys: pytest.CaptureFixture[str]) -> None:
+    """The paper's full-size layout, in a process of its own whose peak memory is read."""
+    result = subprocess.run(
+        [sys.executable, "-c", PEAK], capture_output=True, text=True, check=True
+    )
+    with capsys.disabled():
+        print(f"\npeak memory in GB: {result.stdout.split()}")
+    assert float(result.stdout.split()[-1]) < 6

@@ -60,7 +60,22 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) to the same shape."""
-        return x + self.norm(self.conv2(self.act(self.conv1(x))))
+        y = self.act(self.conv1(x))
+        if isinstance(self.norm, nn.BatchNorm2d) and not self.norm.training:
+            return x + convolve_normalised(y, self.conv2, self.norm)
+        return x + self.norm(self.conv2(y))
+
+
+def convolve_normalised(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """norm(conv(x)) of x (b, c, h, w) in eval mode, as one convolution: the norm is linear there.
+
+    Its factors are folded into a copy of the weights on every call: that is little work beside the
+    convolution, and checkpoints, training and export know of nothing.
+    """
+    assert norm.running_mean is not None and norm.running_var is not None, "it tracks both"
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    weight = conv.weight * rearrange(scale, "o -> o 1 1 1")
+    return F.conv2d(x, weight, norm.bias - norm.running_mean * scale, padding=conv.padding)
 
 
 class LinearAttention(nn.Module):
