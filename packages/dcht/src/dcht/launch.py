@@ -63,6 +63,8 @@ def launch(
     started, code = False, OK
 
     def composed(config: DictConfig) -> int:
+        if missing := sorted(OmegaConf.missing_keys(config)):
+            raise UsageError(f"no value for {', '.join(missing)}; give each as NAME=VALUE")
         try:
             settings = OmegaConf.to_object(config)
         except OmegaConfBaseException as error:
