@@ -1,3 +1,4 @@
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -34,8 +35,7 @@ def composed(*overrides: str) -> TrainConfig:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_says_what_it_is(name: str) -> None:
-    extra = ["init_from=x"] if name == "finetune512" else []
-    config = composed(f"+experiment={name}", *GIVEN, *extra)
+    config = composed(f"+experiment={name}", *GIVEN, "init_from=x")
     assert config.model.generator.codebook_size == config.tokenizer.codebook_size
     assert config.model.head.latent_channels == config.tokenizer.latent_channels
     assert config.prompts
@@ -54,10 +54,49 @@ def test_pretrain256_is_the_paper() -> None:
     assert (config.loss.cross_entropy, config.loss.diffusion) == (1.0, 1.0)
 
 
-def test_finetune512_will_not_train_from_scratch_by_accident() -> None:
+@pytest.mark.parametrize(("name", "steps"), [("finetune512", 50_000), ("scenes512", 400)])
+def test_a_fine_tune_will_not_train_from_scratch_by_accident(name: str, steps: int) -> None:
     with pytest.raises(MissingMandatoryValue, match="init_from"):
-        composed("+experiment=finetune512", *GIVEN)
-    assert composed("+experiment=finetune512", "init_from=runs/a", *GIVEN).steps == 50_000
+        composed(f"+experiment={name}", *GIVEN)
+    assert composed(f"+experiment={name}", "init_from=runs/a", *GIVEN).steps == steps
+
+
+def test_the_papers_comparisons_differ_from_the_paper_in_what_they_compare() -> None:
+    paper = composed("+experiment=pretrain256", *GIVEN)
+    baseline = composed("+experiment=discrete_only256", *GIVEN)
+    assert replace(baseline, model=paper.model) == paper
+    assert replace(baseline.model, discrete_only=False) == paper.model
+    finetune = composed("+experiment=finetune512", "init_from=x", *GIVEN)
+    scratch = composed("+experiment=scratch512", *GIVEN)
+    assert scratch.init_from == "scratch" and scratch.steps == paper.steps + finetune.steps
+    same = replace(scratch, init_from="x", steps=finetune.steps, optimizer=finetune.optimizer)
+    assert same == finetune
+
+
+def test_slurm_starts_a_process_a_gpu() -> None:
+    config = compose(
+        "train",
+        overrides=["+experiment=pretrain256", *GIVEN, "hydra/launcher=submitit_slurm",
+                   "hydra.launcher.tasks_per_node=8", "hydra.launcher.gpus_per_node=8"],
+        return_hydra_config=True,
+    )  # fmt: skip
+    launcher = config.hydra.launcher
+    assert launcher._target_.endswith("SlurmLauncher")
+    assert (launcher.tasks_per_node, launcher.gpus_per_node) == (8, 8)
+    assert config.hydra.sweep.dir == "runs/launched"
+
+
+@pytest.mark.parametrize("kind", list(DataKind))
+def test_every_kind_of_data_composes(kind: DataKind) -> None:
+    source = "{kind: latents, root: other, weight: 1}"
+    config = composed(
+        f"data={kind.value}", "tokenizer=small", "model=small", "init_from=scratch", *GIVEN,
+        "data.weight=3", f"data.mixture=[{source}]", "data.buckets=[256x256,320x192]",
+    )  # fmt: skip
+    assert config.data.kind is kind and config.data.root == "somewhere"
+    assert [other.root for other in config.data.mixture] == ["other"]
+    assert config.data.mixture[0].kind is DataKind.latents
+    assert (FOLDER / "data" / f"{kind.value}.yaml").is_file()
 
 
 def test_groups_and_values_can_be_chosen() -> None:
