@@ -3,12 +3,15 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from dcht import PRESETS, Tokenizer, UsageError, tiling
 from dcht.config import Block, CoderConfig, Resample, TokenizerConfig
+from dcht.images import open_image, to_tensor
+from dcht.reconstruct import reconstruct_images
 
 
 def deep(*, sana: bool) -> TokenizerConfig:
@@ -102,6 +105,22 @@ def test_a_wrong_tile_is_named(tokenizer: Tokenizer, tile: int) -> None:
         tokenizer.encode_tiled(pixels(64, 64), tile=tile)
     with pytest.raises(UsageError, match=f"tile {tile} is not"):
         tokenizer.decode_tiled(torch.zeros(1, 8, 2, 2), tile=tile)
+
+
+def test_the_command_gives_the_same_pictures(pictures: Path, tmp_path: Path) -> None:
+    for path in ("hybrid", "compare"):
+        whole, tiled = (tmp_path / f"{path}-{name}" for name in ("whole", "tiled"))
+        common = {"size": (96, 64), "path": path}
+        tokenizer = Tokenizer.from_pretrained()
+        reconstruct_images(tokenizer, pictures, whole, **common)  # type: ignore[arg-type]
+        reconstruct_images(tokenizer, pictures, tiled, tile=32, **common)  # type: ignore[arg-type]
+        for file in whole.rglob("*.png"):
+            other = tiled / file.relative_to(whole)
+            ours, theirs = (to_tensor(open_image(name)) * 127.5 for name in (file, other))
+            difference = (ours - theirs).abs().round()
+            # The amplified error of `compare` turns a rounding into 5 levels.
+            assert difference.max() <= (5 if path == "compare" else 1)
+            assert (difference > 0).float().mean() <= 1e-3
 
 
 PEAK = """

@@ -119,6 +119,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--path", choices=("hybrid", "discrete", "compare"), default="hybrid",
         help="with the residual, without it, or a strip of both beside the input [hybrid]",
     )  # fmt: skip
+    reconstruct.add_argument(
+        "--tile", type=positive, metavar="N",
+        help="by tiles of N pixels: the same pictures, and large ones in little memory",
+    )  # fmt: skip
     add_common(reconstruct, "batch_size", "device", *io, batch_size=8)
     reconstruct.set_defaults(function=_reconstruct)
     return parser
@@ -249,6 +253,7 @@ def _reconstruct(arguments: argparse.Namespace) -> int:
         size=size,
         fit=Fit[arguments.fit],
         path=arguments.path,
+        tile=arguments.tile,
         batch_size=arguments.batch_size,
         force=arguments.force,
         strict=arguments.strict,

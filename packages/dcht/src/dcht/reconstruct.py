@@ -37,6 +37,7 @@ def reconstruct_images(
     size: tuple[int, int],
     fit: Fit = Fit.crop,
     path: str = "hybrid",
+    tile: int | None = None,
     batch_size: int = 8,
     force: bool = False,
     strict: bool = False,
@@ -44,6 +45,7 @@ def reconstruct_images(
     """Write each image of some sources (see `list_inputs`) as the tokenizer gives it back, as PNG.
 
     `path` is `hybrid`, `discrete`, or `compare`: a strip of input, discrete, hybrid and 5 x error.
+    With `tile`, by tiles of that side in pixels: the same pictures in less memory.
     Pictures that an earlier run of the same settings made are kept.
 
     Raises:
@@ -63,7 +65,9 @@ def reconstruct_images(
     with tqdm(total=sum(map(len, parts)), unit="img", desc="reconstruct", disable=None) as progress:
         for batch in reader.batches(parts):
             errors += batch.errors
-            pictures = _pictures(tokenizer, batch.images.to(device), path) if batch.rows else []
+            pictures = (
+                _pictures(tokenizer, batch.images.to(device), path, tile) if batch.rows else []
+            )
             for row, picture in zip(batch.rows, pictures, strict=True):
                 folder.save(row["file"], picture)
             progress.update(len(batch.rows) + len(batch.errors))
@@ -71,18 +75,21 @@ def reconstruct_images(
     return Reconstructed(len(entries) - len(errors), errors)
 
 
-def _pictures(tokenizer: Tokenizer, images: Tensor, path: str) -> list[Image.Image]:
+def _pictures(
+    tokenizer: Tokenizer, images: Tensor, path: str, tile: int | None
+) -> list[Image.Image]:
     if path != "compare":
-        return [to_pil(pixels) for pixels in tokenizer.reconstruct(images, path)]  # type: ignore[arg-type]
+        outputs = tokenizer.reconstruct(images, path, tile=tile)  # type: ignore[arg-type]
+        return [to_pil(pixels) for pixels in outputs]
     return [
         grid([to_pil(pixels) for pixels in strip], columns=len(strip))
-        for strip in compare(tokenizer, images)
+        for strip in compare(tokenizer, images, tile=tile)
     ]
 
 
-def compare(tokenizer: Tokenizer, images: Tensor) -> list[list[Tensor]]:
+def compare(tokenizer: Tokenizer, images: Tensor, *, tile: int | None = None) -> list[list[Tensor]]:
     """For each image (3, H, W): itself, the discrete path, the hybrid path, and 5 x error."""
-    discrete = tokenizer.reconstruct(images, "discrete")
-    hybrid = tokenizer.reconstruct(images, "hybrid")
+    discrete = tokenizer.reconstruct(images, "discrete", tile=tile)
+    hybrid = tokenizer.reconstruct(images, "hybrid", tile=tile)
     error = (hybrid.clamp(-1, 1) - images).abs() * ERROR_GAIN - 1
     return [list(strip) for strip in zip(images, discrete, hybrid, error, strict=True)]
