@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from einops import rearrange
 from safetensors.torch import load_file
 
 from dcar import DCAR, PRESETS
@@ -28,6 +29,12 @@ def case(name: str) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
+def sides(name: str) -> tuple[int, int]:
+    """Height and width of the grid, which end the name of a case."""
+    height, width = name.split("_")[-1].split("x")
+    return int(height), int(width)
+
+
 @pytest.fixture(scope="module")
 def model() -> DCAR:
     model = DCAR(convert_config(json.loads((CASES / "config.json").read_text())["model"]))
@@ -43,8 +50,8 @@ GRIDS = sorted(path.stem for path in CASES.glob("case_*.safetensors"))
 def test_logits_hidden_and_every_block(model: DCAR, name: str) -> None:
     tensors = case(name)
     generator, config = model.generator, model.generator.config
-    height, width = (int(side) for side in name.removeprefix("case_").split("x"))
-    ids = tensors["input_ids"].reshape(-1, height, width)
+    height, width = sides(name)
+    ids = rearrange(tensors["input_ids"], "b (h w) -> b h w", h=height)
     text, mask = tensors["encoder_hidden_states"], tensors["encoder_attention_mask"]
     null = generator.drop_text(text, torch.ones(len(text), dtype=torch.bool))
 
@@ -71,8 +78,9 @@ def test_logits_hidden_and_every_block(model: DCAR, name: str) -> None:
         assert torch.equal(once.logits, logits)
 
 
-def test_training_mask(model: DCAR) -> None:
-    tensors = case("masking")
+@pytest.mark.parametrize("name", sorted(path.stem for path in CASES.glob("masking*.safetensors")))
+def test_training_mask(model: DCAR, name: str) -> None:
+    tensors = case(name)
     mask = training_mask(tensors["u_ratio"], tensors["u_perm"], Schedule.arccos)
     assert torch.equal(mask, tensors["masks"].bool())
     masked = tensors["input_tokens"].masked_fill(mask, model.generator.mask_id)
@@ -83,8 +91,9 @@ def test_training_mask(model: DCAR) -> None:
 @torch.no_grad()
 def test_diffusion_loss_of_the_whole_model(model: DCAR, name: str) -> None:
     tensors = case(name)
+    ids = rearrange(tensors["input_ids"], "b (h w) -> b h w", h=sides(name)[0])
     logits, hidden = model.generator(
-        tensors["input_ids"], tensors["encoder_hidden_states"], tensors["encoder_attention_mask"]
+        ids, tensors["encoder_hidden_states"], tensors["encoder_attention_mask"]
     )
     torch.testing.assert_close(logits, tensors["logits"], atol=5e-5, rtol=0)
     torch.testing.assert_close(hidden, tensors["hidden"], atol=5e-5, rtol=0)

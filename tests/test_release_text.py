@@ -12,17 +12,17 @@ from dcar.text import TextEncoder
 
 SHARED = Path(__file__).parents[2] / "shared" / "fixtures" / "release"
 CASES = Path(os.environ.get("RELEASE_FIXTURES", SHARED)) / "text"
-pytestmark = pytest.mark.skipif(
-    not (CASES / "case.safetensors").is_file(), reason=f"no case at {CASES}"
-)
+FOUND = sorted(path.stem for path in CASES.glob("case*.safetensors"))
+pytestmark = pytest.mark.skipif(not FOUND, reason=f"no cases at {CASES}")
 
 
+@pytest.mark.parametrize("name", FOUND)
 @pytest.mark.parametrize(
     ("sees_mask", "expected"),
     [(False, "last_hidden_state"), (True, "last_hidden_state_if_mask_were_passed")],
 )
-def test_hidden_states_with_and_without_the_mask(sees_mask: bool, expected: str) -> None:
-    tensors = load_file(CASES / "case.safetensors")
+def test_hidden_states_with_and_without_the_mask(name: str, sees_mask: bool, expected: str) -> None:
+    tensors = load_file(CASES / f"{name}.safetensors")
     ids, mask = tensors["input_ids"], tensors["attention_mask"].bool()
     assert torch.equal(mask, ids != 0)
     stack = T5EncoderModel.from_pretrained(CASES / "t5_tiny").encoder
