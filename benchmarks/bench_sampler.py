@@ -1,14 +1,18 @@
-"""One step of the sampler: guidance as one doubled batch; the text's keys kept between steps."""
+"""The sampler: what its savings save, each against the same result made the plain way."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from einops import rearrange
 from torch import Tensor
 
-from dcar.config import PRESETS, SamplingConfig
-from dcar.sampler import guidance_context, unmask
+from dcar.config import PRESETS, Guidance, SamplingConfig, Solver, with_preset
+from dcar.diffusion import GaussianDiffusion, respaced_timesteps
+from dcar.diffusion_head import DiffusionHead, HeadNoise
+from dcar.guidance import guidance_context, guide
+from dcar.sampler import sample_indices, sample_residual, unmask
 from dcar.transformer import Generator, TextContext
 
 BATCH, GRID = 4, (8, 8)
@@ -36,7 +40,7 @@ def text(model: Generator) -> tuple[Tensor, Tensor]:
 def bench_guidance(versus: Versus, model: Generator, text: tuple[Tensor, Tensor]) -> None:
     """Both branches in one pass, against a pass for each."""
     with torch.inference_mode():
-        both = guidance_context(model, *text, CONFIG.cfg_scale)
+        both = guidance_context(model, *text, guided=True)
         keys = zip(*(key.chunk(2) for key in both.keys), strict=True)
         values = zip(*(value.chunk(2) for value in both.values), strict=True)
         halves = [
@@ -67,3 +71,92 @@ def bench_step(versus: Versus, model: Generator, text: tuple[Tensor, Tensor]) ->
     with torch.inference_mode():
         later, first = prepared(1), prepared(0)
         versus(lambda: later.pop()(), lambda: first.pop()())
+
+
+def bench_logits(versus: Versus) -> None:
+    """Guided logits of the codes where a quarter of the positions is hidden, against everywhere.
+
+    With the paper's 16,384 codes: the logits are the widest tensor of a step.
+    """
+    wide = Generator(replace(PRESETS["small"].generator, codebook_size=16384)).eval()
+    hidden = torch.randn(2 * BATCH, 64, wide.config.width)
+    candidates = torch.rand(BATCH, 64) < 0.25
+
+    def everywhere() -> Tensor:
+        conditional, unconditional = wide.predict(hidden).chunk(2)
+        return guide(conditional, unconditional, 4.5)
+
+    def there() -> Tensor:
+        rows = torch.cat([half[candidates] for half in hidden.chunk(2)])
+        conditional, unconditional = wide.predict(rows).chunk(2)
+        return guide(conditional, unconditional, 4.5)
+
+    with torch.inference_mode():
+        versus(there, everywhere)
+
+
+@pytest.mark.parametrize("model", [24], indirect=True, ids=["text24"])
+@pytest.mark.parametrize("name", ["interval", "gtr-8", "gtr-6"])
+def bench_indices(versus: Versus, model: Generator, text: tuple[Tensor, Tensor], name: str) -> None:
+    """All indices with fewer passes, against 12 steps that are all guided."""
+    fewer = (
+        replace(CONFIG, guidance=Guidance.interval)
+        if name == "interval"
+        else with_preset(CONFIG, name)
+    )
+
+    def draw(config: SamplingConfig) -> object:
+        seeds = torch.Generator().manual_seed(0)
+        return sample_indices(model, *text, grid=GRID, config=config, generators=seeds)
+
+    with torch.inference_mode():
+        versus(lambda: draw(fewer), lambda: draw(CONFIG))
+
+
+@pytest.fixture
+def head() -> DiffusionHead:
+    """The head of preset `small`."""
+    return DiffusionHead(PRESETS["small"].head).eval()
+
+
+@pytest.fixture
+def conditions(head: DiffusionHead) -> Tensor:
+    seeded = torch.Generator().manual_seed(0)
+    return torch.randn(2 * BATCH, 64, head.config.condition_dim, generator=seeded)
+
+
+def bench_head_embeddings(versus: Versus, head: DiffusionHead, conditions: Tensor) -> None:
+    """The head with its embeddings made once, against a network asked afresh in each step."""
+    steps = CONFIG.num_diffusion_steps
+    noise = HeadNoise(torch.randn(BATCH, 64, 32), torch.randn(steps, BATCH, 64, 32))
+    chain, rows = GaussianDiffusion(respaced_timesteps(steps)), conditions.flatten(0, 1)
+
+    def afresh() -> Tensor:
+        x = rearrange(noise.start, "b n c -> (b n) c")
+        for step in reversed(range(steps)):
+            t = torch.full((2 * len(x),), int(chain.timesteps[step]))
+            cond, uncond = head(torch.cat([x, x]), t, rows).chunk(2)
+            x0 = chain.denoised(guide(cond[:, :32], uncond[:, :32], 4.5), x, step)
+            x = chain.posterior_mean(x0.clamp(-4, 4), x, step)
+            if step:
+                draws = rearrange(noise.steps[steps - 1 - step], "b n c -> (b n) c")
+                x = x + (0.5 * chain.log_variance(cond[:, 32:], step)).exp() * draws
+        return x
+
+    with torch.inference_mode():
+        versus(lambda: head.sample(conditions, steps, 4.5, noise=noise), afresh)
+
+
+@pytest.mark.parametrize("solver", [Solver.ddim, Solver.dpmpp])
+def bench_head_solver(
+    versus: Versus, head: DiffusionHead, conditions: Tensor, solver: Solver
+) -> None:
+    """8 steps of a solver without noise, against the reference's 20."""
+    fewer = replace(CONFIG, solver=solver, num_diffusion_steps=8)
+
+    def refine(config: SamplingConfig) -> Tensor:
+        seeds = torch.Generator().manual_seed(0)
+        return sample_residual(head, conditions, config=config, generators=seeds)
+
+    with torch.inference_mode():
+        versus(lambda: refine(fewer), lambda: refine(CONFIG))
