@@ -55,13 +55,28 @@ def our_model(config: TokenizerConfig, theirs: AutoencoderDC) -> Tokenizer:
 
 
 @pytest.mark.parametrize("direction", ["encode", "decode"])
+@pytest.mark.parametrize("size", [256, 512])
 @pytest.mark.parametrize("width", WIDTHS)
-def bench_autoencoder(versus: Versus, width: int, direction: str) -> None:
-    """One 256 px image, one way."""
+def bench_autoencoder(versus: Versus, width: int, size: int, direction: str) -> None:
+    """One image, one way."""
     config = narrowed(width)
     theirs = diffusers_model(config)
     ours = our_model(config, theirs)
-    shape = (1, 3, 256, 256) if direction == "encode" else (1, config.latent_channels, 8, 8)
-    x = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    images = (1, 3, size, size)
+    latents = (1, config.latent_channels, size // 32, size // 32)
+    seeded = torch.Generator().manual_seed(0)
+    x = torch.rand(images if direction == "encode" else latents, generator=seeded) * 2 - 1
     with torch.inference_mode():
         versus(lambda: getattr(ours, direction)(x), lambda: getattr(theirs, direction)(x))
+
+
+@pytest.mark.parametrize("direction", ["encode", "decode"])
+def bench_tiles(versus: Versus, direction: str) -> None:
+    """What margins cost: a 1024 px image by tiles of 512, against the whole."""
+    tokenizer = Tokenizer.from_pretrained()
+    seeded = torch.Generator().manual_seed(0)
+    images = torch.rand(1, 3, 1024, 1024, generator=seeded) * 2 - 1
+    with torch.inference_mode():
+        x = images if direction == "encode" else tokenizer.encode(images)
+        tiled = getattr(tokenizer, f"{direction}_tiled")
+        versus(lambda: tiled(x, tile=512), lambda: getattr(tokenizer, direction)(x))
