@@ -30,8 +30,9 @@ def fold_latent_norm(decoder: Decoder, norm: float) -> None:
     width, channels = weight.shape[:2]
     identity = torch.eye(channels, dtype=weight.dtype, device=weight.device)
     duplicate = repeat(identity, "o i -> (o copies) i", copies=width // channels)
-    weight.mul_(norm)
-    weight[:, :, 1, 1] += (norm - 1) * duplicate
+    folded = norm * weight
+    folded[:, :, 1, 1] += (norm - 1) * duplicate
+    weight.data = folded  # not in place: the tensor may be the one that was loaded
 
 
 @torch.no_grad()
