@@ -7,14 +7,16 @@ from dataclasses import replace
 from dcht.checkpoint import to_dict
 from dcht.config import TokenizerConfig
 from dcht.errors import UsageError
+from dcht.latent_norm import LATENT_NORM, fold_latent_norm
 from dcht.tokenizer import Tokenizer
 
 
 def start_tokenizer(config: TokenizerConfig, init_from: str | None) -> Tokenizer:
     """A tokenizer of this config with random weights, or with those of `init_from`.
 
-    A source without a codebook (a converted DC-AE) gives encoder and decoder; the codebook is
-    random then.
+    A source without a codebook (a converted DC-AE) gives encoder and decoder, with DC-AE's latent
+    norm folded in; the codebook is random then. `dcht convert --codebook` does the same with a
+    norm that is measured.
 
     Args:
         config: the layout to build.
@@ -40,7 +42,9 @@ def start_tokenizer(config: TokenizerConfig, init_from: str | None) -> Tokenizer
         )
     tokenizer.encoder.load_state_dict(source.encoder.state_dict())
     tokenizer.decoder.load_state_dict(source.decoder.state_dict())
-    if source.quantizer is not None:
+    if source.quantizer is None:
+        fold_latent_norm(tokenizer.decoder, LATENT_NORM)
+    else:
         tokenizer.require_quantizer().load_state_dict(source.quantizer.state_dict())
     tokenizer.config = replace(config, residual_std=source.config.residual_std)
     return tokenizer
