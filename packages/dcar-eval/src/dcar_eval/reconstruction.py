@@ -6,14 +6,10 @@ Which conventions hold is the protocol's to say (`dcar_eval.protocol`).
 
 from __future__ import annotations
 
-import json
-import platform
 import time
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +21,14 @@ from dcar_eval.inception import DIM
 from dcar_eval.journal import ERRORS, ROWS, STATE, Journal
 from dcar_eval.metrics import Networks, channels_first, eight_bits, measure
 from dcar_eval.protocol import PROTOCOLS
-from dcht.checkpoint import write_atomic
+from dcar_eval.results import (
+    finished,
+    prepare,
+    text_table,
+    this_run,
+    versions,
+    write_results,
+)
 from dcht.entries import hash_entries
 from dcht.errors import CheckpointError, UsageError
 from dcht.images import grid, save_png, to_pil
@@ -35,7 +38,7 @@ from dcht.reconstruct import compare
 from dcht.tokenizer import Tokenizer
 
 PATHS = {"hybrid": ("hybrid",), "discrete": ("discrete",), "both": ("hybrid", "discrete")}
-SETTINGS, RESULTS, SHEET = "settings.json", "results.json", "sheet.png"
+SHEET = "sheet.png"
 SHEET_IMAGES = 8
 SAVED_EVERY = 512
 """Files between two states on disk: what a killed run does again at most."""
@@ -99,9 +102,9 @@ def evaluate_reconstruction(
         "files_sha256": hash_entries(entries),
         "batch_size": batch_size,
     }
-    _prepare(out, settings, force=force)
-    if (out / RESULTS).exists():
-        return json.loads((out / RESULTS).read_text())
+    prepare(out, settings, files=(ROWS, ERRORS, STATE, SHEET), force=force)
+    if (done := finished(out)) is not None:
+        return done
     start = time.perf_counter()
     sides = ("input", *paths) if networks.inception else ()
     journal = Journal(out, {side: FeatureSums.empty(DIM) for side in sides})
@@ -135,44 +138,12 @@ def evaluate_reconstruction(
         "skipped": len(journal.read(ERRORS)),
         "paths": {name: _values(rows, name, journal.sums) for name in paths},
         "left_out": networks.left_out,
-        "versions": {name: version(name) for name in PACKAGES},
-        "run": {
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.perf_counter() - start, 1),
-            "machine": platform.platform(),
-            "device": str(next(tokenizer.parameters()).device),
-            "threads": torch.get_num_threads(),
-        },
+        "versions": versions(PACKAGES),
+        "run": this_run(start, next(tokenizer.parameters()).device),
     }
-    write_atomic(out / RESULTS, json.dumps(results, indent=1).encode() + b"\n")
+    write_results(out, results)
     (out / STATE).unlink(missing_ok=True)
     return results
-
-
-def _prepare(out: Path, settings: dict[str, Any], *, force: bool) -> None:
-    """Make `out` ready for these settings, or refuse.
-
-    Raises:
-        UsageError: it was begun with others, or holds something else.
-    """
-    record = out / SETTINGS
-    known = json.loads(record.read_text()) if record.exists() else None
-    if known != settings and not force:
-        if known is not None:
-            key = next(key for key in settings if known.get(key) != settings[key])
-            raise UsageError(
-                f"{out} was begun with {key} {known.get(key)}, not {settings[key]}; "
-                "use --force or another --out"
-            )
-        if out.exists() and any(out.iterdir()):
-            raise UsageError(f"{out} is not empty; use --force or another --out")
-    if force:
-        for name in (RESULTS, ROWS, ERRORS, STATE, SHEET):
-            (out / name).unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
-    for left_over in out.glob(".*.partial"):
-        left_over.unlink()
-    write_atomic(record, json.dumps(settings, indent=1).encode() + b"\n")
 
 
 def _measure(
@@ -254,8 +225,4 @@ def table(results: dict[str, Any]) -> str:
         cells = [values.get(metric, {}).get("value") for metric in metrics]
         shown = ["-" if value is None else f"{value:.4f}" for value in cells]
         lines.append([path, *shown, str(results["n"])])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in lines
-    )
+    return text_table(lines)
