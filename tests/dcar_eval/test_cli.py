@@ -73,6 +73,12 @@ def test_reconstruction_prints_a_table_and_says_what_is_left_out(
         ("scenes --sprites no/such --out x --num 1", 2, "npm install @lobehub/fluent-emoji-3d"),
         ("scenes --sprites . --out x --num 1 --objects owl,cat", 2, "'owl' is not known"),
         ("scenes --sprites . --out x --num 1 --size 100", 2, "size 100 is not a multiple of 32"),
+        ("scenes --sprites . --out x --num 1 --backgrounds sea", 2, "invalid choice: 'sea'"),
+        ("scenes-eval --out x --size 64x96", 2, "scenes are square, not 64 x 96"),
+        ("scenes-eval --out x --num-per-task 0", 2, "whole number of at least 1"),
+        ("scenes-eval --out x --objects owl,cat", 2, "'owl' is not known"),
+        ("scenes-eval --out x --ckpt ./no", 4, "neither a folder nor a Hub id"),
+        ("scenes-train --sprites no/such --out x", 2, "npm install @lobehub/fluent-emoji-3d"),
     ],
 )
 def test_mistakes_are_named(ask: Ask, words: str, code: int, message: str) -> None:

@@ -6,7 +6,7 @@ import argparse
 from typing import NoReturn
 
 from dcar_eval import __version__
-from dcar_eval.commands import reconstruction, scenes
+from dcar_eval.commands import reconstruction, scenes, scenes_eval, scenes_train
 from dcht.command import command_parser, run_verb
 
 EXAMPLES = """examples:
@@ -15,8 +15,11 @@ EXAMPLES = """examples:
   npm install @lobehub/fluent-emoji-3d@1.1.0 emojibase-data@17.0.0
   dcar-eval scenes --sprites node_modules --out data/scenes --num 20000 --objects starter
   dcar-eval scenes --sprites node_modules --out data/held-out --num 1000 --split held-out --seed 1
+  dcar-eval scenes-eval --out results/scenes/                    the bundled checkpoint
+  dcar-eval scenes-eval --ckpt runs/gen/checkpoint --num-per-task 100 --seed 1 --out r/ --json
+  dcar-eval scenes-train --sprites node_modules --out runs/recogniser
 """
-VERBS = (reconstruction, scenes)
+VERBS = (reconstruction, scenes, scenes_eval, scenes_train)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -22,7 +22,7 @@ from dcar_eval.scenes.captions import captions
 from dcar_eval.scenes.draw import draw_scene
 from dcar_eval.scenes.render import CELLS, Placed, draw_layout, render
 from dcar_eval.scenes.sprites import Sprites
-from dcar_eval.scenes.world import Scene, SceneObject, Split
+from dcar_eval.scenes.world import Scene, SceneObject, Split, Task
 from dcht.checkpoint import write_atomic
 from dcht.errors import UsageError
 
@@ -54,11 +54,13 @@ class Example:
     truth: dict[str, Any]
 
 
-def make_example(index: int, settings: Settings, sprites: Sprites) -> Example:
-    """Picture `index` of the data set."""
+def make_example(
+    index: int, settings: Settings, sprites: Sprites, task: Task | None = None
+) -> Example:
+    """Picture `index` of the data set, or of those of one task."""
     split = Split(settings.split)
     rng = np.random.default_rng([settings.seed, index, list(Split).index(split)])
-    scene = draw_scene(settings.objects, split, rng)
+    scene = draw_scene(settings.objects, split, rng, task)
     layout = draw_layout(scene, rng)
     background = draw_background(scene, rng, settings.backgrounds)
     image, placed = render(scene, layout, background, sprites, settings.size)

@@ -1,0 +1,47 @@
+"""`dcar-eval scenes-train`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from dcht.command import add_common, positive
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the subparsers."""
+    verb = verbs.add_parser("scenes-train", help="train the recogniser that judges scenes")
+    verb.add_argument("--sprites", type=Path, required=True, help="folder with the npm packages")
+    verb.add_argument("--steps", type=positive, default=5000, metavar="N", help="[5000]")
+    verb.add_argument(
+        "--num-per-task", type=positive, default=500, metavar="N",
+        help="fresh scenes of a task on which it is measured at the end [500]",
+    )  # fmt: skip
+    verb.add_argument("--workers", type=positive, default=1, help="drawing processes [1]")
+    add_common(
+        verb, "seed", "batch_size", "out", "force", "resume",
+        seed={"help": "of weights and pictures [0]"}, batch_size=32,
+    )  # fmt: skip
+    verb.set_defaults(function=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train and measure."""
+    from dcar_eval.scenes.recognizer_train import Training, train_recognizer
+    from dcar_eval.scenes.world import SPRITE_LABELS
+
+    training = Training(
+        classes=list(SPRITE_LABELS),
+        seed=arguments.seed,
+        steps=arguments.steps,
+        batch_size=arguments.batch_size,
+    )
+    return train_recognizer(
+        arguments.sprites,
+        arguments.out,
+        training=training,
+        num_per_task=arguments.num_per_task,
+        workers=arguments.workers,
+        force=arguments.force,
+    )

@@ -1,0 +1,182 @@
+"""A small detector for the objects of scenes: what is where, and in which of the ten colours.
+
+A convolutional network reads a picture at 128 x 128 pixels and answers at every cell of a 16 x 16
+grid: is this the middle of an object, of which class, in which colour, how far are its edges
+(centre points as in CenterNet, Zhou et al. 2019, with one heat map for all classes). It is trained
+on compositions whose truth is exact (`dcar_eval.scenes.recognizer_train`) and knows nothing else.
+
+Shapes: pictures (b, 3, H, W) in [-1, 1], square; answers (b, ., 16, 16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image
+from torch import Tensor, nn
+
+from dcar_eval.geneval import Detection, Options
+from dcht.checkpoint import (
+    checkpoint_sha256,
+    from_dict,
+    load_strict,
+    locate,
+    read_config,
+    read_tensors,
+    to_dict,
+    write_checkpoint,
+)
+from dcht.images import to_tensor
+
+BUNDLED = Path(str(resources.files("dcar_eval"))) / "scenes" / "checkpoints" / "recognizer"
+SIDE = 128
+"""Pixels that a picture is resized to before it is read."""
+STRIDE = 8
+GRID = SIDE // STRIDE
+WIDTHS = (48, 96, 160)
+"""Channels at a quarter, an eighth and a sixteenth of the side."""
+NEIGHBOURHOOD = 5
+"""Cells a side in which only the warmest can be the middle of an object."""
+LEAST_SCORE = 0.05
+"""Detections below it are not even listed."""
+
+
+@dataclass(kw_only=True)
+class RecognizerConfig:
+    """A recogniser's class table, how to read it, and what it is known to be worth."""
+
+    classes: list[str]
+    colours: list[str]
+    options: Options = field(default_factory=Options)
+    """Thresholds that go with its scores."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """How it was made: seed, steps, pictures."""
+    ceiling: dict[str, Any] = field(default_factory=dict)
+    """Its own score on scenes whose truth is exact: no model can be measured beyond it."""
+
+
+class Answers(NamedTuple):
+    """What the network says of every cell; logits but for `edges`."""
+
+    heat: Tensor
+    """(b, 16, 16): is it the middle of an object?"""
+    classes: Tensor
+    """(b, number of classes, 16, 16)."""
+    colours: Tensor
+    """(b, number of colours, 16, 16)."""
+    edges: Tensor
+    """(b, 4, 16, 16): distance of left, top, right and bottom edge, in sides of the picture."""
+
+
+class Recognizer(nn.Module):
+    """The network with its class table."""
+
+    def __init__(self, config: RecognizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        quarter, eighth, sixteenth = WIDTHS
+        self.stem = nn.Sequential(nn.PixelUnshuffle(4), convolution(48, quarter))
+        self.middle = nn.Sequential(convolution(quarter, eighth, stride=2), Block(eighth))
+        self.context = nn.Sequential(
+            convolution(eighth, sixteenth, stride=2), Block(sixteenth), Block(sixteenth)
+        )
+        self.back = nn.Conv2d(sixteenth, eighth, 1)
+        self.merge = convolution(eighth, eighth)
+        self.parts = (1, len(config.classes), len(config.colours), 4)
+        self.answer = nn.Conv2d(eighth, sum(self.parts), 1)
+        # Few cells are the middle of anything: start from there, or the first steps only learn it.
+        nn.init.constant_(self.answer.bias[0], -4.0)  # type: ignore[index]
+
+    def forward(self, pictures: Tensor) -> Answers:
+        """Look at pictures (b, 3, 128, 128) in [-1, 1]."""
+        middle = self.middle(self.stem(pictures))  # b c 16 16
+        context = self.back(self.context(middle))  # b c 8 8
+        both = middle + F.interpolate(context, scale_factor=2)  # b c 16 16
+        heat, classes, colours, edges = self.answer(self.merge(both)).split(self.parts, dim=1)
+        return Answers(rearrange(heat, "b 1 h w -> b h w"), classes, colours, F.softplus(edges))
+
+    @torch.inference_mode()
+    def detect(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
+        """The objects of square pictures of one size, in their own pixels, best first."""
+        stacked = torch.stack([to_tensor(picture) for picture in pictures])
+        answers = self(shrink(stacked).to(self.answer.weight.device))
+        heat = answers.heat.sigmoid()
+        warmest = F.max_pool2d(heat, NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2) == heat
+        confidence, kinds = answers.classes.softmax(1).max(1)
+        scores = torch.where(warmest, heat * confidence, 0.0)
+        colours, boxes = answers.colours.argmax(1), self._boxes(answers.edges)
+        found: list[list[Detection]] = []
+        for b, picture in enumerate(pictures):
+            cells = (scores[b] > LEAST_SCORE).nonzero().tolist()
+            detections = [
+                Detection(
+                    class_name=self.config.classes[int(kinds[b, row, column])],
+                    score=float(scores[b, row, column]),
+                    box=tuple((boxes[b, :, row, column] * picture.width).tolist()),
+                    color=self.config.colours[int(colours[b, row, column])],
+                )
+                for row, column in cells
+            ]
+            found.append(sorted(detections, key=lambda detection: -detection.score))
+        return found
+
+    @staticmethod
+    def _boxes(edges: Tensor) -> Tensor:
+        """(b, 4, 16, 16): left, top, right, bottom, in sides of the picture."""
+        centres = (torch.arange(GRID, device=edges.device) + 0.5) / GRID
+        left, top, right, bottom = edges.unbind(1)
+        x, y = centres[None, None, :], centres[None, :, None]
+        return torch.stack([x - left, y - top, x + right, y + bottom], dim=1).clamp(0, 1)
+
+    def save_pretrained(self, folder: str | Path) -> str:
+        """Write `config.json` and `model.safetensors` (float16); returns their hash."""
+        return write_checkpoint(
+            folder, to_dict(self.config), self.state_dict(), dtype=torch.float16
+        )
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path | None = None) -> tuple[Recognizer, str]:
+        """Load a folder, a Hub id, or (None) the one that ships with the package; and its hash.
+
+        Raises:
+            CheckpointError: files missing, unknown settings, or keys that do not fit.
+        """
+        folder = BUNDLED if name is None else locate(name)
+        config = from_dict(RecognizerConfig, read_config(folder), str(folder / "config.json"))
+        with torch.device("meta"):
+            recognizer = cls(config)
+        load_strict(recognizer, read_tensors(folder), str(folder))
+        return recognizer.eval(), checkpoint_sha256(folder)
+
+
+def shrink(pictures: Tensor) -> Tensor:
+    """Pictures (b, 3, H, W) at the size that the network reads, antialiased."""
+    return F.interpolate(pictures, (SIDE, SIDE), mode="bilinear", antialias=True)
+
+
+def convolution(channels: int, out: int, *, stride: int = 1) -> nn.Sequential:
+    """3 x 3, normalised, rectified."""
+    return nn.Sequential(
+        nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU()
+    )
+
+
+class Block(nn.Module):
+    """A residual block of two convolutions (He et al. 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = convolution(channels, channels)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) to the same."""
+        return F.relu(x + self.norm(self.second(self.first(x))))

@@ -1,0 +1,269 @@
+"""Training the recogniser of scenes from the scene generator's own ground truth.
+
+Batch k holds the compositions k·b to (k+1)·b - 1, so a run that was stopped goes on exactly: its
+state is the step, the weights and the optimiser. Nothing of the benchmark's layout is used; what is
+learnt is measured on scenes that were never trained on (`dcar_eval.scenes.ceiling`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dcar_eval.geneval import Options
+from dcar_eval.scenes.ceiling import measure_ceiling
+from dcar_eval.scenes.compositions import Labelled, compose, degrade
+from dcar_eval.scenes.recognizer import GRID, SIDE, Answers, Recognizer, RecognizerConfig
+from dcar_eval.scenes.sprites import Sprites
+from dcar_eval.scenes.world import COLOURS
+from dcht.checkpoint import WEIGHTS
+from dcht.command import INTERRUPTED, OK
+from dcht.tokenizer import Tokenizer
+from dcht.training import (
+    EMA,
+    RESUME_PATTERN,
+    GracefulStop,
+    RunLog,
+    check_settings,
+    finite_or_stop,
+    load_resume,
+    save_resume,
+    warmup_lr,
+)
+
+RESULT = "recognizer"
+"""Folder of a run that holds what it made."""
+IGNORED = -100
+"""`cross_entropy`'s sign for cells that have nothing to say."""
+NEAR = 1.6
+"""Cells from an object's middle within which class, colour and edges are learnt."""
+SPREAD = 0.8
+"""Standard deviation, in cells, of the warmth around a middle."""
+EDGES_WEIGHT = 5.0
+OPTIONS = Options(threshold=0.3, counting_threshold=0.4)
+"""GenEval's own thresholds belong to its detector; the second here is where a fourth object hidden
+by three others is told from an echo of one of them."""
+
+
+@dataclass(kw_only=True)
+class Training:
+    """What the weights depend on, besides the art."""
+
+    classes: list[str]
+    seed: int = 0
+    steps: int = 5000
+    batch_size: int = 32
+    lr: float = 2e-3
+    warmup_steps: int = 100
+    weight_decay: float = 1e-4
+    ema_decay: float = 0.998
+
+
+class Targets(NamedTuple):
+    """The truth at every cell, of one picture or of a batch of them."""
+
+    heat: Tensor
+    """(16, 16) in [0, 1], exactly 1 where the middle of an object lies."""
+    classes: Tensor
+    """(16, 16), `IGNORED` away from objects."""
+    colours: Tensor
+    """(16, 16), `IGNORED` also where an object has its sprite's own colours."""
+    edges: Tensor
+    """(4, 16, 16)."""
+
+
+class Compositions(Dataset[tuple[Tensor, Targets]]):
+    """Composition k with its targets; degraded, as 8 bits."""
+
+    def __init__(self, sprites: str | Path, training: Training) -> None:
+        self.sprites = Sprites(sprites, tuple(training.classes))
+        self.training = training
+
+    def __len__(self) -> int:
+        return self.training.steps * self.training.batch_size
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Targets]:
+        seed, classes = self.training.seed, self.training.classes
+        made = compose(index, seed=seed, classes=classes, sprites=self.sprites, size=SIDE)
+        pixels = np.asarray(degrade(made.image, index, seed=seed))
+        return rearrange(torch.from_numpy(pixels.copy()), "h w c -> c h w"), targets(made.objects)
+
+
+def targets(objects: list[Labelled]) -> Targets:
+    """What the network should answer to a picture of these objects."""
+    centres = (np.arange(GRID) + 0.5) / GRID
+    x, y = centres[None, :], centres[:, None]
+    heat = np.zeros((GRID, GRID), dtype=np.float32)
+    nearest = np.full((GRID, GRID), NEAR)
+    classes = np.full((GRID, GRID), IGNORED)
+    colours = np.full((GRID, GRID), IGNORED)
+    edges = np.zeros((4, GRID, GRID), dtype=np.float32)
+    for kind, colour, (left, top, right, bottom) in objects:
+        middle_x, middle_y = (left + right) / 2, (top + bottom) / 2
+        distance = np.hypot(x - middle_x, y - middle_y) * GRID
+        heat = np.maximum(heat, np.exp(-(distance**2) / (2 * SPREAD**2)))
+        heat[min(int(middle_y * GRID), GRID - 1), min(int(middle_x * GRID), GRID - 1)] = 1
+        mine = distance < nearest
+        nearest = np.where(mine, distance, nearest)
+        classes = np.where(mine, kind, classes)
+        colours = np.where(mine, IGNORED if colour < 0 else colour, colours)
+        across, down = np.broadcast_to(x, mine.shape), np.broadcast_to(y, mine.shape)
+        here = np.stack([across - left, down - top, right - across, bottom - down])
+        edges = np.where(mine, here, edges)
+    return Targets(
+        torch.from_numpy(heat.astype(np.float32)),
+        torch.from_numpy(classes).long(),
+        torch.from_numpy(colours).long(),
+        torch.from_numpy(edges.astype(np.float32)),
+    )
+
+
+def losses(answers: Answers, truth: Targets) -> dict[str, Tensor]:
+    """The terms of a batch: penalty-reduced focal loss (Zhou et al. 2019, eq. 1) and the rest."""
+    heat = answers.heat.sigmoid().clamp(1e-4, 1 - 1e-4)
+    middle = truth.heat == 1
+    hit = (1 - heat) ** 2 * heat.log()
+    miss = (1 - truth.heat) ** 4 * heat**2 * (1 - heat).log()
+    near = rearrange(truth.classes != IGNORED, "b h w -> b 1 h w")
+    distance = (answers.edges - truth.edges).abs() * near
+    return {
+        "heat": -torch.where(middle, hit, miss).sum() / middle.sum().clamp(min=1),
+        "classes": _cross_entropy(answers.classes, truth.classes),
+        "colours": _cross_entropy(answers.colours, truth.colours),
+        "edges": EDGES_WEIGHT * distance.sum() / near.sum().clamp(min=1) / 4,
+    }
+
+
+def _cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
+    """The mean over cells that have something to say; 0 where none has."""
+    total = F.cross_entropy(logits, truth, ignore_index=IGNORED, reduction="sum")
+    return total / (truth != IGNORED).sum().clamp(min=1)
+
+
+def train_recognizer(
+    sprites: str | Path,
+    out: str | Path,
+    *,
+    training: Training,
+    num_per_task: int = 500,
+    log_every: int = 50,
+    save_every: int = 500,
+    workers: int = 1,
+    force: bool = False,
+) -> int:
+    """Train, or go on where `out` stopped; then measure the ceiling and write `out/recognizer`.
+
+    Returns:
+        0 when it is done, 130 when a signal stopped it (the same command continues).
+
+    Raises:
+        UsageError: sprites missing, or `out` holds a run of other settings.
+    """
+    out, compositions = Path(out), Compositions(sprites, training)
+    if force:
+        for old in out.glob(RESUME_PATTERN):
+            old.unlink()
+    resumed = load_resume(out)
+    check_settings(out, asdict(training), free=(), resuming=resumed is not None)
+    if resumed is not None and resumed[0] == training.steps and (out / RESULT / WEIGHTS).exists():
+        return OK
+    torch.manual_seed(training.seed)
+    network = Recognizer(
+        RecognizerConfig(classes=training.classes, colours=list(COLOURS), options=OPTIONS)
+    )
+    network.train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=training.lr, weight_decay=training.weight_decay, fused=True
+    )
+    ema, step = EMA(network, training.ema_decay), 0
+    if resumed is not None:
+        step, state = resumed
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        ema.load_state_dict(state["ema"])
+    sums: dict[str, float] = defaultdict(float)
+    count = 0
+    with closing(RunLog(out, first_step=step + 1)) as log, GracefulStop() as stop:
+        for pictures, truth in batches(compositions, step, workers):
+            rate = warmup_lr(
+                step,
+                base=training.lr,
+                warmup_steps=training.warmup_steps,
+                total_steps=training.steps,
+                shape="cosine",
+            )
+            terms = losses(network(pictures.float() / 127.5 - 1), truth)
+            finite_or_stop(terms, {"pictures": pictures}, out, step)
+            _descend(optimizer, terms, rate)
+            ema.update(network)
+            step, count = step + 1, count + 1
+            for name, value in terms.items():
+                sums[name] += float(value.detach())
+            if step % log_every == 0:
+                row = {name: value / count for name, value in sums.items()}
+                log.scalars(step, row)
+                shown = "  ".join(f"{name} {value:.4f}" for name, value in row.items())
+                log.line(f"step {step}/{training.steps}  {shown}")
+                sums.clear()
+                count = 0
+            if stop.requested or step % save_every == 0 or step == training.steps:
+                state = {
+                    "network": network.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "ema": ema.state_dict(),
+                }
+                save_resume(out, step, state)
+            if stop.requested and step < training.steps:
+                log.line(f"stopped at step {step}; the same command continues")
+                return INTERRUPTED
+    averaged = copy.deepcopy(network)
+    ema.copy_to(averaged)
+    averaged.eval()
+    ceiling = measure_ceiling(
+        averaged,
+        sprites,
+        num_per_task=num_per_task,
+        seed=training.seed + 1,
+        tokenizer=Tokenizer.from_pretrained(),
+    )
+    averaged.config = replace(averaged.config, training=asdict(training), ceiling=ceiling)
+    averaged.save_pretrained(out / RESULT)
+    print(f"{out / RESULT}: overall {ceiling['overall']:.4f}")
+    return OK
+
+
+def _descend(optimizer: torch.optim.Optimizer, terms: dict[str, Tensor], rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    torch.stack(list(terms.values())).sum().backward()
+    optimizer.step()
+
+
+def batches(
+    compositions: Compositions, first_step: int, workers: int
+) -> Iterator[tuple[Tensor, Targets]]:
+    """The batches from a step on, in order, drawn by other processes ahead of their use."""
+    size = compositions.training.batch_size
+    rest = range(first_step * size, len(compositions))
+    loader = DataLoader(
+        compositions,
+        batch_size=size,
+        sampler=rest,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context="spawn" if workers else None,
+    )
+    return iter(loader)
