@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,21 +108,37 @@ def generate_images(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = F
     single = out.suffix.lower() == ".png"
     count = len(plan.prompts)
     paths = [out] if single else [out / f"{index:05d}.png" for index in range(count)]
+    write_images(pipe, [(plan, paths)], force=force)
+    return paths
+
+
+def write_images(
+    pipe: TextToImage, plans: Iterable[tuple[Plan, Sequence[Path]]], *, force: bool = False
+) -> None:
+    """Write every image of some plans to its file, under one progress bar.
+
+    What an equal command wrote is kept.
+
+    Raises:
+        UsageError: a file is there, made with other settings, and `force` is off.
+    """
     todo = []
-    for batch in plan.batches():
-        texts = [record.text() for record in plan.records(pipe, batch)]
-        files = [paths[index] for index in batch]
-        done = [_is_done(file, text, force=force) for file, text in zip(files, texts, strict=True)]
-        if not all(done):
-            todo.append((batch, texts, files))
-    total = sum(len(batch) for batch, _, _ in todo)
+    for plan, paths in plans:
+        for batch in plan.batches():
+            texts = [record.text() for record in plan.records(pipe, batch)]
+            files = [paths[index] for index in batch]
+            done = [
+                _is_done(file, text, force=force) for file, text in zip(files, texts, strict=True)
+            ]
+            if not all(done):
+                todo.append((plan, batch, texts, files))
+    total = sum(len(batch) for _, batch, _, _ in todo)
     with tqdm(total=total, unit="img", desc="generate", disable=None) as progress:
-        for batch, texts, files in todo:
+        for plan, batch, texts, files in todo:
             images = plan.images(pipe, batch)
             for image, text, file in zip(images, texts, files, strict=True):
                 save_png(image, file, text)
             progress.update(len(batch))
-    return paths
 
 
 def generate_sheet(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = False) -> list[Path]:
