@@ -42,7 +42,7 @@ examples:
 
 experiments: {experiments}
 models (model=NAME): {models}
-data (data=NAME): latents, folder
+data (data=NAME): latents, folder, webdataset, imagenet, journeydb
 
 options:
   -h, --help              this text

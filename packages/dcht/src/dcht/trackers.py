@@ -14,8 +14,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from dcht.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,6 +80,8 @@ class TensorBoard:
 
     def picture(self, step: int, name: str, image: Image.Image) -> None:
         """Show a picture."""
+        import numpy as np  # here, not above: the schema of settings imports this module
+
         self._writer.add_image(name, np.array(image.convert("RGB")), step, dataformats="HWC")
 
     def close(self) -> None:
