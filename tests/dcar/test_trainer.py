@@ -13,7 +13,7 @@ from dcar.train_config import DataConfig, DataKind, OptimizerConfig, PublishDtyp
 from dcar.trainer import Trainer
 from dcht import CheckpointError, UsageError
 from dcht.distributed import World
-from dcht.training import NonFiniteLossError
+from dcht.errors import NonFiniteLossError
 
 ALONE = World(0, 1, torch.device("cpu"))
 

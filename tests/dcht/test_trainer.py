@@ -8,6 +8,7 @@ import torch
 
 from dcht import PRESETS, Tokenizer
 from dcht.distributed import World
+from dcht.errors import NonFiniteLossError
 from dcht.train import describe
 from dcht.train_config import (
     CodebookConfig,
@@ -19,7 +20,6 @@ from dcht.train_config import (
     TrainConfig,
 )
 from dcht.trainer import Trainer
-from dcht.training import NonFiniteLossError
 
 ALONE = World(0, 1, torch.device("cpu"))
 

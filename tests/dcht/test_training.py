@@ -10,19 +10,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dcht.checkpoint import checkpoint_sha256, write_checkpoint
-from dcht.errors import UsageError
-from dcht.training import (
-    EMA,
-    GracefulStop,
-    NonFiniteLossError,
-    RunLog,
-    check_settings,
-    finite_or_stop,
-    load_resume,
-    room_to_write,
-    save_resume,
-    warmup_lr,
-)
+from dcht.errors import NonFiniteLossError, UsageError
+from dcht.run_folder import check_settings, load_resume, room_to_write, save_resume
+from dcht.training import EMA, GracefulStop, RunLog, finite_or_stop, warmup_lr
 
 
 def test_ema_follows_the_closed_form_and_warms_up():

@@ -23,7 +23,7 @@ from dcar_eval.scenes.recognizer_train import IGNORED, Training, losses, targets
 from dcar_eval.scenes.world import BENCHMARK, COLOURS, SPRITE_LABELS
 from dcht.checkpoint import checkpoint_sha256, read_tensors
 from dcht.errors import CheckpointError, UsageError
-from dcht.training import RESUME_PATTERN
+from dcht.run_folder import RESUME_PATTERN
 
 CLASSES = ["apple", "banana", "car", "dog"]
 OBJECTS = [

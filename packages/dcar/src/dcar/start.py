@@ -17,8 +17,8 @@ from dcar.text import TextEncoder, count_words, word_tokenizer
 from dcar.train_config import TrainConfig
 from dcht.checkpoint import to_dict
 from dcht.errors import UsageError
+from dcht.run_folder import differences
 from dcht.tokenizer import Tokenizer
-from dcht.training import differences
 
 NAMED_WORDS = 20
 """How many words a message names before it says how many more there are."""

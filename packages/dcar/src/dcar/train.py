@@ -21,7 +21,8 @@ from dcar.trainer import Trainer
 from dcht.checkpoint import to_dict
 from dcht.command import INTERRUPTED, OK
 from dcht.distributed import World, world
-from dcht.training import GracefulStop, RunLog, check_settings, room_to_write
+from dcht.run_folder import check_settings, room_to_write
+from dcht.training import GracefulStop, RunLog
 
 FREE_SETTINGS = frozenset(
     {

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from dcht.errors import CheckpointError, UsageError
+from dcht.errors import CheckpointError, NonFiniteLossError, UsageError
 
 if TYPE_CHECKING:
     import torch
 
-OK, USAGE, SKIPPED, BAD_CHECKPOINT, INTERRUPTED = 0, 2, 3, 4, 130
+OK, FAILED, USAGE, SKIPPED, BAD_CHECKPOINT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 EXIT_CODES = """exit codes: 0 ok, 2 usage or bad input, 3 done but some inputs were skipped,
   4 bad checkpoint, 130 interrupted
 """
@@ -29,6 +29,14 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def part(text: str) -> tuple[int, int]:
+    """An argparse type: `I/N`, with 0 <= I < N."""
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 0 <= I < N; for example 0/4")
+    return int(number), int(of)
 
 
 COMMON: dict[str, dict[str, Any]] = {
@@ -107,6 +115,8 @@ def exit_code(main: Callable[[], int]) -> int:
         code = _fail(error, USAGE)
     except CheckpointError as error:
         code = _fail(error, BAD_CHECKPOINT)
+    except NonFiniteLossError as error:
+        code = _fail(error, FAILED)
     except KeyboardInterrupt:
         code = _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""The two kinds of failure a user can act on; a command turns each into its own exit code."""
+"""The failures a user can act on; a command turns each into one line and an exit code."""
 
 
 class UsageError(ValueError):
@@ -7,3 +7,7 @@ class UsageError(ValueError):
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged, or not the one that was asked for."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss became NaN or infinite; the message names the file that holds the batch."""

@@ -19,17 +19,10 @@ from dcht.command import INTERRUPTED, OK
 from dcht.crops import load_batches, to_images
 from dcht.curves import Panel, draw_curves, read_rows
 from dcht.distributed import World, world
+from dcht.run_folder import check_settings, load_resume, room_to_write, save_resume
 from dcht.train_config import TrainConfig
 from dcht.trainer import Trainer
-from dcht.training import (
-    METRICS,
-    GracefulStop,
-    RunLog,
-    check_settings,
-    load_resume,
-    room_to_write,
-    save_resume,
-)
+from dcht.training import METRICS, GracefulStop, RunLog
 from dcht.validation import validate
 
 FREE_SETTINGS = frozenset(

@@ -30,18 +30,9 @@ from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import COLOURS
 from dcht.checkpoint import WEIGHTS
 from dcht.command import INTERRUPTED, OK
+from dcht.run_folder import RESUME_PATTERN, check_settings, load_resume, save_resume
 from dcht.tokenizer import Tokenizer
-from dcht.training import (
-    EMA,
-    RESUME_PATTERN,
-    GracefulStop,
-    RunLog,
-    check_settings,
-    finite_or_stop,
-    load_resume,
-    save_resume,
-    warmup_lr,
-)
+from dcht.training import EMA, GracefulStop, RunLog, finite_or_stop, warmup_lr
 
 RESULT = "recognizer"
 """Folder of a run that holds what it made."""
