@@ -6,7 +6,7 @@ import argparse
 from typing import NoReturn
 
 from dcar_eval import __version__
-from dcar_eval.commands import reconstruction, scenes, scenes_eval, scenes_train
+from dcar_eval.commands import profile, reconstruction, scenes, scenes_eval, scenes_train
 from dcht.command import command_parser, run_verb
 
 EXAMPLES = """examples:
@@ -18,8 +18,9 @@ EXAMPLES = """examples:
   dcar-eval scenes-eval --out results/scenes/                    the bundled checkpoint
   dcar-eval scenes-eval --ckpt runs/gen/checkpoint --num-per-task 100 --seed 1 --out r/ --json
   dcar-eval scenes-train --sprites node_modules --out runs/recogniser
+  dcar-eval profile --preset dcar_671m --protocol paper --out results/speed/
 """
-VERBS = (reconstruction, scenes, scenes_eval, scenes_train)
+VERBS = (reconstruction, scenes, scenes_eval, scenes_train, profile)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,0 +1,108 @@
+"""`dcar-eval profile`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from dcar.commands.drawing import CKPT
+from dcar_eval.profile_protocol import DEFINITION, PAPER, Precision, ProfileProtocol
+from dcht.command import OK, add_common, parse_size, pick_device, positive
+from dcht.errors import UsageError
+
+if TYPE_CHECKING:
+    from dcar.pipeline import TextToImage
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the subparsers."""
+    verb = verbs.add_parser("profile", help="time, FLOPs, parameters and memory of a generator")
+    verb.add_argument(
+        "setting", nargs="*", metavar="KEY=VALUE",
+        help="sampling, in place of the checkpoint's: num_steps=8 order=halton",
+    )  # fmt: skip
+    verb.add_argument(
+        "--preset", metavar="NAME",
+        help="a size with random weights, in place of --ckpt: dcar_671m, dc_ar_512, small or tiny",
+    )  # fmt: skip
+    verb.add_argument(
+        "--protocol", choices=["paper"], help="section 4.1's: fp16, 512 px, the paper's 12 steps"
+    )
+    verb.add_argument(
+        "--precision", metavar="NAMES", help="by commas [fp32,bf16,fp16]; --protocol paper: fp16"
+    )
+    verb.add_argument("--warmup", type=int, default=1, metavar="N", help="batches not timed [1]")
+    verb.add_argument("--repeats", type=positive, default=5, metavar="N", help="batches timed [5]")
+    size = {"default": None, "help": "N or WxH, multiples of 32 [the checkpoint's]"}
+    add_common(
+        verb, "ckpt", "size", "device", "offline", "out", "force", "resume", "json",
+        ckpt=CKPT, size=size,
+    )  # fmt: skip
+    verb.set_defaults(function=run)
+
+
+def read_protocol(arguments: argparse.Namespace) -> ProfileProtocol:
+    """The conditions that the command line names.
+
+    Raises:
+        UsageError: a precision that is not known, or an option that the paper's protocol settles.
+    """
+    if arguments.protocol is not None:
+        given = {"--size": arguments.size, "--precision": arguments.precision}
+        given["KEY=VALUE"] = arguments.setting
+        for name, value in given.items():
+            if value:
+                raise UsageError(f"--protocol paper settles {name}: leave one of them out")
+        return PAPER
+    names = (arguments.precision or "fp32,bf16,fp16").split(",")
+    for name in names:
+        if name not in Precision.__members__:
+            raise UsageError(f"precision {name!r} is not known; use fp32, bf16 or fp16")
+    return ProfileProtocol(
+        name="own",
+        precisions=tuple(Precision[name] for name in names),
+        size=parse_size(arguments.size) if arguments.size else None,
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, and print the table with what its numbers mean."""
+    from dcar_eval.axes import RESIDUAL, single_values
+
+    protocol = read_protocol(arguments)
+    sampling = single_values(arguments.setting)
+    if RESIDUAL in sampling:
+        raise UsageError("residual is for sweep (table4), not for profile")
+    if arguments.preset is not None and arguments.ckpt is not None:
+        raise UsageError("--preset has random weights, --ckpt trained ones: give one of them")
+    if arguments.warmup < 0:
+        raise UsageError(f"--warmup is {arguments.warmup}; it must not be negative")
+
+    from dcar.pipeline import TextToImage
+    from dcar_eval.profile import profile, table
+    from dcar_eval.random_weights import random_pipeline
+
+    device = pick_device(arguments.device)
+
+    def build() -> TextToImage:
+        if arguments.preset is not None:
+            return random_pipeline(arguments.preset).to(device)
+        return TextToImage.from_pretrained(arguments.ckpt).to(device)
+
+    results = profile(
+        build,
+        arguments.out,
+        protocol=protocol,
+        sampling=sampling,  # type: ignore[arg-type]
+        warmup=arguments.warmup,
+        repeats=arguments.repeats,
+        force=arguments.force,
+    )
+    if arguments.json:
+        print(json.dumps(results))
+    else:
+        print(results["protocol"]["name"])
+        print(table(results))
+        print(DEFINITION)
+    return OK
