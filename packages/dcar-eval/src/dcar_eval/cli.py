@@ -6,7 +6,7 @@ import argparse
 from typing import NoReturn
 
 from dcar_eval import __version__
-from dcar_eval.commands import profile, reconstruction, scenes, scenes_eval, scenes_train
+from dcar_eval.commands import profile, reconstruction, scenes, scenes_eval, scenes_train, sweep
 from dcht.command import command_parser, run_verb
 
 EXAMPLES = """examples:
@@ -19,8 +19,10 @@ EXAMPLES = """examples:
   dcar-eval scenes-eval --ckpt runs/gen/checkpoint --num-per-task 100 --seed 1 --out r/ --json
   dcar-eval scenes-train --sprites node_modules --out runs/recogniser
   dcar-eval profile --preset dcar_671m --protocol paper --out results/speed/
+  dcar-eval sweep fig6 --out results/fig6/
+  dcar-eval sweep num_steps=4,8,12 order=confidence,halton,gtr --out results/orders/
 """
-VERBS = (reconstruction, scenes, scenes_eval, scenes_train, profile)
+VERBS = (reconstruction, scenes, scenes_eval, scenes_train, profile, sweep)
 
 
 def build_parser() -> argparse.ArgumentParser:

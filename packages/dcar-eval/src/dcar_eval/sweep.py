@@ -1,0 +1,252 @@
+"""One checkpoint under many sampling settings: quality on the scenes, and time (Fig. 6, Table 4).
+
+Every point is a folder of `dcar-eval scenes-eval` with the point's speed beside it, so a sweep that
+was stopped goes on where it was, and a point can be looked at by itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from dcar.model import DCAR
+from dcar.pipeline import TextToImage
+from dcar_eval.axes import RESIDUAL, Point, label, points
+from dcar_eval.profile import device_name, measure_speed
+from dcar_eval.profile_protocol import LATENCY_BATCH, THROUGHPUT_BATCH
+from dcar_eval.results import finished, prepare, text_table, this_run, write_results
+from dcar_eval.scenes.evaluate import evaluate_scenes
+from dcar_eval.sweep_plot import PLOTS, write_plots
+from dcht.checkpoint import write_atomic
+from dcht.errors import UsageError
+
+POINTS, SPEED, TABLE = "points", "speed.json", "sweep.csv"
+
+
+class NamedSweep(NamedTuple):
+    """A figure or table of the paper, with the scenes in place of MJHQ-30K."""
+
+    axes: dict[str, list[Any]]
+    cited: dict[float, str]
+    """What others reach where on the first axis; none of it was run here."""
+
+
+NAMED = {
+    "fig6": NamedSweep(
+        # not in paper: the figure's points are not in its text.
+        {"num_steps": [2, 4, 6, 8, 10, 12, 16, 24, 32, 64]},
+        {
+            12: "DC-AR's best on MJHQ-30K (paper, Fig. 6): NOT RUN",
+            64: "MAR-B's best on ImageNet (paper, Fig. 11): NOT RUN",
+        },
+    ),
+    # The paper's baseline is a generator trained without the head; this is one checkpoint with and
+    # without its residual.
+    "table4": NamedSweep({RESIDUAL: [True, False]}, {}),
+}
+
+
+def run_sweep(
+    pipe: TextToImage,
+    out: Path,
+    axes: Mapping[str, Sequence[Any]],
+    *,
+    name: str | None = None,
+    num_per_task: int = 40,
+    seed: int = 0,
+    objects: tuple[str, ...] | None = None,
+    size: int | None = None,
+    batch_size: int = 8,
+    repeats: int = 3,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Score and time every combination of the axes; continue where a run stopped.
+
+    Writes `points/NNN/` (what `evaluate_scenes` writes, and `speed.json`), `sweep.csv`,
+    `sweep.png`, `sweep.svg` and, last, `results.json`.
+
+    Args:
+        pipe: the model.
+        out: folder to write.
+        axes: values by name of a sampling setting, `preset` or `residual`; see `dcar_eval.axes`.
+        name: of `NAMED`, whose citations the plot shows.
+        num_per_task: prompts of each of the six tasks; the same ones at every point.
+        seed: of the prompts and of the noise; the same at every point.
+        objects: what prompts are about; None: what the checkpoint knows.
+        size: side in pixels; None: the checkpoint's.
+        batch_size: images sampled together while scoring. Times are of batch 1 and 16.
+        repeats: batches timed at each point.
+        force: replace what `out` holds.
+
+    Returns:
+        The content of `results.json`: `points` (`settings`, `overall`, `stderr`, `tasks`, `n`), and
+        their times in `run.speed`.
+
+    Raises:
+        UsageError: no axes, settings out of range, or `out` holds something else.
+    """
+    if not axes:
+        raise UsageError(f"nothing to sweep: name {' or '.join(NAMED)}, or num_steps=4,8,12")
+    found = points({key: list(values) for key, values in axes.items()})
+    pipes = [at_point(pipe, point) for point in found]  # what is out of range is refused here
+    prepare(
+        out,
+        {
+            "sweep": name,
+            "axes": {key: list(values) for key, values in axes.items()},
+            "weights": pipe.sha256,
+            "num_per_task": num_per_task,
+            "seed": seed,
+            "objects": None if objects is None else list(objects),
+            "size": size,
+            "batch_size": batch_size,
+            "repeats": repeats,
+        },
+        files=(TABLE, *PLOTS),
+        force=force,
+    )
+    if force:
+        shutil.rmtree(out / POINTS, ignore_errors=True)
+    if (done := finished(out)) is not None:
+        return done
+    start = time.perf_counter()
+    scores, speeds = [], []
+    for number, drawn_with in enumerate(tqdm(pipes, unit="point", desc="sweep", disable=None)):
+        folder = out / POINTS / f"{number:03d}"
+        scores.append(
+            evaluate_scenes(
+                drawn_with, folder, num_per_task=num_per_task, seed=seed, objects=objects,
+                size=size, batch_size=batch_size,
+            )
+        )  # fmt: skip
+        side = scores[-1]["settings"]["size"]
+        speeds.append(_speed(drawn_with, folder / SPEED, side=side, repeats=repeats))
+    shared = scores[0]["settings"]
+    results = {
+        "task": "sweep",
+        "sweep": name,
+        "axes": {key: list(values) for key, values in axes.items()},
+        "settings": {key: shared[key] for key in SHARED} | {"weights": pipe.sha256},
+        "recognizer": scores[0]["recognizer"],
+        "points": [
+            {"settings": point, **_quality(score)}
+            for point, score in zip(found, scores, strict=True)
+        ],
+        "cited": [] if name is None else [list(pair) for pair in NAMED[name].cited.items()],
+        "n": sum(score["n"] for score in scores),
+        "versions": scores[0]["versions"],
+        "run": {**this_run(start, pipe.device), "speed": speeds},
+    }
+    write_atomic(out / TABLE, as_csv(results).encode())
+    write_plots(results, out)
+    write_results(out, results)
+    return results
+
+
+SHARED = (
+    "recognizer_sha256", "split", "objects", "num_per_task", "seed", "size", "batch_size",
+)  # fmt: skip
+"""Settings of `evaluate_scenes` that all points have in common."""
+
+
+def at_point(pipe: TextToImage, point: Point) -> TextToImage:
+    """The same weights with a point's settings as those of the checkpoint.
+
+    Raises:
+        UsageError: a setting out of range, or no residual to leave out.
+    """
+    settings = {key: value for key, value in point.items() if key != RESIDUAL}
+    model, sha256 = pipe.model, pipe.sha256
+    if RESIDUAL in point and model.head is None:
+        raise UsageError("this checkpoint has no residual head: residual cannot be swept")
+    if point.get(RESIDUAL) is False:
+        with torch.device("meta"):
+            model = DCAR(replace(model.config, discrete_only=True))
+        model.generator = pipe.model.generator
+        sha256 = None  # no checkpoint draws these pictures
+    return TextToImage(
+        model,
+        pipe.text,
+        pipe.tokenizer,
+        sampling=pipe.settings(**settings),  # type: ignore[arg-type]
+        size=pipe.size,
+        sha256=sha256,
+        rounding=pipe.rounding,
+    )
+
+
+def _quality(scores: dict[str, Any]) -> dict[str, Any]:
+    shares = scores["tasks"].values()
+    # Of a mean of shares, each of its own images.
+    variance = sum(share * (1 - share) for share in shares) / scores["settings"]["num_per_task"]
+    return {
+        "overall": scores["overall"],
+        "stderr": variance**0.5 / len(shares),
+        "tasks": scores["tasks"],
+        "n": scores["n"],
+    }
+
+
+def _speed(pipe: TextToImage, path: Path, *, side: int, repeats: int) -> dict[str, Any]:
+    """Latency and throughput of a point, measured once."""
+    if path.exists():
+        return json.loads(path.read_text())
+    measured = [
+        measure_speed(
+            pipe, batch_size=batch, settings=pipe.sampling, size=(side, side), repeats=repeats
+        )
+        for batch in (LATENCY_BATCH, THROUGHPUT_BATCH)
+    ]
+    speed = {
+        "latency": measured[0].seconds,
+        "images_per_second": measured[1].images_per_second,
+        "device": device_name(pipe.device),
+        "batches": [asdict(one) for one in measured],
+    }
+    write_atomic(path, json.dumps(speed, indent=1).encode() + b"\n")
+    return speed
+
+
+def _lines(results: dict[str, Any], digits: int | None) -> list[list[str]]:
+    """Headings, then a line a point; `digits` None: all there are."""
+
+    def number(value: float) -> str:
+        return repr(value) if digits is None else f"{value:.{digits}f}"
+
+    tasks = list(results["points"][0]["tasks"])
+    axes = list(results["axes"])
+    lines = [[*axes, "overall", "stderr", *tasks, "n", "latency_s", "images_per_second"]]
+    for point, speed in zip(results["points"], results["run"]["speed"], strict=True):
+        values = [point["overall"], point["stderr"], *point["tasks"].values()]
+        lines.append(
+            [
+                *(label(point["settings"][axis]) for axis in axes),
+                *map(number, values),
+                str(point["n"]),
+                number(speed["latency"]),
+                number(speed["images_per_second"]),
+            ]
+        )
+    return lines
+
+
+def as_csv(results: dict[str, Any]) -> str:
+    """A line a point, all digits."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(_lines(results, None))
+    return text.getvalue()
+
+
+def table(results: dict[str, Any]) -> str:
+    """A line a point, for people."""
+    return text_table(_lines(results, 3))
