@@ -6,7 +6,15 @@ import argparse
 from typing import NoReturn
 
 from dcar_eval import __version__
-from dcar_eval.commands import profile, reconstruction, scenes, scenes_eval, scenes_train, sweep
+from dcar_eval.commands import (
+    profile,
+    reconstruction,
+    report,
+    scenes,
+    scenes_eval,
+    scenes_train,
+    sweep,
+)
 from dcht.command import command_parser, run_verb
 
 EXAMPLES = """examples:
@@ -21,8 +29,9 @@ EXAMPLES = """examples:
   dcar-eval profile --preset dcar_671m --protocol paper --out results/speed/
   dcar-eval sweep fig6 --out results/fig6/
   dcar-eval sweep num_steps=4,8,12 order=confidence,halton,gtr --out results/orders/
+  dcar-eval report results/ --out results/report/
 """
-VERBS = (reconstruction, scenes, scenes_eval, scenes_train, profile, sweep)
+VERBS = (reconstruction, scenes, scenes_eval, scenes_train, profile, sweep, report)
 
 
 def build_parser() -> argparse.ArgumentParser:
