@@ -1,0 +1,21 @@
+"""GenEval without mmcv: prompts, detection, colours and rules (Ghosh et al. 2023)."""
+
+from dcar_eval.geneval.rules import (
+    COLORS,
+    RELATIONS,
+    Detection,
+    Options,
+    Verdict,
+    evaluate_detections,
+    relations,
+)
+
+__all__ = [
+    "COLORS",
+    "RELATIONS",
+    "Detection",
+    "Options",
+    "Verdict",
+    "evaluate_detections",
+    "relations",
+]

@@ -1,0 +1,110 @@
+"""Folders of images as GenEval has them: anyone's model can be judged from one.
+
+`00012/metadata.jsonl` is line 12 of the prompt file, `00012/samples/0000.png` to `0003.png` are its
+images; the number's digits do not matter.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dcar_eval.geneval.prompts import SAMPLES
+from dcht.errors import UsageError
+
+METADATA = "metadata.jsonl"
+RULES = ("tag", "include", "exclude")
+"""What of a row decides on a verdict; `prompt` may be somebody's longer text."""
+
+
+class Sample(NamedTuple):
+    """One image of one prompt."""
+
+    prompt: int
+    """Line of the prompt file, from 0."""
+    name: str
+    """Path in the folder of all images, with slashes."""
+
+
+def samples_folder(prompt: int) -> str:
+    """Where the images of a prompt are."""
+    return f"{prompt:05d}/samples"
+
+
+class Listed(NamedTuple):
+    """What a folder holds of the prompts asked for."""
+
+    samples: list[Sample]
+    """By prompt, then by number."""
+    rewritten: list[int]
+    """Prompts whose text is not the benchmark's."""
+
+
+def list_folder(folder: Path, rows: Sequence[dict[str, Any]], prompts: Sequence[int]) -> Listed:
+    """Find the images of some prompts.
+
+    Raises:
+        UsageError: it is no folder of this layout, a prompt's folder is for another row, or a
+            number is there twice.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder; expected 00000/samples/0000.png in it")
+    numbered = [path for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
+    twice = [n for n, times in Counter(int(path.name) for path in numbered).items() if times > 1]
+    if twice:
+        raise UsageError(f"{folder} has two folders for prompt {twice[0]}; keep one")
+    by_prompt = {int(path.name): path for path in numbered}
+    if not by_prompt or max(by_prompt) >= len(rows):
+        found = f"a folder {max(by_prompt)}" if by_prompt else "no folder named by a number"
+        raise UsageError(f"{folder} has {found}; expected 00000 to {len(rows) - 1:05d}")
+    samples, rewritten = [], []
+    for prompt in prompts:
+        if prompt not in by_prompt:
+            continue
+        place = by_prompt[prompt]
+        if _read_row(place / METADATA, rows[prompt], prompt)["prompt"] != rows[prompt]["prompt"]:
+            rewritten.append(prompt)
+        samples += [Sample(prompt, f"{place.name}/samples/{name}") for name in _images(place)]
+    return Listed(samples, rewritten)
+
+
+def _read_row(path: Path, row: dict[str, Any], prompt: int) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if all(found.get(key) == row.get(key) for key in RULES) and "prompt" in found:
+            return found
+        problem = f"is not line {prompt} of the prompt file"
+    except FileNotFoundError:
+        problem = f"is not there; it is line {prompt} of the prompt file"
+    except (ValueError, AttributeError):
+        problem = "is not a line of JSON"
+    raise UsageError(f"{path} {problem} (python -m dcar_eval.geneval.prompts prints that)")
+
+
+def _images(place: Path) -> list[str]:
+    folder = place / "samples"
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    images = sorted((name for name in names if re.fullmatch(r"\d+\.png", name)), key=_number)
+    for first, second in pairwise(images):
+        if _number(first) == _number(second):
+            raise UsageError(f"{folder} has image {_number(first)} twice: {first} and {second}")
+    return images
+
+
+def _number(name: str) -> int:
+    return int(name.removesuffix(".png"))
+
+
+def missing(samples: Sequence[Sample], prompts: Sequence[int]) -> list[str]:
+    """What is not there of four images for each prompt, in words."""
+    counts = Counter(sample.prompt for sample in samples)
+    return [
+        f"{samples_folder(prompt)} has {counts[prompt]} of {SAMPLES} images"
+        for prompt in prompts
+        if counts[prompt] != SAMPLES
+    ]
