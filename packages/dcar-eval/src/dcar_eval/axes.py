@@ -1,4 +1,4 @@
-"""Sampling settings as words of a command line: `num_steps=4,8 order=confidence,random`.
+"""What a sweep runs over: sampling settings as words, `num_steps=4,8 order=confidence,random`.
 
 Neither torch nor hydra is imported here.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from dcar.sampling_config import SAMPLING_PRESETS, SamplingConfig
 from dcht.errors import UsageError
@@ -19,6 +19,29 @@ SWITCH = {"on": True, "off": False}
 
 Point = dict[str, Any]
 """One value of each axis, by name."""
+
+
+class NamedSweep(NamedTuple):
+    """A figure or table of the paper, with the scenes in place of MJHQ-30K."""
+
+    axes: dict[str, list[Any]]
+    cited: dict[float, str]
+    """What others reach where on the first axis; none of it was run here."""
+
+
+NAMED = {
+    "fig6": NamedSweep(
+        # not in paper: the figure's points are not in its text.
+        {"num_steps": [2, 4, 6, 8, 10, 12, 16, 24, 32, 64]},
+        {
+            12: "DC-AR's best on MJHQ-30K (paper, Fig. 6): NOT RUN",
+            64: "MAR-B's best on ImageNet (paper, Fig. 11): NOT RUN",
+        },
+    ),
+    # The paper's baseline is a generator trained without the head; this is one checkpoint with and
+    # without its residual.
+    "table4": NamedSweep({RESIDUAL: [True, False]}, {}),
+}
 
 
 def parse_axes(words: Sequence[str]) -> dict[str, list[Any]]:

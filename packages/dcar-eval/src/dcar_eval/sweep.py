@@ -14,14 +14,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from dcar.model import DCAR
 from dcar.pipeline import TextToImage
-from dcar_eval.axes import RESIDUAL, Point, label, points
+from dcar_eval.axes import NAMED, RESIDUAL, Point, label, points
 from dcar_eval.profile import device_name, measure_speed
 from dcar_eval.profile_protocol import LATENCY_BATCH, THROUGHPUT_BATCH
 from dcar_eval.results import finished, prepare, text_table, this_run, write_results
@@ -31,29 +31,6 @@ from dcht.checkpoint import write_atomic
 from dcht.errors import UsageError
 
 POINTS, SPEED, TABLE = "points", "speed.json", "sweep.csv"
-
-
-class NamedSweep(NamedTuple):
-    """A figure or table of the paper, with the scenes in place of MJHQ-30K."""
-
-    axes: dict[str, list[Any]]
-    cited: dict[float, str]
-    """What others reach where on the first axis; none of it was run here."""
-
-
-NAMED = {
-    "fig6": NamedSweep(
-        # not in paper: the figure's points are not in its text.
-        {"num_steps": [2, 4, 6, 8, 10, 12, 16, 24, 32, 64]},
-        {
-            12: "DC-AR's best on MJHQ-30K (paper, Fig. 6): NOT RUN",
-            64: "MAR-B's best on ImageNet (paper, Fig. 11): NOT RUN",
-        },
-    ),
-    # The paper's baseline is a generator trained without the head; this is one checkpoint with and
-    # without its residual.
-    "table4": NamedSweep({RESIDUAL: [True, False]}, {}),
-}
 
 
 def run_sweep(
@@ -79,7 +56,7 @@ def run_sweep(
         pipe: the model.
         out: folder to write.
         axes: values by name of a sampling setting, `preset` or `residual`; see `dcar_eval.axes`.
-        name: of `NAMED`, whose citations the plot shows.
+        name: in `dcar_eval.axes.NAMED`, whose citations the plot shows.
         num_per_task: prompts of each of the six tasks; the same ones at every point.
         seed: of the prompts and of the noise; the same at every point.
         objects: what prompts are about; None: what the checkpoint knows.

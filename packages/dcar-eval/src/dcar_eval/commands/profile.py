@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from dcar.commands.drawing import CKPT
@@ -104,5 +105,5 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(results["protocol"]["name"])
         print(table(results))
-        print(DEFINITION)
+        print(textwrap.fill(DEFINITION, 100))
     return OK

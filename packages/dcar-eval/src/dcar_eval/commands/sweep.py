@@ -10,8 +10,6 @@ from dcar.commands.drawing import CKPT
 from dcht.command import OK, add_common, parse_size, pick_device, positive
 from dcht.errors import UsageError
 
-NAMES = ("fig6", "table4")
-
 
 def add(verbs: Any) -> None:
     """Add the verb to the subparsers."""
@@ -40,12 +38,14 @@ def add(verbs: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run every point, print the table."""
-    from dcar_eval.axes import parse_axes
+    from dcar_eval.axes import NAMED, parse_axes
     from dcar_eval.scenes.world import parse_objects
 
     names = [word for word in arguments.axis if "=" not in word]
-    if len(names) > 1 or (names and names[0] not in NAMES):
-        raise UsageError(f"sweep {names[-1]!r} is not known; use {' or '.join(NAMES)}, or KEY=V,V")
+    if names and names[0] not in NAMED:
+        raise UsageError(f"sweep {names[0]!r} is not known; use {' or '.join(NAMED)}, or KEY=V,V")
+    if len(names) > 1:
+        raise UsageError(f"sweep {names[1]!r} comes second; run one after the other")
     given = parse_axes([word for word in arguments.axis if "=" in word])
     objects = parse_objects(arguments.objects) if arguments.objects else None
     width, height = parse_size(arguments.size) if arguments.size else (None, None)
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"scenes are square, not {width} x {height}; give --size N")
 
     from dcar.pipeline import TextToImage
-    from dcar_eval.sweep import NAMED, run_sweep, table
+    from dcar_eval.sweep import run_sweep, table
 
     name = names[0] if names else None
     results = run_sweep(
