@@ -1,0 +1,130 @@
+"""`dcar-eval geneval`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcar.commands.drawing import CKPT, add_sampling, sampling_settings
+from dcar_eval.commands.measuring import add_share, pick_share
+from dcht.command import OK, SKIPPED, add_common, parse_size, positive, report_skipped
+from dcht.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from dcar_eval.geneval.networks import Networks
+    from dcar_eval.geneval.sources import Source
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the subparsers."""
+    verb = verbs.add_parser("geneval", help="GenEval's 553 prompts, without mmcv, on any device")
+    verb.add_argument(
+        "--images", type=Path, metavar="DIR",
+        help="judge images that are there (00000/samples/0000.png) instead of drawing some",
+    )  # fmt: skip
+    verb.add_argument(
+        "--detector", metavar="NAME",
+        help="folder or Hub id of a Mask2Former, or the benchmark's .pth of mmdet 2.x "
+        "[facebook/mask2former-swin-small-coco-instance]",
+    )  # fmt: skip
+    verb.add_argument(
+        "--clip", metavar="NAME", help="folder or Hub id [openai/clip-vit-large-patch14]"
+    )
+    verb.add_argument(
+        "--smoke", action="store_true",
+        help="judge with small random networks: tries everything but the numbers",
+    )  # fmt: skip
+    verb.add_argument(
+        "--num-per-task", type=positive, metavar="N",
+        help="only the first N prompts of each task; then there is no Overall",
+    )  # fmt: skip
+    add_share(verb)
+    add_sampling(verb)
+    size = {"default": None, "help": "N or WxH, multiples of 32 [the checkpoint's]"}
+    add_common(
+        verb, "ckpt", "seed", "size", "device", "strict", "offline", "out", "force", "resume",
+        "json", ckpt=CKPT, size=size,
+        seed={"help": "image k of prompt p depends on (seed, 4 p + k) [0]"},
+    )  # fmt: skip
+    verb.set_defaults(function=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw, judge, print the table, name what is missing."""
+    size = parse_size(arguments.size) if arguments.size else None
+    sampling = sampling_settings(arguments)
+    _check(arguments, drawing=bool(size or sampling or arguments.ckpt or arguments.seed))
+
+    from dcar_eval.geneval.evaluate import evaluate_geneval
+    from dcar_eval.geneval.report import notes, table
+    from dcar_eval.results import finished
+    from dcht.distributed import world
+
+    with world(arguments.device) as here:
+        share = pick_share(arguments, here)
+        evaluate_geneval(
+            _source(arguments, size, here.device),
+            arguments.out,
+            networks=_networks(arguments).to(here.device),
+            share=share,
+            force=arguments.force,
+            strict=arguments.strict,
+        )
+        here.barrier()
+        if not here.main:
+            return OK
+    results = finished(arguments.out)
+    if results is None:
+        print(f"share {share.number}/{share.of} is done; others are not", file=sys.stderr)
+        return OK
+    print(json.dumps(results) if arguments.json else table(results))
+    for note in notes(results):
+        print(note, file=sys.stderr)
+    code = report_skipped(results["skipped"], arguments.out / "errors.jsonl")
+    return SKIPPED if results["missing"] else code
+
+
+def _check(arguments: argparse.Namespace, *, drawing: bool) -> None:
+    """Refuse what does not go together, before torch and the weights are loaded."""
+    if arguments.images is not None:
+        if drawing:
+            raise UsageError("--images are judged as they are; leave out what draws others")
+        if not arguments.images.is_dir():
+            raise UsageError(f"{arguments.images} is not there; expected a folder of images")
+    if arguments.smoke and (arguments.detector or arguments.clip):
+        raise UsageError("--smoke has networks of its own; leave out --detector and --clip")
+
+
+def _source(
+    arguments: argparse.Namespace, size: tuple[int, int] | None, device: torch.device
+) -> Source:
+    from dcar_eval.geneval.sources import choose_prompts, drawn_images, given_images
+
+    prompts = choose_prompts(arguments.num_per_task)
+    if arguments.images is not None:
+        return given_images(arguments.images, prompts)
+
+    from dcar.pipeline import TextToImage
+
+    return drawn_images(
+        TextToImage.from_pretrained(arguments.ckpt).to(device),
+        prompts,
+        seed=arguments.seed,
+        size=(size[1], size[0]) if size else None,
+        sampling=sampling_settings(arguments),
+    )
+
+
+def _networks(arguments: argparse.Namespace) -> Networks:
+    from dcar_eval.geneval.networks import load_networks
+    from dcar_eval.geneval.smoke import random_networks
+
+    if arguments.smoke:
+        return random_networks()
+    given = {"detector": arguments.detector, "clip": arguments.clip}
+    return load_networks(**{key: value for key, value in given.items() if value is not None})
