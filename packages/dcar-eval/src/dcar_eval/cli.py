@@ -7,6 +7,9 @@ from typing import NoReturn
 
 from dcar_eval import __version__
 from dcar_eval.commands import (
+    fid,
+    geneval,
+    mjhq,
     profile,
     reconstruction,
     report,
@@ -20,6 +23,11 @@ from dcht.command import command_parser, run_verb
 EXAMPLES = """examples:
   dcar-eval reconstruction --images photos/ --out results/       the bundled tokenizer, both paths
   dcar-eval reconstruction --ckpt runs/tokenizer --images val/ --size 512 --path hybrid --out r512/
+  dcar-eval stats val/ --size 512 --crop adm --out val512.npz
+  dcar-eval fid val512.npz pictures/ --size 512 --crop adm
+  dcar-eval mjhq --data MJHQ-30K --out results/mjhq/             30,000 pictures of 512 px
+  dcar-eval geneval --images pictures/ --out results/geneval/    anyone's, 553 prompts by 4
+  dcar-eval geneval --num-per-task 1 --smoke --out r/            offline: random networks
   npm install @lobehub/fluent-emoji-3d@1.1.0 emojibase-data@17.0.0
   dcar-eval scenes --sprites node_modules --out data/scenes --num 20000 --objects starter
   dcar-eval scenes --sprites node_modules --out data/held-out --num 1000 --split held-out --seed 1
@@ -31,7 +39,9 @@ EXAMPLES = """examples:
   dcar-eval sweep num_steps=4,8,12 order=confidence,halton,gtr --out results/orders/
   dcar-eval report results/ --out results/report/
 """
-VERBS = (reconstruction, scenes, scenes_eval, scenes_train, profile, sweep, report)
+VERBS = (
+    reconstruction, fid, mjhq, geneval, scenes, scenes_eval, scenes_train, profile, sweep, report,
+)  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:

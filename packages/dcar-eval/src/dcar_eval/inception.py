@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from dcht.command import run
@@ -33,10 +34,15 @@ HOW_TO_GET = (
 
 
 class Inception(nn.Module):
-    """Features of the last pooling layer; weights are random until loaded, see `load_inception`."""
+    """Features of the last pooling layer; weights are random until loaded, see `load_inception`.
 
-    def __init__(self) -> None:
+    Images are resized as pytorch-fid does it, bilinearly without antialiasing; or, with `tf1`, as
+    the TensorFlow 1 graph does it that the weights come from, and torch-fidelity after it.
+    """
+
+    def __init__(self, *, tf1: bool = False) -> None:
         super().__init__()
+        self.tf1 = tf1
         # Not at import: torchvision and pytorch-fid take seconds.
         from pytorch_fid.inception import (
             FIDInceptionA,
@@ -68,20 +74,39 @@ class Inception(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (b, 2048) of images (b, 3, H, W), uint8.
-
-        Resized bilinearly without antialiasing, as pytorch-fid does.
-        """
+        """Features (b, 2048) of images (b, 3, H, W), uint8."""
+        if self.tf1:
+            return self.network((resize_tf1(images.float(), SIDE) - 128) / 128)
         x = F.interpolate(images.float() / 255, (SIDE, SIDE), mode="bilinear", align_corners=False)
         return self.network(2 * x - 1)
 
 
-def load_inception(weights: str | Path | None = None) -> Inception:
+def resize_tf1(images: Tensor, side: int) -> Tensor:
+    """Images (b, c, H, W) at (b, c, side, side), bilinearly as TensorFlow 1 has it.
+
+    Output pixel i is taken at i * H / side, the corners, not the centres, of pixels being aligned.
+    """
+    for dim in (2, 3):
+        length = images.shape[dim]
+        # In float32 as there: the whole part of a product may hang on its last bit.
+        positions = torch.arange(side, dtype=torch.float32, device=images.device) * (length / side)
+        low = positions.long()
+        high = (low + 1).clamp_max(length - 1)
+        weight = positions - low
+        if dim == 2:
+            weight = rearrange(weight, "h -> h 1")
+        first, second = images.index_select(dim, low), images.index_select(dim, high)
+        images = first + (second - first) * weight
+    return images
+
+
+def load_inception(weights: str | Path | None = None, *, tf1: bool = False) -> Inception:
     """The network with pytorch-fid's weights, frozen and in eval mode.
 
     Args:
         weights: the file, or the folder it is in. None looks where `DCAR_EVAL_INCEPTION` points,
             then into the cache of torch.hub.
+        tf1: see `Inception`.
 
     Raises:
         UsageError: there is no such file; the message says how to get it.
@@ -96,7 +121,7 @@ def load_inception(weights: str | Path | None = None) -> Inception:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != SHA256:
         raise CheckpointError(f"{path} has SHA-256 {found}; pytorch-fid's {FILE} has {SHA256}")
-    model = Inception()
+    model = Inception(tf1=tf1)
     model.load(torch.load(path, map_location="cpu", weights_only=True))
     return model
 

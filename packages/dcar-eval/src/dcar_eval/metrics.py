@@ -1,29 +1,22 @@
-"""PSNR, SSIM and LPIPS of a reconstruction against its image, both 8 bits; FID's network."""
+"""Pixels as 8 bits, PSNR and SSIM: what needs no network."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from einops import rearrange
+from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from dcar_eval.inception import load_inception
-from dcar_eval.protocol import SSIM
-from dcht.errors import CheckpointError, UsageError
-from dcht.images import to_pil
-from dcht.perceptual import TRUNKS, load_lpips
-
-HOW_TO_GET = "`python -m dcht.perceptual --help` says how to get the weights"
+from dcar_eval.protocol import Rounding, Ssim
 
 
-def eight_bits(images: Tensor) -> np.ndarray:
-    """Images (b, 3, H, W) in [-1, 1] as uint8 (b, H, W, 3): clamped, rounded."""
-    return np.stack([np.asarray(to_pil(pixels)) for pixels in images])
+def eight_bits(images: Tensor, rounding: Rounding = Rounding.half_even) -> Tensor:
+    """Images (b, 3, H, W) in [-1, 1] as uint8: clamped, rounded."""
+    scaled = ((images.float() + 1) * 127.5).clamp(0, 255)
+    rounded = scaled.round() if rounding is Rounding.half_even else (scaled + 0.5).floor()
+    return rounded.to(torch.uint8)
 
 
 def psnr(image: np.ndarray, other: np.ndarray) -> float | None:
@@ -33,74 +26,42 @@ def psnr(image: np.ndarray, other: np.ndarray) -> float | None:
     return float(peak_signal_noise_ratio(image, other, data_range=255))
 
 
-def ssim(image: np.ndarray, other: np.ndarray) -> float:
-    """SSIM (Wang et al. 2004) of two uint8 images (H, W, 3), mean over channels."""
-    value = structural_similarity(image, other, data_range=255, channel_axis=-1, **SSIM)
+def ssim(image: np.ndarray, other: np.ndarray, kind: Ssim = Ssim.wang) -> float:
+    """SSIM of two uint8 images (H, W, 3), mean over channels.
+
+    `wang` is Wang et al.'s (2004); `doubled` has scikit-image's defaults, which give values up to
+    0.02 other, and twice the true range, as in LlamaGen's code, which adds about 0.1.
+    """
+    if kind is Ssim.bordered:
+        return _bordered_ssim(image, other)
+    if kind is Ssim.doubled:
+        value = structural_similarity(image / 255, other / 255, data_range=2.0, channel_axis=-1)
+    else:
+        value = structural_similarity(
+            image, other, data_range=255, channel_axis=-1,
+            gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+        )  # fmt: skip
     return float(value)  # type: ignore[arg-type]  (it is a tuple only where maps are asked for)
 
 
-@dataclass(kw_only=True)
-class Networks:
-    """The networks that there are weights for, and why the others are left out."""
+def _bordered_ssim(image: np.ndarray, other: np.ndarray) -> float:
+    """Wang et al.'s map, filtered over mirrored borders, and the mean of all of it.
 
-    lpips: dict[str, Callable[[Tensor, Tensor], Tensor]] = field(default_factory=dict)
-    """By metric: (b, 3, H, W) in [-1, 1], twice, to distances (b,)."""
-    inception: Callable[[Tensor], Tensor] | None = None
-    """uint8 (b, 3, H, W) to features (b, 2048)."""
-    left_out: dict[str, str] = field(default_factory=dict)
-    """By metric: what was missing."""
-
-    @property
-    def metrics(self) -> list[str]:
-        """Everything that can be measured, in the order of a table."""
-        return ["psnr", "ssim", *self.lpips, *(["rfid"] if self.inception else [])]
-
-
-def load_networks(
-    *,
-    device: torch.device,
-    lpips_weights: str | None = None,
-    inception_weights: str | None = None,
-) -> Networks:
-    """Load LPIPS (both trunks) and Inception from these places, or from where they usually are.
-
-    Raises:
-        UsageError: a place that was named does not exist.
-        CheckpointError: the Inception file is another one than pytorch-fid's.
+    That is torchmetrics' since 1.5 (scikit-image leaves the borders out, as torchmetrics did).
     """
-    for place in (lpips_weights, inception_weights):
-        if place and not Path(place).exists():
-            raise UsageError(f"{place} does not exist; expected weights, or a folder with them")
-    networks = Networks()
-    for net in TRUNKS:
-        try:
-            networks.lpips[f"lpips_{net}"] = load_lpips(net, lpips_weights).to(device)
-        except (UsageError, CheckpointError) as error:
-            # One file is one trunk: what fits the one does not fit the other.
-            reason = str(error).partition("; ")[0]
-            networks.left_out[f"lpips_{net}"] = f"{reason}; {HOW_TO_GET}"
-    try:
-        networks.inception = load_inception(inception_weights).to(device)
-    except UsageError as error:
-        networks.left_out["rfid"] = str(error)
-    return networks
+
+    def blur(values: np.ndarray) -> np.ndarray:
+        return gaussian_filter(values, 1.5, truncate=3.5, mode="mirror", axes=(0, 1))
+
+    x, y = (np.asarray(pixels, dtype=np.float64) for pixels in (image, other))
+    mean_x, mean_y = blur(x), blur(y)
+    variances = blur(x * x) - mean_x**2 + blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    return float((similarity / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))).mean())
 
 
-def measure(
-    images: np.ndarray, others: np.ndarray, networks: Networks, device: torch.device
-) -> list[dict[str, float | None]]:
-    """The metrics of each pair of uint8 images, (b, H, W, 3) both."""
-    rows: list[dict[str, float | None]] = [
-        {"psnr": psnr(image, other), "ssim": ssim(image, other)}
-        for image, other in zip(images, others, strict=True)
-    ]
-    pair = [channels_first(pixels).to(device) / 127.5 - 1 for pixels in (images, others)]
-    for name, distance in networks.lpips.items():
-        for row, value in zip(rows, distance(pair[0], pair[1]).tolist(), strict=True):
-            row[name] = value
-    return rows
-
-
-def channels_first(pixels: np.ndarray) -> Tensor:
-    """uint8 (b, H, W, 3) as a tensor (b, 3, H, W)."""
-    return rearrange(torch.from_numpy(pixels), "b h w c -> b c h w")
+def channels_last(pixels: Tensor) -> np.ndarray:
+    """uint8 (b, 3, H, W) as an array (b, H, W, 3)."""
+    return rearrange(pixels.cpu(), "b c h w -> b h w c").contiguous().numpy()

@@ -7,29 +7,23 @@ Which conventions hold is the protocol's to say (`dcar_eval.protocol`).
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from dcar_eval.fid import FEW_IMAGES, FeatureSums, SingularCovarianceWarning, frechet_distance
-from dcar_eval.inception import DIM
-from dcar_eval.journal import ERRORS, ROWS, STATE, Journal
-from dcar_eval.metrics import Networks, channels_first, eight_bits, measure
-from dcar_eval.protocol import PROTOCOLS
-from dcar_eval.results import (
-    finished,
-    prepare,
-    text_table,
-    this_run,
-    versions,
-    write_results,
-)
-from dcht.entries import hash_entries
+from dcar_eval.crops import cropping
+from dcar_eval.distances import distances, few_images
+from dcar_eval.journal import ERRORS, ROWS, STATE, Features, Journal
+from dcar_eval.metrics import eight_bits
+from dcar_eval.networks import Networks, measure
+from dcar_eval.protocol import Protocol
+from dcar_eval.results import text_table, this_run, versions, write_results
+from dcar_eval.shares import Gathered, Share, all_done, begin, gather, write_gathered
+from dcht.entries import Entry, hash_entries
 from dcht.errors import CheckpointError, UsageError
 from dcht.images import grid, save_png, to_pil
 from dcht.inputs import list_inputs
@@ -56,9 +50,10 @@ def evaluate_reconstruction(
     batch_size: int = 16,
     limit: int | None = None,
     networks: Networks | None = None,
+    share: Share | None = None,
     force: bool = False,
     strict: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Measure the reconstructions of every image below `folder`; continue where a run stopped.
 
     Writes `images.jsonl` (a row an image), `errors.jsonl` (what could not be read), `sheet.png`
@@ -72,12 +67,13 @@ def evaluate_reconstruction(
         path: `hybrid`, `discrete` or `both`.
         batch_size: images in one pass.
         limit: only the first so many files.
-        networks: what LPIPS and rFID need; without it they are not measured.
+        networks: a protocol, and what its LPIPS and rFID need; None: protocol `dcar`, and neither.
+        share: what this process does of it; None: all.
         force: replace what `out` holds.
         strict: stop at the first file that cannot be read.
 
     Returns:
-        The content of `results.json`.
+        The content of `results.json`; None while other shares have not come to their end.
 
     Raises:
         UsageError: no images, or `out` holds something else.
@@ -89,11 +85,12 @@ def evaluate_reconstruction(
     paths = PATHS[path]
     if "discrete" in paths:
         tokenizer.require_quantizer()
-    networks = networks or Networks()
-    protocol = PROTOCOLS["dcar"]
+    networks, share = networks or Networks(), share or Share()
+    protocol, extractor = networks.protocol, networks.extractor
     settings = {
         "protocol": protocol.name,
         "protocol_sha256": protocol.sha256,
+        "extractor_sha256": extractor.sha256 if extractor else None,
         "tokenizer_sha256": tokenizer.sha256,
         "size": list(size),
         "paths": list(paths),
@@ -102,95 +99,113 @@ def evaluate_reconstruction(
         "files_sha256": hash_entries(entries),
         "batch_size": batch_size,
     }
-    prepare(out, settings, files=(ROWS, ERRORS, STATE, SHEET), force=force)
-    if (done := finished(out)) is not None:
+    written = (ROWS, ERRORS, STATE, SHEET)
+    if (done := begin(out, share, settings, files=written, force=force)) is not None:
         return done
     start = time.perf_counter()
-    sides = ("input", *paths) if networks.inception else ()
-    journal = Journal(out, {side: FeatureSums.empty(DIM) for side in sides})
-    reader = Reader(size, strict=strict)
-    with tqdm(total=len(entries), unit="img", desc="reconstruction", disable=None) as progress:
-        progress.update(journal.done)
-        saved = journal.done
-        for batch in reader.batches(split(entries[journal.done :], batch_size)):
-            rows = _measure(tokenizer, batch, paths, networks, journal.sums)
-            journal.add(
-                [name | row for name, row in zip(batch.rows, rows, strict=True)],
-                batch.errors,
-                files=len(batch.rows) + len(batch.errors),
-            )
-            if journal.done - saved >= SAVED_EVERY:
-                journal.save()
-                saved = journal.done
-            progress.update(len(batch.rows) + len(batch.errors))
-    rows = journal.read(ROWS)
+    dims = dict.fromkeys(("input", *paths), extractor.dim) if extractor else {}
+    reader = Reader(size, fit=cropping(protocol.crop, size), strict=strict)
+    batches = split(entries, batch_size)
+    journal = Journal(share.folder(out), dims)
+    numbers = {entry.name: number for number, entry in enumerate(entries)}
+    _measure_share(tokenizer, reader, share.take(batches), numbers, paths, networks, journal)
+    if tokenizer.quantizer is not None and share.number == 0:
+        shown = entries[:SHEET_IMAGES]
+        _write_sheet(tokenizer, reader.batches(split(shown, batch_size)), out / SHEET)
+    if not all_done(out, share, [sum(map(len, other.take(batches))) for other in share.all()]):
+        return None
+    gathered = gather(out, share, dims, [entry.name for entry in entries])
+    rows = gathered.rows
     if not rows:
         raise UsageError(f"none of the {len(entries)} images could be read: see {out / ERRORS}")
-    if tokenizer.quantizer is not None:
-        shown = {row["file"] for row in rows[:SHEET_IMAGES]}
-        first = [entry for entry in entries if entry.name in shown]
-        _write_sheet(tokenizer, reader.batches(split(first, batch_size)), out / SHEET)
+    if share.of > 1:
+        write_gathered(out, gathered)
     results = {
         "task": "reconstruction",
-        "protocol": asdict(protocol) | {"sha256": protocol.sha256},
+        "protocol": protocol.described(),
         "settings": settings,
         "n": len(rows),
-        "skipped": len(journal.read(ERRORS)),
-        "paths": {name: _values(rows, name, journal.sums) for name in paths},
+        "skipped": len(gathered.errors),
+        "paths": {name: _values(gathered, name, protocol) for name in paths},
         "left_out": networks.left_out,
         "versions": versions(PACKAGES),
         "run": this_run(start, next(tokenizer.parameters()).device),
     }
     write_results(out, results)
-    (out / STATE).unlink(missing_ok=True)
+    if share.of == 1:
+        journal.forget()
     return results
 
 
-def _measure(
+def _measure_share(
     tokenizer: Tokenizer,
-    batch: Batch,
-    paths: Iterable[str],
+    reader: Reader,
+    batches: Sequence[Sequence[Entry]],
+    numbers: dict[str, int],
+    paths: Sequence[str],
     networks: Networks,
-    sums: dict[str, FeatureSums],
-) -> list[dict[str, Any]]:
-    """The metrics of each image by path; features are added to `sums`."""
+    journal: Journal,
+) -> None:
+    """Work off what the journal does not have yet of these batches; images are numbered by name."""
+    total = sum(map(len, batches))
+    ends = list(accumulate(map(len, batches)))
+    todo = [batch for batch, end in zip(batches, ends, strict=True) if end > journal.done]
+    with tqdm(total=total, unit="img", desc="reconstruction", disable=None) as progress:
+        progress.update(journal.done)
+        saved = journal.done
+        for part, batch in zip(todo, reader.batches(todo), strict=True):
+            rows, features = _measure(tokenizer, batch, paths, networks)
+            named = zip(batch.rows, rows, strict=True)
+            journal.add(
+                [{"index": numbers[name["file"]], **name, **row} for name, row in named],
+                [{"index": numbers[error["file"]], **error} for error in batch.errors],
+                files=len(part),
+                features=features,
+            )
+            if journal.done - saved >= SAVED_EVERY or journal.done == total:
+                journal.save()
+                saved = journal.done
+            progress.update(len(part))
+
+
+def _measure(
+    tokenizer: Tokenizer, batch: Batch, paths: Iterable[str], networks: Networks
+) -> tuple[list[dict[str, Any]], dict[str, Features]]:
+    """The metrics of each image by path, and the features of each side."""
     if not batch.rows:
-        return []
+        return [], {}
     device = next(tokenizer.parameters()).device
     images = batch.images.to(device)
+    rounding = networks.protocol.rounding
     z = tokenizer.encode(images)
+    # What was read is 8 bits already.
     pixels = {"input": eight_bits(images)}
     for path in paths:
         latent = z if path == "hybrid" else tokenizer.quantize(z).z_q
-        pixels[path] = eight_bits(tokenizer.decode(latent))
-    if networks.inception is not None:
-        for name, values in pixels.items():
-            sums[name].update(networks.inception(channels_first(values).to(device)).cpu())
+        pixels[path] = eight_bits(tokenizer.decode(latent), rounding)
+    features = {}
+    if networks.extractor is not None:
+        features = {name: networks.extractor(values) for name, values in pixels.items()}
     rows: list[dict[str, Any]] = [{} for _ in batch.rows]
     for path in paths:
         measured = measure(pixels["input"], pixels[path], networks, device)
         for row, values in zip(rows, measured, strict=True):
             row[path] = values
-    return rows
+    return rows, features
 
 
-def _values(
-    rows: list[dict[str, Any]], path: str, sums: dict[str, FeatureSums]
-) -> dict[str, dict[str, Any]]:
+def _values(gathered: Gathered, path: str, protocol: Protocol) -> dict[str, dict[str, Any]]:
     """Every metric of a path: its value, and over how many images."""
-    values = {}
+    rows = gathered.rows
+    values: dict[str, dict[str, Any]] = {}
     for metric in rows[0][path]:
         # Identical pairs have no finite PSNR.
         finite = [row[path][metric] for row in rows if row[path][metric] is not None]
         mean = sum(finite) / len(finite) if finite else None
         values[metric] = {"value": mean, "n": len(finite)}
-    if sums and len(rows) > 1:
-        with warnings.catch_warnings():
-            # `notes` says it, in the user's words.
-            warnings.simplefilter("ignore", SingularCovarianceWarning)
-            statistics = [sums[name].statistics() for name in ("input", path)]
-            distance = frechet_distance(*statistics[0], *statistics[1])
-        values["rfid"] = {"value": distance, "n": len(rows)}
+    if gathered.features and len(rows) > 1:
+        real, fake = gathered.features["input"], gathered.features[path]
+        values |= distances(real, fake, kind="rfid", extractor=protocol.fid)
     return values
 
 
@@ -199,21 +214,21 @@ def _write_sheet(tokenizer: Tokenizer, batches: Iterable[Batch], target: Path) -
     pictures = [
         to_pil(pixels)
         for batch in batches
+        if batch.rows
         for strip in compare(tokenizer, batch.images.to(device))
         for pixels in strip
     ]
-    columns = {"columns": "input, discrete, hybrid, 5 x error"}
-    save_png(grid(pictures, columns=4), target, columns)
+    if pictures:
+        columns = {"columns": "input, discrete, hybrid, 5 x error"}
+        save_png(grid(pictures, columns=4), target, columns)
 
 
 def notes(results: dict[str, Any]) -> list[str]:
     """What a reader of the numbers must know: what is left out and why, and too few images."""
     found = [f"{name} is left out: {reason}" for name, reason in results["left_out"].items()]
-    if "rfid" in results["settings"]["metrics"] and results["n"] < FEW_IMAGES:
-        found.append(
-            f"rfid is of {results['n']} images: below {FEW_IMAGES:,} it is biased upward and "
-            "compares with nothing else"
-        )
+    for name in results["settings"]["metrics"]:
+        if name.startswith("rfid"):
+            found += few_images(name, results["n"])
     return found
 
 

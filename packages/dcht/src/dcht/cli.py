@@ -18,6 +18,7 @@ from dcht.command import (
     add_common,
     command_parser,
     parse_size,
+    part,
     pick_device,
     positive,
     report_skipped,
@@ -138,14 +139,6 @@ def _add_fit(verb: argparse.ArgumentParser) -> None:
         group.add_argument(
             f"--{name}", dest="fit", action="store_const", const=name, default="crop", help=help
         )
-
-
-def part(text: str) -> tuple[int, int]:
-    """An argparse type: `I/N`, with 0 <= I < N."""
-    number, _, of = text.partition("/")
-    if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 0 <= I < N; for example 0/4")
-    return int(number), int(of)
 
 
 def _encode(arguments: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ import json
 import os
 import posixpath
 import stat
+import zlib
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ class Part(NamedTuple):
     file: str
     size: int
     offset: int = 0
+    deflated: int = 0
+    """Bytes on disk of a zip's deflated member; 0: they are as they are."""
 
     def read(self) -> bytes:
         """The bytes.
@@ -44,9 +47,14 @@ class Part(NamedTuple):
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise ImageError("not a regular file")
                 file.seek(self.offset)
-                content = file.read(self.size)
+                content = file.read(self.deflated or self.size)
         except OSError as error:
             raise ImageError(f"cannot be read: {error.strerror}") from None
+        if self.deflated:
+            try:
+                content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, self.size)
+            except zlib.error as error:
+                raise ImageError(f"damaged: {error}") from None
         if len(content) < self.size:
             raise ImageError(f"cut short: {len(content):,} of {self.size:,} bytes")
         return content

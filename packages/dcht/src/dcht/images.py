@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
@@ -87,6 +87,10 @@ def _open(file: str | Path | BinaryIO) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return Image.open(file, formats=FORMATS)
+
+
+Fitting = Callable[[Image.Image, tuple[int, int]], Image.Image]
+"""Brings an RGB image to a size (width, height)."""
 
 
 class Fit(Enum):

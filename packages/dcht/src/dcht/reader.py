@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from dcht.entries import Entry
 from dcht.errors import UsageError
-from dcht.images import Fit, fit_image, scale, to_bytes
+from dcht.images import Fit, Fitting, fit_image, scale, to_bytes
 
 READERS = min(16, max(4, os.cpu_count() or 4))
 """Threads that decode images (decoding releases the interpreter lock)."""
@@ -38,7 +39,7 @@ class Reader:
         self,
         size: tuple[int, int],
         *,
-        fit: Fit = Fit.crop,
+        fit: Fit | Fitting = Fit.crop,
         captions: bool = False,
         strict: bool = False,
     ) -> None:
@@ -46,12 +47,13 @@ class Reader:
 
         Args:
             size: (width, height) that every image is brought to.
-            fit: how.
+            fit: how; a function for another way than the named ones.
             captions: whether rows hold what stands beside the images; an image beside which
                 something cannot be read then counts as one that cannot be.
             strict: stop at the first input that cannot be read.
         """
-        self.size, self.fit, self.captions, self.strict = size, fit, captions, strict
+        self.size, self.captions, self.strict = size, captions, strict
+        self._fit = partial(fit_image, fit=fit) if isinstance(fit, Fit) else fit
         self._pool = ThreadPoolExecutor(READERS)
 
     def batches(self, parts: Iterable[Sequence[Entry]]) -> Iterator[Batch]:
@@ -78,7 +80,7 @@ class Reader:
     def _read(self, entry: Entry) -> tuple[dict[str, Any], Tensor] | UsageError:
         try:
             row = entry.row() if self.captions else {"file": entry.name}
-            return row, to_bytes(fit_image(entry.open(), self.size, self.fit))
+            return row, to_bytes(self._fit(entry.open(), self.size))
         except UsageError as error:
             return error
 

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dcht.command import add_common, parse_size, pick_device, positive, report_skipped
+from dcar_eval.commands.measuring import add_inception, add_share, pick_share
+from dcar_eval.protocol import PROTOCOLS
+from dcht.command import OK, add_common, parse_size, positive, report_skipped
 from dcht.errors import UsageError
 
 
@@ -20,15 +22,16 @@ def add(verbs: Any) -> None:
         "--path", choices=("hybrid", "discrete", "both"), default="both",
         help="with the residual, without it, or each [both]",
     )  # fmt: skip
+    verb.add_argument(
+        "--protocol", choices=list(PROTOCOLS), default="dcar", help="whose conventions [dcar]"
+    )
     verb.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
     verb.add_argument(
         "--lpips-weights", metavar="DIR",
         help="folder that `python -m dcht.perceptual` wrote [$DCHT_PERCEPTUAL_WEIGHTS]",
     )  # fmt: skip
-    verb.add_argument(
-        "--inception-weights", metavar="PATH",
-        help="what `python -m dcar_eval.inception` fetched [$DCAR_EVAL_INCEPTION]",
-    )  # fmt: skip
+    add_inception(verb)
+    add_share(verb)
     shared = ("ckpt", "size", "batch_size", "device", "strict", "offline", "out", "force", "resume")
     add_common(verb, *shared, "json", batch_size=16)
     verb.set_defaults(function=run)
@@ -41,28 +44,43 @@ def run(arguments: argparse.Namespace) -> int:
         # Before torch and the weights are loaded: a typing mistake should answer at once.
         raise UsageError(f"{arguments.images} is not there; expected a folder of images")
 
-    from dcar_eval.metrics import load_networks
+    from dataclasses import replace
+
+    from dcar_eval.networks import load_networks
     from dcar_eval.reconstruction import evaluate_reconstruction, notes, table
+    from dcar_eval.results import finished
+    from dcht.distributed import world
     from dcht.tokenizer import Tokenizer
 
-    device = pick_device(arguments.device)
-    tokenizer = Tokenizer.from_pretrained(arguments.ckpt).to(device)
-    results = evaluate_reconstruction(
-        tokenizer,
-        arguments.images,
-        arguments.out,
-        size=size,
-        path=arguments.path,
-        batch_size=arguments.batch_size,
-        limit=arguments.limit,
-        networks=load_networks(
-            device=device,
-            lpips_weights=arguments.lpips_weights,
-            inception_weights=arguments.inception_weights,
-        ),
-        force=arguments.force,
-        strict=arguments.strict,
-    )
+    protocol = PROTOCOLS[arguments.protocol]
+    protocol = replace(protocol, fid=arguments.extractor or protocol.fid)
+    with world(arguments.device) as here:
+        share = pick_share(arguments, here)
+        evaluate_reconstruction(
+            Tokenizer.from_pretrained(arguments.ckpt).to(here.device),
+            arguments.images,
+            arguments.out,
+            size=size,
+            path=arguments.path,
+            batch_size=arguments.batch_size,
+            limit=arguments.limit,
+            networks=load_networks(
+                protocol,
+                device=here.device,
+                lpips_weights=arguments.lpips_weights,
+                inception_weights=arguments.inception_weights,
+            ),
+            share=share,
+            force=arguments.force,
+            strict=arguments.strict,
+        )
+        here.barrier()
+        if not here.main:
+            return OK
+    results = finished(arguments.out)
+    if results is None:
+        print(f"share {share.number}/{share.of} is done; others are not", file=sys.stderr)
+        return OK
     print(json.dumps(results) if arguments.json else table(results))
     for note in notes(results):
         print(note, file=sys.stderr)

@@ -1,0 +1,128 @@
+"""`dcar-eval fid` and `dcar-eval stats`: any two sets of images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcar_eval.commands.measuring import add_inception
+from dcar_eval.protocol import Crop
+from dcht.command import OK, add_common, parse_size, pick_device
+from dcht.errors import UsageError
+
+if TYPE_CHECKING:
+    from dcar_eval.features import Extractor
+    from dcar_eval.journal import Features
+
+SETS = "a folder or a zip of images"
+
+
+def add(verbs: Any) -> None:
+    """Add both verbs to the subparsers."""
+    verb = verbs.add_parser("fid", help="FID and KID of two sets of images")
+    verb.add_argument("reference", type=Path, help=f"{SETS}, or statistics (.npz)")
+    verb.add_argument("images", type=Path, help=SETS)
+    _add_reading(verb)
+    add_common(verb, "json")
+    verb.set_defaults(function=run_fid)
+
+    verb = verbs.add_parser("stats", help="statistics of images, as pytorch-fid stores them")
+    verb.add_argument("images", type=Path, help=SETS)
+    _add_reading(verb)
+    add_common(verb, "out", "force", out={"metavar": "X.npz"})
+    verb.set_defaults(function=run_stats)
+
+
+def _add_reading(verb: argparse.ArgumentParser) -> None:
+    size = {"default": None, "help": "N or WxH [as they are, which must be one size]"}
+    verb.add_argument(
+        "--crop", choices=[crop.name for crop in Crop], default="cover",
+        help="how images are brought to --size [cover]",
+    )  # fmt: skip
+    add_inception(verb)
+    add_common(verb, "size", "batch_size", "device", size=size, batch_size=32)
+
+
+def run_fid(arguments: argparse.Namespace) -> int:
+    """Print the distances."""
+    for place in (arguments.reference, arguments.images):
+        _check(place)
+    from dcar_eval.distances import distances, few_images
+    from dcar_eval.fid import load_statistics
+    from dcar_eval.results import versions
+
+    extractor = _extractor(arguments)
+    stored = arguments.reference.suffix == ".npz"
+    real = load_statistics(arguments.reference) if stored else None
+    fake = _features(arguments.images, arguments, extractor)
+    if real is None:
+        reference = _features(arguments.reference, arguments, extractor)
+        found = distances(reference, fake, kind="fid", extractor=extractor.name)
+    else:
+        found = distances(real, fake, kind="fid", extractor=extractor.name)
+    if arguments.json:
+        facts = {"name": extractor.name, "sha256": extractor.sha256}
+        reading = {"size": arguments.size, "crop": arguments.crop if arguments.size else None}
+        packages = versions(("dcar-eval", "torch", "numpy", "pillow"))
+        print(json.dumps({**found, "extractor": facts, **reading, "versions": packages}))
+    else:
+        for name, values in found.items():
+            spread = values.get("splits", values).get("std")
+            beside = "" if spread is None else f"  (deviation {spread:.4f})"
+            print(f"{name} {values['value']:.4f}{beside}")
+    for name, values in found.items():
+        for note in few_images(name, values["n"]) if name.startswith("fid") else []:
+            print(note, file=sys.stderr)
+    return OK
+
+
+def run_stats(arguments: argparse.Namespace) -> int:
+    """Write the file and print its name."""
+    _check(arguments.images)
+    if arguments.out.suffix != ".npz":
+        raise UsageError(f"--out {arguments.out} should end in .npz")
+    if arguments.out.exists() and not arguments.force:
+        raise UsageError(f"{arguments.out} exists; use --force or another --out")
+    from dcar_eval.distances import statistics_of
+    from dcar_eval.fid import save_statistics
+
+    features = _features(arguments.images, arguments, _extractor(arguments))
+    save_statistics(arguments.out, statistics_of(features))
+    print(arguments.out)
+    return OK
+
+
+def _check(place: Path) -> None:
+    # Before torch and the weights are loaded: a typing mistake should answer at once.
+    if not place.exists():
+        raise UsageError(f"{place} is not there; expected {SETS}")
+
+
+def _extractor(arguments: argparse.Namespace) -> Extractor:
+    from dcar_eval.features import load_extractor
+
+    return load_extractor(
+        arguments.extractor or "inception",
+        device=pick_device(arguments.device),
+        inception_weights=arguments.inception_weights,
+    )
+
+
+def _features(place: Path, arguments: argparse.Namespace, extractor: Extractor) -> Features:
+    from dcar_eval.features import cached_features
+    from dcht.inputs import list_inputs
+    from dcht.zips import list_zip
+
+    entries = list_zip(place) if place.suffix == ".zip" else list_inputs(place)
+    if not entries:
+        raise UsageError(f"{place} holds no images")
+    return cached_features(
+        entries,
+        extractor,
+        size=parse_size(arguments.size) if arguments.size else None,
+        crop=Crop[arguments.crop],
+        batch_size=arguments.batch_size,
+    )

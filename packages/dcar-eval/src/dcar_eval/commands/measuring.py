@@ -1,0 +1,53 @@
+"""What the verbs that compare features have in common: options, and shares of the work."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from dcht.command import part
+from dcht.errors import UsageError
+
+if TYPE_CHECKING:
+    from dcar_eval.shares import Share
+    from dcht.distributed import World
+
+
+def add_inception(verb: argparse.ArgumentParser) -> None:
+    """Add what says which network makes the features, and where its weights are."""
+    verb.add_argument(
+        "--extractor", metavar="NAME",
+        help="another feature network: inception, inception-tf1, efficientnet-lite0 or "
+        "package.module:function; then results say fid[NAME] [the protocol's]",
+    )  # fmt: skip
+    verb.add_argument(
+        "--inception-weights", metavar="PATH",
+        help="what `python -m dcar_eval.inception` fetched [$DCAR_EVAL_INCEPTION]",
+    )  # fmt: skip
+
+
+def add_share(verb: argparse.ArgumentParser) -> None:
+    """Add `--shard`."""
+    verb.add_argument(
+        "--shard", type=part, default=(0, 1), metavar="I/N", dest="part",
+        help="do every N-th batch from the I-th on (0 <= I < N), beside N-1 other runs with the "
+        "same --out; the last to end puts them together [0/1]",
+    )  # fmt: skip
+
+
+def pick_share(arguments: argparse.Namespace, here: World) -> Share:
+    """The share of `--shard`, or of this rank.
+
+    Raises:
+        UsageError: both were given.
+    """
+    from dcar_eval.shares import Share
+
+    if here.size == 1:
+        return Share(*arguments.part)
+    if arguments.part != (0, 1):
+        raise UsageError(
+            f"--shard {arguments.part[0]}/{arguments.part[1]} under a launcher of {here.size} "
+            "ranks; use one of the two"
+        )
+    return Share(here.rank, here.size)

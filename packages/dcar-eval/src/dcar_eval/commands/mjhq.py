@@ -1,0 +1,127 @@
+"""`dcar-eval mjhq`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcar.commands.drawing import CKPT, add_sampling, sampling_settings
+from dcar_eval.commands.measuring import add_inception, add_share, pick_share
+from dcar_eval.protocol import GENERATION_PROTOCOLS, GenerationProtocol
+from dcht.command import OK, add_common, parse_size, positive
+from dcht.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from dcar_eval.benchmark import Prompt
+    from dcar_eval.picture_sources import DrawnPictures, GivenPictures
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the subparsers."""
+    verb = verbs.add_parser("mjhq", help="gFID of a model on MJHQ-30K")
+    verb.add_argument(
+        "--data", type=Path, required=True, metavar="DIR",
+        help="the benchmark: meta_data.json, and its images in folders or zips",
+    )  # fmt: skip
+    verb.add_argument(
+        "--images", type=Path, metavar="DIR",
+        help="pictures of any model, called after the keys, in place of drawing",
+    )  # fmt: skip
+    verb.add_argument(
+        "--reference", type=Path, metavar="X.npz",
+        help="pytorch-fid's statistics of the images, in place of them; no categories then",
+    )  # fmt: skip
+    verb.add_argument(
+        "--protocol", choices=list(GENERATION_PROTOCOLS), default="sana",
+        help="how pictures are saved, cropped and compared [sana]",
+    )  # fmt: skip
+    verb.add_argument("--limit", type=positive, metavar="N", help="only the first N prompts")
+    add_inception(verb)
+    add_share(verb)
+    add_sampling(verb)
+    size = {"default": "512", "help": "side in pixels of both sets, a multiple of 32 [512]"}
+    add_common(
+        verb, "ckpt", "seed", "size", "batch_size", "device", "offline", "out", "force", "resume",
+        "json", ckpt=CKPT, batch_size=8, size=size,
+        seed={"help": "prompt k is drawn with the noise of (seed, k) [0]"},
+    )  # fmt: skip
+    verb.set_defaults(function=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw, measure, print the table."""
+    from dataclasses import replace
+
+    width, height = parse_size(arguments.size)
+    if width != height:
+        raise UsageError(f"both sets are square, not {width} x {height}; give --size N")
+    protocol = GENERATION_PROTOCOLS[arguments.protocol]
+    protocol = replace(protocol, size=width, fid=arguments.extractor or protocol.fid)
+
+    from dcar_eval.benchmark import read_prompts, reference_images
+    from dcar_eval.features import load_extractor
+    from dcar_eval.fid import load_statistics
+    from dcar_eval.mjhq import evaluate_mjhq, notes, table
+    from dcar_eval.results import finished
+    from dcht.distributed import world
+
+    prompts = read_prompts(arguments.data)[: arguments.limit]
+    with world(arguments.device) as here:
+        share = pick_share(arguments, here)
+        evaluate_mjhq(
+            _source(arguments, prompts, protocol, here.device),
+            prompts,
+            load_statistics(arguments.reference)
+            if arguments.reference
+            else reference_images(arguments.data, prompts),
+            arguments.out,
+            protocol=protocol,
+            extractor=load_extractor(
+                protocol.fid, device=here.device, inception_weights=arguments.inception_weights
+            ),
+            batch_size=arguments.batch_size,
+            share=share,
+            force=arguments.force,
+        )
+        here.barrier()
+        if not here.main:
+            return OK
+    results = finished(arguments.out)
+    if results is None:
+        print(f"share {share.number}/{share.of} is done; others are not", file=sys.stderr)
+        return OK
+    print(json.dumps(results) if arguments.json else table(results))
+    for note in notes(results):
+        print(note, file=sys.stderr)
+    return OK
+
+
+def _source(
+    arguments: argparse.Namespace,
+    prompts: list[Prompt],
+    protocol: GenerationProtocol,
+    device: torch.device,
+) -> DrawnPictures | GivenPictures:
+    """What `--images` or `--ckpt` says."""
+    from dcar_eval.picture_sources import DrawnPictures, GivenPictures
+
+    if arguments.images:
+        return GivenPictures(arguments.images, prompts)
+    from dcar.pipeline import TextToImage
+
+    pipe = TextToImage.from_pretrained(arguments.ckpt).to(device)
+    return DrawnPictures(
+        pipe,
+        prompts,
+        arguments.out / "images",
+        protocol=protocol,
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
+        sampling=pipe.settings(**sampling_settings(arguments)),
+        force=arguments.force,
+    )
