@@ -62,8 +62,8 @@ def run_on_ray(
 
     ours = not ray.is_initialized()
     if ours:
-        # One core more than there are actors, for the tasks that hand out shards: on a machine whose
-        # cores the actors fill they would wait for each other for ever.
+        # One core more than there are actors, for the tasks that hand out shards: where actors fill
+        # the machine, they would wait for each other for ever.
         cores = None if "RAY_ADDRESS" in os.environ else min(workers, len(shards)) + 1
         ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False)
     cuda = job.plan.device == "cuda"
