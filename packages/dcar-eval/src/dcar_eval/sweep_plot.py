@@ -57,15 +57,16 @@ def draw_sweep(results: dict[str, Any]) -> Figure:
             against.annotate(
                 label(value), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7
             )
-    if numbers and results["sweep"] is not None:
-        _show_cited(along, results["cited"])
+    cited = results["cited"] if numbers else []
+    _show_cited(along, cited)
     if numbers and min(results["axes"][first]) > 0:
         along.set_xscale("log", base=2)
-        ticks = sorted(set(results["axes"][first]))
+        ticks = sorted({*results["axes"][first], *(value for value, _ in cited)})
         along.set_xticks(ticks, [label(tick) for tick in ticks])
         along.minorticks_off()
     along.set_xlabel(first)
     along.set_ylabel(QUALITY)
+    along.set_ylim(bottom=0)  # a share: how much two settings differ is seen against all of it
     device = results["run"]["speed"][0]["device"]
     against.set_xlabel(f"seconds an image at batch 16 ({device})", fontsize=9)
     for axes in (along, against):
