@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 import dcar.config
 import dcht
 from dcar_eval.conf import register
-from dcar_eval.protocol import PROTOCOLS
+from dcar_eval.protocol import PROTOCOLS, Crop
 
 
 def composed(*words: str) -> DictConfig:
@@ -26,8 +26,8 @@ def test_tokenizer_generator_and_protocol_compose() -> None:
 
 
 def test_the_command_line_wins_and_typos_are_loud() -> None:
-    changed = OmegaConf.to_object(composed("protocol.crop=as it is").protocol)
-    assert changed.crop == "as it is"  # type: ignore[union-attr]
+    changed = OmegaConf.to_object(composed("protocol.crop=adm").protocol)
+    assert changed.crop is Crop.adm  # type: ignore[union-attr]
     assert changed.sha256 != PROTOCOLS["dcar"].sha256  # type: ignore[union-attr]
     with pytest.raises(ConfigCompositionException):
-        composed("protocol.corp=as it is")
+        composed("protocol.corp=adm")

@@ -119,3 +119,13 @@ def test_what_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", mean=np.zeros(3))
     with pytest.raises(UsageError, match=r"is not an \.npz with mu and sigma"):
         load_statistics(tmp_path / "other.npz")
+
+
+@pytest.mark.slow
+def test_equals_the_matrix_square_root_at_inceptions_dimensions() -> None:
+    decay = np.exp(-np.arange(2048) / 300)
+    a, b = (sums_of(RNG.normal(m, 1, (4500, 2048)) * decay).statistics() for m in (0, 0.05))
+    root = np.asarray(sqrtm(a.sigma @ b.sigma))
+    offset = a.mu - b.mu
+    expected = offset @ offset + np.trace(a.sigma + b.sigma - 2 * np.real(root))
+    assert frechet_distance(*a, *b) == pytest.approx(expected, rel=1e-6)

@@ -41,6 +41,19 @@ def test_features_equal_those_of_pytorch_fid(
     assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-6 * float(theirs.abs().max()))
 
 
+def test_tensorflows_resize_has_a_closed_form() -> None:
+    """Output i of a ramp is its value at i * length / side, flat behind the last pixel."""
+    ramp = torch.arange(96.0).expand(1, 1, 40, 96)
+    found = inception.resize_tf1(ramp, 299)
+    expected = (torch.arange(299) * (96 / 299)).clamp_max(95)
+    assert found.shape == (1, 1, 299, 299)
+    assert torch.allclose(found[0, 0], expected.expand(299, 299), atol=1e-4)
+    assert torch.allclose(inception.resize_tf1(ramp.mT, 299)[0, 0].T, found[0, 0])
+    # Downwards it picks pixels, without any averaging.
+    noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(inception.resize_tf1(noise, 32), noise[..., ::2, ::2])
+
+
 def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DCAR_EVAL_INCEPTION", raising=False)
     with pytest.raises(UsageError, match=r"are not at .*; get them with `python -m dcar_eval"):

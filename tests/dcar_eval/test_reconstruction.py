@@ -13,10 +13,13 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from dcar_eval import reconstruction
+from dcar_eval.features import Extractor
 from dcar_eval.journal import Journal
-from dcar_eval.metrics import Networks, load_networks, psnr, ssim
-from dcar_eval.protocol import PROTOCOLS, Protocol
+from dcar_eval.metrics import psnr, ssim
+from dcar_eval.networks import Networks, load_networks
+from dcar_eval.protocol import PROTOCOLS
 from dcar_eval.reconstruction import evaluate_reconstruction, notes, table
+from dcar_eval.shares import Share
 from dcht import PRESETS, Tokenizer
 from dcht.errors import CheckpointError, UsageError
 from dcht.images import open_image, read_png_text, resize_crop, to_pil, to_tensor
@@ -40,13 +43,15 @@ def evaluate(
     saved_tokenizer: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Evaluate:
     """Evaluate the six pictures with stand-ins for the networks, in batches of two."""
-    monkeypatch.setattr(reconstruction, "DIM", FEATURES)
     monkeypatch.setattr(reconstruction, "SAVED_EVERY", 2)
-    networks = Networks(lpips={"lpips_vgg": distance}, inception=features)
+    extractor = Extractor(
+        name="inception", sha256="", dim=FEATURES, device=torch.device("cpu"), module=features
+    )
+    networks = Networks(lpips={"lpips_vgg": distance}, extractor=extractor)
     settings = {"size": (64, 64), "batch_size": 2, "networks": networks}
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
 
-    def run(out: Path = tmp_path / "out", **changes: Any) -> dict[str, Any]:
+    def run(out: Path = tmp_path / "out", **changes: Any) -> Any:
         return evaluate_reconstruction(tokenizer, pictures, out, **(settings | changes))
 
     return run
@@ -58,7 +63,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file, without the one block of the results that may differ from run to run."""
-    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    found = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     results = json.loads(found["results.json"])
     found["results.json"] = json.dumps(results | {"run": None}).encode()
     return found
@@ -79,13 +84,6 @@ def test_psnr_and_ssim_are_what_the_protocol_says() -> None:
     assert ssim(image, noisy) != structural_similarity(image, noisy, channel_axis=-1)
 
 
-def test_protocols_that_differ_have_different_hashes() -> None:
-    dcar = PROTOCOLS["dcar"]
-    assert dcar.sha256 == Protocol(name="dcar").sha256
-    changed = [replace(dcar, name="other"), replace(dcar, crop="as it is"), replace(dcar, psnr="")]
-    assert len({dcar.sha256, *(protocol.sha256 for protocol in changed)}) == 4
-
-
 def test_values_are_means_over_images(evaluate: Evaluate, pictures: Path, tmp_path: Path) -> None:
     results = evaluate()
     rows = lines(tmp_path / "out" / "images.jsonl")
@@ -102,7 +100,7 @@ def test_values_are_means_over_images(evaluate: Evaluate, pictures: Path, tmp_pa
         difference = np.abs(np.asarray(crop).astype(float) - np.asarray(back)).mean() / 127.5
         assert row["lpips_vgg"] == pytest.approx(difference, abs=1e-3)
         values = results["paths"][path]
-        assert values.keys() == {"psnr", "ssim", "lpips_vgg", "rfid"}
+        assert values.keys() == {"psnr", "ssim", "lpips_vgg", "rfid", "kid"}
         for metric in ("psnr", "ssim", "lpips_vgg"):
             mean = np.mean([row[path][metric] for row in rows])
             assert values[metric] == {"value": pytest.approx(mean), "n": 6}
@@ -120,7 +118,7 @@ def test_results_say_what_they_depend_on(evaluate: Evaluate, tmp_path: Path) -> 
     assert (settings["tokenizer_sha256"], settings["size"]) == (saved, [64, 64])
     assert results["versions"].keys() >= {"dcht", "dcar-eval", "torch", "scikit-image"}
     head, hybrid, discrete = (line.split() for line in table(results).splitlines())
-    assert head == ["path", "psnr", "ssim", "lpips_vgg", "rfid", "images"]
+    assert head == ["path", "psnr", "ssim", "lpips_vgg", "rfid", "kid", "images"]
     assert (hybrid[0], discrete[0], discrete[-1]) == ("hybrid", "discrete", "4")
     assert notes(results) == [
         "rfid is of 4 images: below 2,048 it is biased upward and compares with nothing else"
@@ -217,7 +215,7 @@ def test_a_plain_autoencoder_has_one_path(pictures: Path, tmp_path: Path) -> Non
     results = evaluate_reconstruction(
         tokenizer, pictures, tmp_path / "out", size=(64, 64), path="hybrid"
     )
-    assert results["settings"]["metrics"] == ["psnr", "ssim"]
+    assert results is not None and results["settings"]["metrics"] == ["psnr", "ssim"]
     assert not (tmp_path / "out" / "sheet.png").exists()
 
 
@@ -227,7 +225,8 @@ def test_networks_without_weights_are_left_out_and_named(
     for variable in ("DCHT_PERCEPTUAL_WEIGHTS", "DCAR_EVAL_INCEPTION"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    networks = load_networks(device=torch.device("cpu"))
+    cpu, dcar = torch.device("cpu"), PROTOCOLS["dcar"]
+    networks = load_networks(dcar, device=cpu)
     assert networks.metrics == ["psnr", "ssim"]
     assert networks.left_out.keys() == {"lpips_vgg", "lpips_alex", "rfid"}
     assert networks.left_out["lpips_vgg"] == (
@@ -236,4 +235,69 @@ def test_networks_without_weights_are_left_out_and_named(
     )
     assert "python -m dcar_eval.inception" in networks.left_out["rfid"]
     with pytest.raises(UsageError, match="nowhere does not exist"):
-        load_networks(device=torch.device("cpu"), lpips_weights="nowhere")
+        load_networks(dcar, device=cpu, lpips_weights="nowhere")
+    # Nothing is left to measure: that is no result.
+    with pytest.raises(UsageError, match=r"python -m dcar_eval\.inception"):
+        load_networks(PROTOCOLS["titok"], device=cpu)
+    with pytest.raises(UsageError, match="extractor 'resnet' is not known; use inception,"):
+        load_networks(replace(dcar, fid="resnet"), device=cpu)
+
+
+def test_two_shares_are_one_run(evaluate: Evaluate, pictures: Path, tmp_path: Path) -> None:
+    """Byte for byte, whichever ends last; and nothing is said before."""
+    (pictures / "e.png").write_text("no picture")
+    evaluate(tmp_path / "whole")
+    assert evaluate(share=Share(1, 2)) is None
+    assert not (tmp_path / "out" / "results.json").exists()
+    assert evaluate(share=Share(0, 2)) is not None
+    merged, whole = contents(tmp_path / "out"), contents(tmp_path / "whole")
+    assert merged == {name: whole[name] for name in whole if name != "settings.json"}
+    assert evaluate(share=Share(1, 2)) == json.loads((tmp_path / "out/results.json").read_text())
+    with pytest.raises(UsageError, match="--force with share 1/2"):
+        evaluate(share=Share(1, 2), force=True)
+
+
+def test_an_image_missing_or_twice_is_named(evaluate: Evaluate, tmp_path: Path) -> None:
+    evaluate(share=Share(1, 2))
+    part = tmp_path / "out" / "part-1-of-2"
+    whole = {path.name: path.read_bytes() for path in part.iterdir()}
+
+    def tamper(rows: list[str]) -> None:
+        """The rows that the state of the share counts on, changed."""
+        content = "".join(rows).encode()
+        state = json.loads(whole[".state.json"])
+        state["bytes"]["images.jsonl"] = len(content)
+        (part / ".state.json").write_text(json.dumps(state))
+        (part / "images.jsonl").write_bytes(content)
+
+    rows = whole["images.jsonl"].decode().splitlines(keepends=True)
+    tamper(rows[:1])
+    with pytest.raises(UsageError, match=r"image 3 \(d\.bmp\) is missing from"):
+        evaluate(share=Share(0, 2))
+    tamper([rows[0], rows[0].replace('"index": 2', '"index": 1')])
+    with pytest.raises(UsageError, match=r"image 1 \(c.webp\) is there twice: in .*part-0.*part-1"):
+        evaluate(share=Share(0, 2))
+    tamper(rows)
+    (part / "settings.json").write_bytes(whole["settings.json"].replace(b'"dcar"', b'"other"'))
+    with pytest.raises(UsageError, match="part-1-of-2 has protocol other, part-0-of-2 dcar"):
+        evaluate(share=Share(0, 2))
+
+
+def test_the_named_protocols_are_carried_out(evaluate: Evaluate, tmp_path: Path) -> None:
+    """Each line of a protocol changes the numbers that it is about."""
+    extractor = Extractor(
+        name="inception", sha256="", dim=FEATURES, device=torch.device("cpu"), module=features
+    )
+    found = {}
+    for name, protocol in PROTOCOLS.items():
+        networks = Networks(protocol=protocol, extractor=extractor)
+        results = evaluate(tmp_path / name, networks=networks, path="hybrid")
+        assert results["protocol"] == protocol.described()
+        found[name] = results["paths"]["hybrid"]
+    assert found["titok"].keys() == {"rfid", "kid"}
+    assert found["dc-ae"]["psnr"] == found["llamagen"]["psnr"] != found["dcar"]["psnr"]
+    ssims = {found[name]["ssim"]["value"] for name in ("dcar", "dc-ae", "llamagen")}
+    assert len(ssims) == 3
+    assert len({found[name]["rfid"]["value"] for name in PROTOCOLS}) == 3  # by their crops
+    with pytest.raises(UsageError, match="size 96x64 is not square"):
+        evaluate(tmp_path / "wide", networks=Networks(protocol=PROTOCOLS["dc-ae"]), size=(96, 64))

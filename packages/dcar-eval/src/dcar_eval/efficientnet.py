@@ -54,15 +54,15 @@ STAGES = (
 class SamePadConv(nn.Conv2d):
     """A convolution padded as TensorFlow's "same": with stride 2, one more after than before."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(b, c, H, W) to (b, c', ceil(H / stride), ceil(W / stride))."""
         pads: list[int] = []
         for length, kernel, stride in zip(
-            x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
+            input.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
         ):
             total = max(0, (-(-length // stride) - 1) * stride + kernel - length)
             pads += [total // 2, total - total // 2]
-        return super().forward(F.pad(x, pads))
+        return super().forward(F.pad(input, pads))
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> SamePadConv:

@@ -103,7 +103,8 @@ def evaluate_reconstruction(
     if (done := begin(out, share, settings, files=written, force=force)) is not None:
         return done
     start = time.perf_counter()
-    dims = dict.fromkeys(("input", *paths), extractor.dim) if extractor else {}
+    sides = ("input", *paths) if extractor else ()
+    dims: dict[str, int] = {side: extractor.dim for side in sides if extractor}
     reader = Reader(size, fit=cropping(protocol.crop, size), strict=strict)
     batches = split(entries, batch_size)
     journal = Journal(share.folder(out), dims)

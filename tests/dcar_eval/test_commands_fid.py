@@ -1,0 +1,88 @@
+"""`dcar-eval stats`, `fid` and `mjhq` as a user meets them."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from torch import Tensor, nn
+
+from dcar_eval.cli import main
+
+
+class Answer(NamedTuple):
+    code: object
+    out: str
+    err: str
+
+
+Ask = Callable[..., Answer]
+
+
+class Means(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.float().mean(dim=(2, 3))
+
+
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Ask:
+    """Run `dcar-eval` with these words; `somebodys:means` is an extractor."""
+    own = ModuleType("somebodys")
+    own.means = Means  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "somebodys", own)
+    monkeypatch.setenv("DCAR_EVAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.delenv("DCAR_EVAL_INCEPTION", raising=False)
+
+    def run(*words: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["dcar-eval", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        return Answer(stop.value.code, printed.out, printed.err)
+
+    return run
+
+
+def test_statistics_are_written_and_compared(ask: Ask, pictures: Path, tmp_path: Path) -> None:
+    how = ("--size", 64, "--device", "cpu", "--extractor", "somebodys:means")
+    stats = tmp_path / "stats.npz"
+    assert ask("stats", pictures, "--out", stats, *how).code == 0
+    with np.load(stats) as stored:
+        assert stored.files == ["mu", "sigma"]
+        assert stored["sigma"].shape == (3, 3)
+    assert "exists; use --force" in ask("stats", pictures, "--out", stats, *how).err
+    answer = ask("fid", stats, pictures, *how, "--json")
+    found = json.loads(answer.out)
+    assert found["fid[somebodys:means]"] == {"value": pytest.approx(0, abs=1e-6), "n": 6}
+    assert "kid[somebodys:means]" not in found
+    assert found["extractor"]["name"] == "somebodys:means"
+    assert "is of 6 images: below 2,048" in answer.err
+    both = ask("fid", pictures, pictures, *how)
+    assert [line.split()[0] for line in both.out.splitlines()] == [
+        "fid[somebodys:means]",
+        "kid[somebodys:means]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("fid no/such .", "no/such is not there; expected a folder or a zip of images"),
+        ("stats . --out x.txt", "--out x.txt should end in .npz"),
+        ("fid {images} {images} --size 64", "python -m dcar_eval.inception --out DIR"),
+        ("fid {images} {images} --extractor resnet", "extractor 'resnet' is not known"),
+        ("mjhq --data no/such --out x", "meta_data.json is not there; the benchmark is"),
+        ("mjhq --data . --out x --size 512x256", "both sets are square, not 512 x 256"),
+        ("mjhq --data . --out x --shard 2/2", "'2/2' is not I/N with 0 <= I < N"),
+    ],
+)
+def test_mistakes_are_named(ask: Ask, pictures: Path, words: str, message: str) -> None:
+    answer = ask(*(word.format(images=pictures) for word in words.split()))
+    assert answer.code == 2
+    assert message in answer.err
+    assert answer.out == ""

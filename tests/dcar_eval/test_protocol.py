@@ -1,0 +1,119 @@
+"""Named protocols: their hashes, and the crops, rounding and SSIM that they stand for."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.metrics import structural_similarity
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+
+from dcar_eval.crops import cropping
+from dcar_eval.metrics import eight_bits, ssim
+from dcar_eval.protocol import GENERATION_PROTOCOLS, PROTOCOLS, Crop, Rounding, Ssim, fid_name
+from dcht.errors import UsageError
+
+RNG = np.random.default_rng(0)
+
+
+def picture(width: int, height: int) -> Image.Image:
+    return Image.fromarray(RNG.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def test_protocols_that_differ_have_different_hashes() -> None:
+    protocols = [*PROTOCOLS.values(), *GENERATION_PROTOCOLS.values()]
+    dcar, sana = PROTOCOLS["dcar"], GENERATION_PROTOCOLS["sana"]
+    protocols += [replace(dcar, name="other"), replace(dcar, rounding=Rounding.half_up)]
+    protocols += [replace(dcar, crop=Crop.adm), replace(dcar, fid="efficientnet-lite0")]
+    protocols += [replace(sana, size=256), replace(sana, crop=Crop.cover)]
+    assert len({protocol.sha256 for protocol in protocols}) == len(protocols)
+    assert dcar.sha256 == replace(dcar).sha256
+    assert dcar.described()["crop"] == "cover by bicubic, antialiased; crop centre"
+
+
+def test_only_fids_own_network_gives_fid() -> None:
+    assert fid_name("rfid", "inception") == fid_name("rfid", "inception-tf1") == "rfid"
+    assert fid_name("gfid", "efficientnet-lite0") == "gfid[efficientnet-lite0]"
+
+
+@pytest.mark.parametrize("shape", [(96, 64), (97, 65), (64, 131), (50, 40), (64, 64)])
+@pytest.mark.parametrize(
+    ("crop", "how"),
+    [
+        (Crop.short_side_bicubic, InterpolationMode.BICUBIC),
+        (Crop.short_side_bilinear, InterpolationMode.BILINEAR),
+    ],
+)
+def test_short_side_is_torchvision(
+    shape: tuple[int, int], crop: Crop, how: InterpolationMode
+) -> None:
+    image = picture(*shape)
+    expected = Compose([Resize(32, interpolation=how), CenterCrop(32)])(image)
+    found = cropping(crop, (32, 32))(image, (32, 32))
+    assert np.array_equal(np.asarray(found), np.asarray(expected))
+
+
+def test_adm_halves_by_box_first() -> None:
+    """Of a picture four times as large, blocks of 4 x 4 are averaged, in two steps that round."""
+    image = picture(128, 140)
+    found = np.asarray(cropping(Crop.adm, (32, 32))(image, (32, 32))).astype(float)
+    pixels = np.asarray(image).astype(float)
+    small = pixels.reshape(35, 4, 32, 4, 3).mean(axis=(1, 3))
+    assert np.abs(found - small[1:33]).max() < 2
+    # Between one and two times as large, bicubic alone; the corner is cut off to a whole number.
+    image = picture(50, 61)
+    whole = image.resize((32, 39), Image.Resampling.BICUBIC)
+    expected = whole.crop((0, 3, 32, 35))
+    cut = cropping(Crop.adm, (32, 32))(image, (32, 32))
+    assert np.array_equal(np.asarray(cut), np.asarray(expected))
+    with pytest.raises(UsageError, match="size 64x32 is not square"):
+        cropping(Crop.adm, (64, 32))
+
+
+def test_halves_are_rounded_as_said() -> None:
+    images = torch.tensor([0.0, -1.0, 1.0, 3.0, -3.0, 0.25]).reshape(1, 1, 1, 6).expand(1, 3, 1, 6)
+    up, even = (eight_bits(images, how) for how in (Rounding.half_up, Rounding.half_even))
+    assert up[0, 0, 0].tolist() == even[0, 0, 0].tolist() == [128, 0, 255, 255, 0, 159]
+    # Level 64.5 is exact in float32.
+    half = torch.full((1, 3, 1, 1), 64.5 / 127.5 - 1)
+    assert eight_bits(half, Rounding.half_even).unique().tolist() == [64]
+    assert eight_bits(half, Rounding.half_up).unique().tolist() == [65]
+
+
+def test_ssim_conventions_are_what_they_are_called() -> None:
+    image = RNG.integers(0, 200, (40, 52, 3), dtype=np.uint8)
+    noisy = np.clip(image + RNG.normal(0, 20, image.shape), 0, 255).astype(np.uint8)
+    doubled = structural_similarity(image / 255, noisy / 255, data_range=2.0, channel_axis=-1)
+    assert ssim(image, noisy, Ssim.doubled) == doubled
+    assert ssim(image, noisy, Ssim.bordered) == pytest.approx(torchmetrics_ssim(image, noisy))
+    # The two differ in the borders alone.
+    inner = structural_similarity(
+        image, noisy, data_range=255, channel_axis=-1, gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False, full=True,
+    )  # fmt: skip
+    assert ssim(image, noisy, Ssim.wang) == pytest.approx(inner[1][5:-5, 5:-5].mean())
+    for kind in (Ssim.wang, Ssim.bordered, Ssim.doubled):
+        assert ssim(image, image, kind) == pytest.approx(1)
+
+
+def torchmetrics_ssim(image: np.ndarray, other: np.ndarray) -> float:
+    """By convolution with an 11 x 11 window over reflected borders, as torchmetrics says."""
+    offsets = torch.arange(-5, 6, dtype=torch.float64)
+    line = torch.exp(-(offsets**2) / (2 * 1.5**2))
+    window = torch.outer(line, line) / line.sum() ** 2
+    x, y = (
+        torch.nn.functional.pad(
+            torch.from_numpy(p.astype(np.float64)).movedim(2, 0)[:, None], (5,) * 4, mode="reflect"
+        )
+        for p in (image, other)
+    )
+
+    def blur(values: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.conv2d(values, window[None, None])
+
+    mx, my = blur(x), blur(y)
+    vx, vy, cov = blur(x * x) - mx**2, blur(y * y) - my**2, blur(x * y) - mx * my
+    c1, c2 = 2.55**2, 7.65**2
+    top = (2 * mx * my + c1) * (2 * cov + c2)
+    return float((top / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean())
