@@ -38,7 +38,8 @@ def distribute(learner: Learner, world: World, parallel: Parallel) -> nn.Module:
         # The text's keys and values are made for all blocks before the first of them runs.
         fully_shard(block.cross_attention.kv, mesh=mesh)  # type: ignore[union-attr, arg-type]
         fully_shard(block, mesh=mesh)
-    return fully_shard(learner, mesh=mesh)
+    fully_shard(learner, mesh=mesh)
+    return learner
 
 
 @contextmanager
