@@ -78,11 +78,11 @@ def test_features_are_kept_by_content(
     assert np.allclose(found, pixels.float().mean(dim=(2, 3)), atol=1e-4)
     with monkeypatch.context() as patch:
         patch.setattr(Extractor, "__call__", lambda *_: pytest.fail("was there already"))
-        again = cached_features(entries, extractor, size=(64, 32), crop=Crop.cover)
+        again = cached_features(entries, extractor, size=(64, 32), crop=Crop.cover, batch_size=4)
     assert np.array_equal(again, found)
     Image.new("RGB", (70, 70), "red").save(pictures / "a.png")
     entries = list_inputs(pictures)
-    other = cached_features(entries, extractor, size=(64, 32), crop=Crop.cover)
+    other = cached_features(entries, extractor, size=(64, 32), crop=Crop.cover, batch_size=4)
     assert other[0].tolist() == [255, 0, 0]
     assert np.array_equal(other[1:], found[1:])
     cached_features(entries, extractor, size=(32, 32), crop=Crop.adm)

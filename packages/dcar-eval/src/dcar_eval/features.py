@@ -131,7 +131,7 @@ def cached_features(
     """The features (n, dim) of images, which must all be readable.
 
     They are kept where `DCAR_EVAL_CACHE` points (else in the user's cache folder), by the content
-    of the images, the crop and the extractor; a run that was killed goes on there.
+    of the images, the crop, the batch size and the extractor; a run that was killed goes on there.
 
     Args:
         entries: the images.
@@ -148,11 +148,10 @@ def cached_features(
         size = entries[0].open().size
     else:
         fit = cropping(crop, size)
-    facts = [extractor.name, extractor.sha256, size, crop.value if fit is not same_size else ""]
-    folder = (
-        cache_folder()
-        / hashlib.sha256(json.dumps([*facts, content_sha256(entries)]).encode()).hexdigest()
-    )
+    how = crop.value if fit is not same_size else ""
+    # The last bits depend on the batches.
+    facts = [extractor.name, extractor.sha256, size, how, batch_size, content_sha256(entries)]
+    folder = cache_folder() / hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     with _alone(folder):
         journal = Journal(folder, {KIND: extractor.dim})
         reader = Reader(size, fit=fit, strict=True)

@@ -107,7 +107,8 @@ def evaluate_mjhq(
     if not isinstance(reference, Statistics) and mine:
         size = (protocol.size, protocol.size)
         own = [reference[index] for batch in mine for index in batch]
-        real = cached_features(own, extractor, size=size, crop=protocol.crop)
+        # In the batches of the pictures: the same bits, whoever has which share.
+        real = cached_features(own, extractor, size=size, crop=protocol.crop, batch_size=batch_size)
     _measure_share(source, prompts, mine, real, journal, protocol, extractor)
     if not all_done(out, share, [sum(map(len, other.take(batches))) for other in share.all()]):
         return None
