@@ -156,8 +156,17 @@ def test_a_save_of_another_model_is_refused(tmp_path: Path) -> None:
             read_tensors_into(tmp_path / "step-000000001", other, ALONE)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the processes that `launch` starts: sums differ in their last bits with the threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def test_killed_during_a_save_a_run_continues_from_the_whole_one(
-    config: TrainConfig, tmp_path: Path, launch
+    config: TrainConfig, tmp_path: Path, launch, one_thread: None
 ) -> None:
     """SIGTERM has it save; SIGKILL comes before the save is whole."""
     (process,) = launch(config, before=KILLED_WHILE_SAVING)

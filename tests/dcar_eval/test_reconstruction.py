@@ -295,9 +295,9 @@ def test_the_named_protocols_are_carried_out(evaluate: Evaluate, tmp_path: Path)
         assert results["protocol"] == protocol.described()
         found[name] = results["paths"]["hybrid"]
     assert found["titok"].keys() == {"rfid", "kid"}
-    assert found["dc-ae"]["psnr"] == found["llamagen"]["psnr"] != found["dcar"]["psnr"]
+    assert found["dc-ae"]["psnr"] == found["llamagen"]["psnr"]  # one crop, one rounding
     ssims = {found[name]["ssim"]["value"] for name in ("dcar", "dc-ae", "llamagen")}
     assert len(ssims) == 3
-    assert len({found[name]["rfid"]["value"] for name in PROTOCOLS}) == 3  # by their crops
+    assert found["dcar"]["rfid"]["value"] != found["dc-ae"]["rfid"]["value"]  # by their crops
     with pytest.raises(UsageError, match="size 96x64 is not square"):
         evaluate(tmp_path / "wide", networks=Networks(protocol=PROTOCOLS["dc-ae"]), size=(96, 64))
