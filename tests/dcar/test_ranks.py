@@ -26,6 +26,7 @@ def stopped_at_ten(config: TrainConfig, out: Path) -> TrainConfig:
     return replace(config, out=str(out))
 
 
+@pytest.mark.slow
 def test_two_ranks_follow_one_and_continue_each_other(
     config: TrainConfig, tmp_path: Path, launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
