@@ -126,13 +126,13 @@ Launch = Callable[..., list[subprocess.Popen[str]]]
 
 @pytest.fixture
 def launch() -> Iterator[Launch]:
-    """Start `train`, once a config, in processes of their own, as a launcher starts its ranks.
+    """Start `train` in processes of their own, as a launcher starts its ranks.
 
     `before` is code that each runs first. Ranks that a test leaves running are killed.
     """
     started: list[subprocess.Popen[str]] = []
 
-    def start(*configs: TrainConfig, ranks: int = 1, before: str = "") -> list:
+    def start(config: TrainConfig, *, ranks: int = 1, before: str = "") -> list:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
@@ -148,12 +148,12 @@ def launch() -> Iterator[Launch]:
             "from dcht.command import run\n"
             "dcar.train.plot_run = lambda out: None\n"
             f"{before}\n"
-            "configs = [from_dict(TrainConfig, row, 'test') for row in json.loads(sys.argv[1])]\n"
-            "run(lambda: max(map(train, configs)))\n"
+            "config = from_dict(TrainConfig, json.loads(sys.argv[1]), 'test')\n"
+            "run(lambda: train(config))\n"
         )
         processes = [
             subprocess.Popen(
-                [sys.executable, "-c", code, json.dumps([to_dict(config) for config in configs])],
+                [sys.executable, "-c", code, json.dumps(to_dict(config))],
                 env=os.environ | place
                 | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if place else {})
                 | {"OMP_NUM_THREADS": "1"},

@@ -50,10 +50,12 @@ def test_two_ranks_follow_one_and_continue_each_other(
     fsdp2 = replace(one, out=str(tmp_path / "fsdp2"), parallel=Parallel.fsdp2, accumulate=3)
     then_two = replace(stopped_at_ten(one, tmp_path / "then-two"), parallel=Parallel.fsdp2)
 
-    ranks = launch(ddp, fsdp2, then_two, ranks=2)
-    errors = [rank.communicate()[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], "".join(errors)
-    assert "2 ranks, fsdp2" in errors[0] and "ranks" not in errors[1]
+    for run in (ddp, fsdp2, then_two):
+        # Processes of its own each: a process joins a world once, where its launcher says.
+        ranks = launch(run, ranks=2)
+        errors = [rank.communicate()[1] for rank in ranks]
+        assert [rank.returncode for rank in ranks] == [0, 0], "".join(errors)
+        assert f"2 ranks, {run.parallel.value}" in errors[0] and "ranks" not in errors[1]
     saved = Path(fsdp2.out) / "resume" / "step-000000010"
     assert len(list(saved.glob("shard-*.safetensors"))) == 2
     then_one = stopped_at_ten(fsdp2, tmp_path / "then-one")

@@ -102,6 +102,9 @@ class World:
 def world(device: str) -> Iterator[World]:
     """The world this process belongs to, joined on entry and left on exit.
 
+    A process under a launcher does this once: ranks that came back to the same port could miss each
+    other.
+
     Args:
         device: `auto`, `cpu`, `cuda` or `mps`; a rank takes the GPU of its number on the machine.
 
