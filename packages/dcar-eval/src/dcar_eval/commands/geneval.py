@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcar.commands.drawing import CKPT, add_sampling, sampling_settings
-from dcar_eval.commands.measuring import add_share, pick_share
+from dcar_eval.commands.measuring import add_share, pick_share, tell
 from dcht.command import OK, SKIPPED, add_common, parse_size, positive, report_skipped
 from dcht.errors import UsageError
 
@@ -62,7 +60,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     from dcar_eval.geneval.evaluate import evaluate_geneval
     from dcar_eval.geneval.report import notes, table
-    from dcar_eval.results import finished
     from dcht.distributed import world
 
     with world(arguments.device) as here:
@@ -78,13 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
         here.barrier()
         if not here.main:
             return OK
-    results = finished(arguments.out)
-    if results is None:
-        print(f"share {share.number}/{share.of} is done; others are not", file=sys.stderr)
+    if (results := tell(arguments, share, table, notes)) is None:
         return OK
-    print(json.dumps(results) if arguments.json else table(results))
-    for note in notes(results):
-        print(note, file=sys.stderr)
     code = report_skipped(results["skipped"], arguments.out / "errors.jsonl")
     return SKIPPED if results["missing"] else code
 

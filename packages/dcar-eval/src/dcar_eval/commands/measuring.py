@@ -1,9 +1,12 @@
-"""What the verbs that compare features have in common: options, and shares of the work."""
+"""What verbs that share out their work have in common: options, shares, what is said at the end."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from dcht.command import part
 from dcht.errors import UsageError
@@ -51,3 +54,22 @@ def pick_share(arguments: argparse.Namespace, here: World) -> Share:
             "ranks; use one of the two"
         )
     return Share(here.rank, here.size)
+
+
+def tell(
+    arguments: argparse.Namespace,
+    share: Share,
+    table: Callable[[dict[str, Any]], str],
+    notes: Callable[[dict[str, Any]], list[str]],
+) -> dict[str, Any] | None:
+    """Print the results in `--out` and what to note of them; None if other shares are not done."""
+    from dcar_eval.results import finished
+
+    results = finished(arguments.out)
+    if results is None:
+        print(f"share {share.number}/{share.of} is done; others are not", file=sys.stderr)
+        return None
+    print(json.dumps(results) if arguments.json else table(results))
+    for note in notes(results):
+        print(note, file=sys.stderr)
+    return results

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcar.commands.drawing import CKPT, add_sampling, sampling_settings
-from dcar_eval.commands.measuring import add_inception, add_share, pick_share
+from dcar_eval.commands.measuring import add_inception, add_share, pick_share, tell
 from dcar_eval.protocol import GENERATION_PROTOCOLS, GenerationProtocol
 from dcht.command import OK, add_common, parse_size, positive
 from dcht.errors import UsageError
@@ -67,7 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
     from dcar_eval.features import load_extractor
     from dcar_eval.fid import load_statistics
     from dcar_eval.mjhq import evaluate_mjhq, notes, table
-    from dcar_eval.results import finished
     from dcht.distributed import world
 
     prompts = read_prompts(arguments.data)[: arguments.limit]
@@ -91,13 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         here.barrier()
         if not here.main:
             return OK
-    results = finished(arguments.out)
-    if results is None:
-        print(f"share {share.number}/{share.of} is done; others are not", file=sys.stderr)
-        return OK
-    print(json.dumps(results) if arguments.json else table(results))
-    for note in notes(results):
-        print(note, file=sys.stderr)
+    tell(arguments, share, table, notes)
     return OK
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from dcar_eval.commands.measuring import add_inception, add_share, pick_share
+from dcar_eval.commands.measuring import add_inception, add_share, pick_share, tell
 from dcar_eval.protocol import PROTOCOLS
 from dcht.command import OK, add_common, parse_size, positive, report_skipped
 from dcht.errors import UsageError
@@ -48,7 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     from dcar_eval.networks import load_networks
     from dcar_eval.reconstruction import evaluate_reconstruction, notes, table
-    from dcar_eval.results import finished
     from dcht.distributed import world
     from dcht.tokenizer import Tokenizer
 
@@ -77,11 +74,6 @@ def run(arguments: argparse.Namespace) -> int:
         here.barrier()
         if not here.main:
             return OK
-    results = finished(arguments.out)
-    if results is None:
-        print(f"share {share.number}/{share.of} is done; others are not", file=sys.stderr)
+    if (results := tell(arguments, share, table, notes)) is None:
         return OK
-    print(json.dumps(results) if arguments.json else table(results))
-    for note in notes(results):
-        print(note, file=sys.stderr)
     return report_skipped(results["skipped"], arguments.out / "errors.jsonl")
