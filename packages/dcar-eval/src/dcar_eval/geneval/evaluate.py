@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from dcar.record import pixels_sha256
+from dcar_eval.failures import write_failures
 from dcar_eval.geneval.layout import Sample, missing
 from dcar_eval.geneval.mmdet import PUBLISHED_SHA256
 from dcar_eval.geneval.networks import SMOKE, Networks, check_networks
@@ -23,7 +24,6 @@ from dcar_eval.geneval.sources import IMAGES, Source
 from dcar_eval.geneval.summary import Judged, intervals, summarize
 from dcar_eval.journal import ERRORS, ROWS, STATE, Journal
 from dcar_eval.results import this_run, versions, write_results
-from dcar_eval.scenes.failures import write_failures
 from dcar_eval.shares import Gathered, Share, all_done, begin, gather, write_gathered
 from dcht.checkpoint import write_atomic
 from dcht.errors import UsageError

@@ -18,12 +18,12 @@ from tqdm import tqdm
 from dcar.generate import Plan, generate_images
 from dcar.pipeline import TextToImage
 from dcar.settings import Settings
+from dcar_eval.failures import write_failures
 from dcar_eval.geneval import evaluate_detections
 from dcar_eval.results import finished, prepare, this_run, versions, write_results
 from dcar_eval.scenes.captions import captions, plural
 from dcar_eval.scenes.dataset import geneval_metadata
 from dcar_eval.scenes.draw import draw_scene
-from dcar_eval.scenes.failures import write_failures
 from dcar_eval.scenes.recognizer import Recognizer
 from dcar_eval.scenes.world import BENCHMARK, SPRITE_LABELS, Split
 from dcht.checkpoint import to_dict, write_atomic
