@@ -8,7 +8,7 @@ import torch
 
 from dcht import PRESETS, Tokenizer
 from dcht.distributed import World
-from dcht.errors import NonFiniteLossError
+from dcht.errors import NonFiniteLossError, UsageError
 from dcht.train import describe
 from dcht.train_config import (
     CodebookConfig,
@@ -39,7 +39,11 @@ def config(pictures: Path, *stages: Stage, **settings) -> TrainConfig:
 
 
 def started(pictures: Path, stage: Stage, **settings) -> Trainer:
-    trainer = Trainer(config(pictures, stage, **settings), ALONE)
+    """Within a stage, from a saved tokenizer: alternate fine-tuning takes its codebook as it is."""
+    torch.manual_seed(0)
+    start = pictures.parent / "start"
+    Tokenizer(PRESETS["tiny"]).save_pretrained(start)
+    trainer = Trainer(config(pictures, stage, init_from=str(start), **settings), ALONE)
     trainer.begin_stage()
     return trainer
 
@@ -67,6 +71,15 @@ def moved(trainer: Trainer, steps: int = 2) -> set[str]:
 )
 def test_a_stage_moves_its_parts_and_no_bit_of_the_others(pictures, stage, parts):
     assert moved(started(pictures, stage)) == parts
+
+
+def test_the_codebook_is_trained_or_given_before_it_is_used(pictures):
+    """Alone, or after a warm-up that leaves it random, alternate fine-tuning is refused."""
+    alone = (Stage.alternate_finetune,)
+    for stages in (alone, (Stage.continuous_warmup, *alone)):
+        with pytest.raises(UsageError, match="gives no codebook of 64 codes, and the stages use"):
+            Trainer(config(pictures, *stages), ALONE)
+    Trainer(config(pictures, Stage.discrete_learning, *alone), ALONE)
 
 
 def test_the_frozen_parts_stay_bit_equal_through_the_ema_too(pictures):

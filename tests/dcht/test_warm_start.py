@@ -33,9 +33,29 @@ def test_a_plain_autoencoder_gives_all_but_the_codebook(tmp_path):
     assert started.require_quantizer().codebook.shape == (64, 8)
 
 
+def test_a_codebook_of_another_size_is_left_behind(tokenizer, tmp_path):
+    """Encoder and decoder bit for bit; the residual was that of the other codebook."""
+    tokenizer.set_residual_std(0.1)
+    tokenizer.save_pretrained(tmp_path)
+    started = start_tokenizer(replace(PRESETS["tiny"], codebook_size=32), str(tmp_path))
+    assert equal(started.encoder, tokenizer.encoder)
+    assert equal(started.decoder, tokenizer.decoder)
+    assert started.require_quantizer().codebook.shape == (32, 8)
+    assert started.config.residual_std is None
+
+
+def test_a_codebook_that_is_used_before_it_is_trained_must_be_given(saved_tokenizer):
+    same, other = PRESETS["tiny"], replace(PRESETS["tiny"], codebook_size=32)
+    start_tokenizer(same, str(saved_tokenizer), needs_codebook=True)
+    for config, source in ((other, str(saved_tokenizer)), (same, None)):
+        size = config.codebook_size
+        with pytest.raises(UsageError, match=f"init_from={source} gives no codebook of {size} "):
+            start_tokenizer(config, source, needs_codebook=True)
+
+
 def test_another_layout_is_refused_by_name(saved_tokenizer):
-    other = replace(PRESETS["tiny"], codebook_size=32)
-    with pytest.raises(UsageError, match=r"another layout.*\(codebook_size\)"):
+    other = replace(PRESETS["tiny"], latent_channels=4)
+    with pytest.raises(UsageError, match=r"another layout.*\(.*latent_channels.*\)"):
         start_tokenizer(other, str(saved_tokenizer))
     with pytest.raises(CheckpointError):
         start_tokenizer(other, "./nowhere")
