@@ -6,33 +6,27 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import shutil
 from pathlib import Path
 
 import torch
 from einops import reduce
+from photos import find_photos
 
 from dcar import TextToImage
 from dcht.images import grid, list_images, open_image, resize_crop, save_png, to_pil, to_tensor
 
-TABLE = Path(__file__).with_name("photos.csv")
 SIDE, SHOWN, PHOTOS_A_ROW = 256, 112, 4
 
 
 def gather(roots: list[Path], out: Path) -> None:
     """Copy the photographs of the table from below some folders, with captions beside them."""
     out.mkdir(parents=True, exist_ok=True)
-    with TABLE.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    for number, row in enumerate(rows):
-        found = [path for root in roots for path in sorted(root.rglob(row["file"]))]
-        if not found:
-            raise SystemExit(f"{row['file']} of {row['package']} is below none of the folders")
-        copy = out / f"{number:02d}{found[0].suffix}"
-        shutil.copy(found[0], copy)
-        copy.with_suffix(".txt").write_text(row["caption"] + "\n")
+    for number, photo in enumerate(find_photos(roots)):
+        copy = out / f"{number:02d}{photo.path.suffix}"
+        shutil.copy(photo.path, copy)
+        copy.with_suffix(".txt").write_text(photo.caption + "\n")
 
 
 @torch.inference_mode()
