@@ -12,7 +12,10 @@ from PIL import Image
 from dcar_eval.geneval import Detection, evaluate_detections
 from dcar_eval.scenes import dataset
 from dcar_eval.scenes.dataset import MANIFEST, Settings, make_example, write_scenes
+from dcar_eval.scenes.held_out import is_held_out
+from dcar_eval.scenes.render import CLOSE_UP_CELLS
 from dcar_eval.scenes.sprites import Sprites
+from dcar_eval.scenes.world import Scene, SceneObject, Split, Task
 from dcht.errors import UsageError
 from dcht.images import list_images
 
@@ -79,6 +82,22 @@ def test_a_picture_depends_on_the_settings_and_its_number_alone(npm_folder: Path
     assert len(set(first)) == 3
     assert not set(first) & set(pictures(replace(SETTINGS, seed=4), [0, 1, 2]))
     assert not set(first) & set(pictures(replace(SETTINGS, split="held-out"), [0, 1, 2]))
+
+
+@pytest.mark.parametrize("split", Split)
+def test_close_ups_are_of_one_object_on_their_side_of_the_split(
+    npm_folder: Path, split: Split
+) -> None:
+    settings = replace(SETTINGS, split=split.value, cells=CLOSE_UP_CELLS)
+    sprites = Sprites(npm_folder, settings.objects)
+    truths = [make_example(index, settings, sprites).truth for index in range(100)]
+    assert {truth["tag"] for truth in truths} == {"single_object", "colors"}
+    for truth in truths:
+        (thing,) = truth["objects"]
+        if truth["tag"] == "colors":
+            coloured = SceneObject(name=thing["class"], colour=thing["colour"])
+            scene = Scene(task=Task.COLORS, objects=(coloured,))
+            assert is_held_out(scene, settings.objects) == (split is Split.HELD_OUT)
 
 
 @pytest.mark.slow
@@ -158,6 +177,7 @@ def test_what_is_refused(npm_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "scenes"
     for settings, num, message in (
         (replace(SETTINGS, size=250), 2, "size 250 is not a multiple of 32"),
+        (replace(SETTINGS, size=250, cells=CLOSE_UP_CELLS), 2, "size 250 is not a multiple of 16"),
         (replace(SETTINGS, seed=-1), 2, "seed -1 is negative"),
         (SETTINGS, 0, "0 scenes cannot be written"),
     ):

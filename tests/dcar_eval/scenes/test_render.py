@@ -9,7 +9,7 @@ from PIL import Image, ImageChops
 
 from dcar_eval.scenes.backgrounds import paint_background
 from dcar_eval.scenes.draw import draw_scene
-from dcar_eval.scenes.render import CELLS, draw_layout, render
+from dcar_eval.scenes.render import CELLS, CLOSE_UP_CELLS, draw_layout, render
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import (
     COLOURS,
@@ -59,6 +59,31 @@ def test_a_relation_is_where_it_says() -> None:
             assert first[1 - axis] == others[0][1 - axis]
             seen.add(scene.relation)
     assert seen == set(sign)
+
+
+def test_a_close_up_is_as_large_as_an_object_among_others() -> None:
+    apple = Scene(task=Task.SINGLE, objects=(SceneObject(name="apple"),))
+    layouts = [draw_layout(apple, np.random.default_rng(n), CLOSE_UP_CELLS) for n in range(200)]
+    squares = {square for (square,) in layouts}
+    assert squares == {(0, 0, 4), *((column, row, 3) for column in (0, 1) for row in (0, 1))}
+
+
+@pytest.mark.parametrize("side", [3, 4])
+@pytest.mark.parametrize("name", OBJECTS)
+def test_a_close_up_has_the_pixels_of_the_larger_picture(
+    npm_folder: Path, name: str, side: int
+) -> None:
+    """Where the object is opaque; elsewhere a background shows, which has the picture's size."""
+    sprites = Sprites(npm_folder, OBJECTS)
+    scene = Scene(task=Task.COLORS, objects=(SceneObject(name=name, colour="blue"),))
+    pixels = []
+    for square, size, cells in (((0, 0, side), 128, CLOSE_UP_CELLS), ((4, 3, side), 256, CELLS)):
+        picture, (placed,) = render(scene, [square], "mist", sprites, size, cells)
+        ends = (placed.x, placed.y, placed.x + placed.side, placed.y + placed.side)
+        opaque = np.asarray(sprites.get(name, "blue", placed.side).getchannel("A")) == 255
+        assert opaque.mean() > 0.25
+        pixels.append(np.asarray(picture.crop(ends))[opaque])
+    assert np.array_equal(*pixels)
 
 
 @pytest.mark.parametrize("size", [64, 256])

@@ -25,6 +25,10 @@ def add(verbs: Any) -> None:
         "--backgrounds", choices=("plain", "varied", "photographic"), default="plain",
         help="gradients, patterns too, or textures of photographs too [plain]",
     )  # fmt: skip
+    verb.add_argument(
+        "--close-ups", action="store_true",
+        help="one object a picture on 4 x 4 cells in place of 8 x 8, for --size 128",
+    )  # fmt: skip
     verb.add_argument("--split", choices=("train", "held-out"), default="train")
     verb.add_argument("--webdataset", action="store_true", help="write tars, 1,000 scenes each")
     verb.add_argument("--workers", type=positive, default=2, help="processes [2]")
@@ -35,6 +39,7 @@ def add(verbs: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Draw the scenes that are not there yet, and say how many."""
     from dcar_eval.scenes.dataset import Settings, write_scenes
+    from dcar_eval.scenes.render import CELLS, CLOSE_UP_CELLS
     from dcar_eval.scenes.world import parse_objects
 
     settings = Settings(
@@ -44,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         split=arguments.split,
         webdataset=arguments.webdataset,
         backgrounds=arguments.backgrounds,
+        cells=CLOSE_UP_CELLS if arguments.close_ups else CELLS,
     )
     start = time.perf_counter()
     drawn = write_scenes(

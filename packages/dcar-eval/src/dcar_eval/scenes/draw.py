@@ -5,6 +5,8 @@ A scene is a function of the random generator, the objects and the split alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from dcar_eval.scenes.held_out import is_held_out
@@ -23,7 +25,12 @@ from dcht.errors import UsageError
 
 
 def draw_scene(
-    objects: tuple[str, ...], split: Split, rng: np.random.Generator, task: Task | None = None
+    objects: tuple[str, ...],
+    split: Split,
+    rng: np.random.Generator,
+    task: Task | None = None,
+    *,
+    weights: Mapping[Task, float] = TASK_WEIGHTS,
 ) -> Scene:
     """Draw a scene of the split.
 
@@ -31,13 +38,14 @@ def draw_scene(
         objects: the world's.
         split: which side of `held_out` the scene must be on.
         rng: what decides.
-        task: None: one by `TASK_WEIGHTS`.
+        task: None: one by `weights`.
+        weights: the share of each task.
 
     Raises:
         UsageError: among these objects no such scene is in the split.
     """
     if task is None:
-        task = list(TASK_WEIGHTS)[rng.choice(len(TASK_WEIGHTS), p=list(TASK_WEIGHTS.values()))]
+        task = list(weights)[rng.choice(len(weights), p=list(weights.values()))]
     for _ in range(10_000):
         scene = _draw(task, objects, rng)
         if any(thing.colour and thing.name in NEVER_COLOURED for thing in scene.objects):

@@ -2,7 +2,7 @@
 
 Sizes and places are whole cells of an 8 x 8 grid. At 256 px a cell is one 32 px token of the
 tokenizer, which keeps the number of different tokens small: what makes the world learnable on two
-cores.
+cores. A close-up has 4 x 4 cells; at 128 px they are the same 32 px.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from dcar_eval.scenes.sprites import Sprites, visible_box
 from dcar_eval.scenes.world import Scene
 
 CELLS = 8
+CLOSE_UP_CELLS = 4
+"""Of a close-up: one object alone, at the scale that it has among others on the whole grid."""
 FILL = 0.94
 """Share of its square that a sprite is given, so that neighbours never touch."""
 
@@ -31,8 +33,20 @@ class Placed:
     box: tuple[int, int, int, int]
 
 
-def draw_layout(scene: Scene, rng: np.random.Generator) -> list[tuple[int, int, int]]:
-    """A square (column, row, side) in cells for each object, none overlapping."""
+def draw_layout(
+    scene: Scene, rng: np.random.Generator, cells: int = CELLS
+) -> list[tuple[int, int, int]]:
+    """A square (column, row, side) in cells for each object, none overlapping.
+
+    Args:
+        scene: what is to be placed; for `CLOSE_UP_CELLS` a single object.
+        rng: what decides.
+        cells: cells across the picture, `CELLS` or `CLOSE_UP_CELLS`.
+    """
+    if cells == CLOSE_UP_CELLS:
+        side = int(rng.choice([3, 4]))
+        column, row = (int(v) for v in rng.integers(0, cells - side + 1, 2))
+        return [(column, row, side)]
     if len(scene.objects) == 1:
         side = int(rng.choice([4, 6]))
         return [(_near_centre(side, rng), _near_centre(side, rng), side)]
@@ -61,10 +75,20 @@ def render(
     background: str,
     sprites: Sprites,
     size: int,
+    cells: int = CELLS,
 ) -> tuple[Image.Image, list[Placed]]:
-    """Compose the picture (size x size, RGB) and say where everything is."""
+    """Compose the picture (size x size, RGB) and say where everything is.
+
+    Args:
+        scene: what is in it.
+        layout: of `draw_layout`, with the same `cells`.
+        background: a name of `dcar_eval.scenes.backgrounds`.
+        sprites: the artwork.
+        size: side in pixels, a multiple of `cells`.
+        cells: cells across the picture.
+    """
     picture = paint_background(background, size)
-    cell = size // CELLS
+    cell = size // cells
     placed = []
     for thing, (column, row, side) in zip(scene.objects, layout, strict=True):
         inner = round(side * cell * FILL)

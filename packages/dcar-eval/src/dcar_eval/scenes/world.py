@@ -84,16 +84,18 @@ class Split(Enum):
 
 
 TASK_WEIGHTS = {
-    # Colours are the product of ten and the objects, so they get the most pictures; attribution is
-    # two of them at once and learns from the same.
-    Task.SINGLE: 0.12,
-    Task.TWO: 0.14,
-    Task.COUNTING: 0.18,
-    Task.COLORS: 0.22,
-    Task.POSITION: 0.14,
-    Task.ATTRIBUTION: 0.1,
-    Task.FREE: 0.1,
+    # What holds more than one thing to get right gets more pictures: two colours on two objects
+    # teach both colours, both objects and the pair.
+    Task.SINGLE: 0.06,
+    Task.TWO: 0.10,
+    Task.COUNTING: 0.16,
+    Task.COLORS: 0.20,
+    Task.POSITION: 0.16,
+    Task.ATTRIBUTION: 0.18,
+    Task.FREE: 0.14,
 }
+CLOSE_UP_WEIGHTS = {Task.SINGLE: 0.15, Task.COLORS: 0.85}
+"""Of the tasks with one object, in pictures that are a close-up of it."""
 NEVER_COLOURED = ("person",)
 """GenEval asks for no coloured people."""
 
