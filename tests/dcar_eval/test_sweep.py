@@ -88,6 +88,10 @@ def test_a_sweep_that_was_stopped_goes_on(
     assert [row["num_steps"] for row in rows] == ["1", "2"]
     assert [float(row["overall"]) for row in rows] == [p["overall"] for p in results["points"]]
     assert rows[0]["images_per_second"] == "4.0"
+    one, two = (point["flops"] for point in results["points"])
+    assert two["transformer"] > one["transformer"]
+    assert two["decoder"] == one["decoder"]
+    assert float(rows[1]["gflop"]) == sum(two.values()) / 1e9
     assert table(results).splitlines()[0].split()[:3] == [
         "num_steps",
         "num_diffusion_steps",

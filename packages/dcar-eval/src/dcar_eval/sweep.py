@@ -1,4 +1,4 @@
-"""One checkpoint under many sampling settings: quality on the scenes, and time (Fig. 6, Table 4).
+"""One checkpoint under many sampling settings: quality on the scenes, and cost (Fig. 6, Table 4).
 
 Every point is a folder of `dcar-eval scenes-eval` with the point's speed beside it, so a sweep that
 was stopped goes on where it was, and a point can be looked at by itself.
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from dcar.model import DCAR
 from dcar.pipeline import TextToImage
 from dcar_eval.axes import NAMED, RESIDUAL, Point, label, points
-from dcar_eval.profile import device_name, measure_speed
+from dcar_eval.profile import count_flops, device_name, measure_speed
 from dcar_eval.profile_protocol import LATENCY_BATCH, THROUGHPUT_BATCH
 from dcar_eval.results import finished, prepare, text_table, this_run, write_results
 from dcar_eval.scenes.evaluate import evaluate_scenes
@@ -66,8 +66,8 @@ def run_sweep(
         force: replace what `out` holds.
 
     Returns:
-        The content of `results.json`: `points` (`settings`, `overall`, `stderr`, `tasks`, `n`), and
-        their times in `run.speed`.
+        The content of `results.json`: `points` (`settings`, `overall`, `stderr`, `tasks`, `n`, and
+        `flops` of an image by part), and their times in `run.speed`.
 
     Raises:
         UsageError: no axes, settings out of range, or `out` holds something else.
@@ -97,7 +97,7 @@ def run_sweep(
     if (done := finished(out)) is not None:
         return done
     start = time.perf_counter()
-    scores, speeds = [], []
+    scores, flops, speeds = [], [], []
     for number, drawn_with in enumerate(tqdm(pipes, unit="point", desc="sweep", disable=None)):
         folder = out / POINTS / f"{number:03d}"
         scores.append(
@@ -107,6 +107,7 @@ def run_sweep(
             )
         )  # fmt: skip
         side = scores[-1]["settings"]["size"]
+        flops.append(count_flops(drawn_with, settings=drawn_with.sampling, size=(side, side)))
         speeds.append(_speed(drawn_with, folder / SPEED, side=side, repeats=repeats))
     shared = scores[0]["settings"]
     results = {
@@ -116,8 +117,8 @@ def run_sweep(
         "settings": {key: shared[key] for key in SHARED} | {"weights": pipe.sha256},
         "recognizer": scores[0]["recognizer"],
         "points": [
-            {"settings": point, **_quality(score)}
-            for point, score in zip(found, scores, strict=True)
+            {"settings": point, **_quality(score), "flops": counted}
+            for point, score, counted in zip(found, scores, flops, strict=True)
         ],
         "cited": [] if name is None else [list(pair) for pair in NAMED[name].cited.items()],
         "n": sum(score["n"] for score in scores),
@@ -202,7 +203,8 @@ def _lines(results: dict[str, Any], digits: int | None) -> list[list[str]]:
 
     tasks = list(results["points"][0]["tasks"])
     axes = list(results["axes"])
-    lines = [[*axes, "overall", "stderr", *tasks, "n", "latency_s", "images_per_second"]]
+    costs = ["gflop", "latency_s", "images_per_second"]
+    lines = [[*axes, "overall", "stderr", *tasks, "n", *costs]]
     for point, speed in zip(results["points"], results["run"]["speed"], strict=True):
         values = [point["overall"], point["stderr"], *point["tasks"].values()]
         lines.append(
@@ -210,6 +212,7 @@ def _lines(results: dict[str, Any], digits: int | None) -> list[list[str]]:
                 *(label(point["settings"][axis]) for axis in axes),
                 *map(number, values),
                 str(point["n"]),
+                number(sum(point["flops"].values()) / 1e9),
                 number(speed["latency"]),
                 number(speed["images_per_second"]),
             ]
