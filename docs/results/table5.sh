@@ -5,16 +5,15 @@
 set -euo pipefail
 scenes=$1 runs=$2
 for seed in 0 1; do
-    for help in helped unhelped; do
+    for codebook in "" _unhelped; do
         off=()
-        [ "$help" = helped ] || off=(codebook.kmeans_start=false codebook.revive_every=0)
+        [ -z "$codebook" ] || off=(codebook.kmeans_start=false codebook.revive_every=0)
         for strategy in three_stages no_warmup alternate_all_trainable; do
             experiment=table5
             [ "$strategy" = three_stages ] || experiment="[table5,$strategy]"
             dcht-train "+experiment=$experiment" data.root="$scenes" "${off[@]}" seed="$seed" \
-                out="$runs/$help/$strategy-$seed"
+                out="$runs/$strategy$codebook-$seed"
         done
     done
 done
-python docs/results/miniature.py gather table5 "$runs/helped"
-python docs/results/miniature.py gather table5_unhelped "$runs/unhelped"
+python docs/results/miniature.py gather table5 "$runs"

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# GtR and FTS (arXiv 2510.17171) on the bundled checkpoint against fewer plain steps, two seeds: GtR's order beside the
+# paper's, and FTS's long schedule for a tenth of the positions (20 steps, the others 8) beside 20 and 8 for all, and
+# beside a tenth chosen at random. The head's solver has no noise, so pictures can be compared one by one.
+#   docs/results/gtr_fts.sh WORK [PROMPTS]     PROMPTS: of each of the six tasks, 8 of them
+set -euo pipefail
+work=$1 prompts=${2:-8}
+for seed in 0 1; do
+    options=(num_steps=12,8,6,4 order=confidence,gtr solver=dpmpp --num-per-task "$prompts" --repeats 1 --seed "$seed")
+    dcar-eval sweep "${options[@]}" num_diffusion_steps=20 fts=none,frequency,random --out "$work/selected-$seed"
+    dcar-eval sweep "${options[@]}" num_diffusion_steps=8 fts=none --out "$work/short-$seed"
+done
+python docs/results/miniature.py gather gtr_fts "$work"

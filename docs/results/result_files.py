@@ -1,0 +1,55 @@
+"""What all results share: the committed file, the table in Markdown, the picture."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+Rows = list[dict[str, Any]]
+
+
+def described(name: str, gathered: dict[str, Any]) -> dict[str, Any]:
+    """What was gathered, and before it what made its runs, at which commit."""
+    script = (HERE / f"{name}.sh").read_text().splitlines()
+    describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    commit = subprocess.run(describe, cwd=HERE, capture_output=True, text=True, check=True).stdout
+    return {
+        "result": name,
+        "commands": [line for line in script if line and not line.startswith("#")],
+        "commit": commit.strip(),
+        **gathered,
+    }
+
+
+def write(result: dict[str, Any]) -> None:
+    """Write `NAME.json`, a line for each of its `rows`."""
+    head = json.dumps({key: value for key, value in result.items() if key != "rows"}, indent=1)
+    rows = ",\n  ".join(json.dumps(row) for row in result["rows"])
+    text = head.removesuffix("\n}") + f',\n "rows": [\n  {rows}\n ]\n}}\n'
+    (HERE / f"{result['result']}.json").write_text(text)
+
+
+def read(name: str) -> dict[str, Any] | None:
+    """The committed file, or None where the runs were not made."""
+    path = HERE / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def markdown(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    cells = [list(headings), ["---"] * len(headings), *lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+def save(figure: Figure, name: str) -> None:
+    """Write `NAME.png`."""
+    for panel in figure.axes:
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.savefig(HERE / f"{name}.png", dpi=100)

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Table 4 in miniature, hybrid against discrete-only, two seeds each. First the bundled generator with its residual and
+# without; then one that is trained to have none, against one that has it, from scratch at equal FLOPs: about 15 minutes a
+# run on two cores. Reconstruction, the table's other half, is reconstruction.sh's. Needs dcar-eval[efficientnet].
+#   docs/results/table4.sh SPRITES WORK [PROMPTS [STEPS [SCENES]]]
+# SPRITES: node_modules with the art (docs/scenes.md). PROMPTS: of each of the six tasks, 40 of them. STEPS: of the hybrid
+# runs, 800. SCENES: of the starter world to train on, 12,000.
+set -euo pipefail
+sprites=$1 work=$2 prompts=${3:-40} steps=${4:-800} scenes=${5:-12000}
+
+# What pictures are compared with: as many held-out scenes of the same world, `wide` or `starter`.
+distances() { # WORLD PICTURES OUT
+    reference=$work/reference-$1
+    dcar-eval scenes --sprites "$sprites" --out "$reference" --num $((prompts * 6)) --objects "$1" --split held-out --seed 2
+    dcar-eval fid "$reference" "$2" --extractor efficientnet-lite0 --json >"$3"
+}
+
+for seed in 0 1; do
+    dcar-eval sweep table4 --num-per-task "$prompts" --repeats 3 --seed "$seed" --out "$work/drawn/$seed"
+    distances wide "$work/drawn/$seed/points/000/images" "$work/drawn/$seed/distances-hybrid.json"
+    distances wide "$work/drawn/$seed/points/001/images" "$work/drawn/$seed/distances-discrete.json"
+done
+
+dcar-eval scenes --sprites "$sprites" --out "$work/scenes" --num "$scenes" --objects starter
+dcht encode "$work/scenes" --out "$work/latents"
+# One pass of every part, unguided: what a training step does forward. The discrete run gets the head's share in steps.
+dcar-eval profile --preset small --precision fp32 --warmup 0 --repeats 1 num_steps=1 num_diffusion_steps=1 cfg_scale=0 \
+    --out "$work/one-pass"
+discrete_steps=$(python docs/results/table4.py "$work/one-pass/results.json" "$steps")
+for seed in 0 1; do
+    for variant in hybrid discrete; do
+        run=$work/trained/$variant-$seed
+        options=(steps="$steps")
+        [ "$variant" = hybrid ] || options=(steps="$discrete_steps" model.discrete_only=true)
+        dcar-train +experiment=scenes256 init_from=scratch data.root="$work/latents" seed="$seed" "${options[@]}" \
+            out="$run/run"
+        dcar-eval scenes-eval --ckpt "$run/run/checkpoint" --num-per-task "$prompts" --out "$run/scores"
+        distances starter "$run/scores/images" "$run/distances.json"
+    done
+done
+python docs/results/miniature.py gather table4 "$work"
