@@ -10,10 +10,12 @@ import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dcar.config import CheckpointConfig, TokenizerReference
 from dcar.model import DCAR
@@ -82,7 +84,7 @@ def load_pretrained(name: str | Path | None = None) -> Pretrained:
     folder = BUNDLED if name is None else locate(name)
     config = from_dict(CheckpointConfig, read_config(folder), str(folder / "config.json"))
     tensors = read_tensors(folder)
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         model = DCAR(config.model)
     load_strict(model, {k: v for k, v in tensors.items() if not _of_text(k)}, str(folder))
     text_tensors = {k.removeprefix(TEXT_PREFIX): v for k, v in tensors.items() if _of_text(k)}
@@ -134,6 +136,20 @@ def refer_to_tokenizer(tokenizer: Tokenizer, name: str | None, folder: Path) -> 
     if BUNDLED_TOKENIZER.is_dir() and checkpoint_sha256(BUNDLED_TOKENIZER) == tokenizer.sha256:
         location = "bundled"
     return TokenizerReference(sha256=tokenizer.sha256, location=location)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Within it, `nn.init.normal_` draws nothing.
+
+    On the meta device torch imports its compiler to draw normal numbers that nobody reads: that
+    takes longer than a picture.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **kwargs)
 
 
 def _of_text(key: str) -> bool:

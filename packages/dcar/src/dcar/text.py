@@ -1,7 +1,8 @@
 """Prompts to text embeddings: a frozen T5, or a small T5 trained jointly with the generator.
 
-Both run transformers' T5 code. The small one reads words: lower-cased, punctuation apart, those of
-the training captions; its tokenizer is kept in the checkpoint as `tokenizer.json`.
+The frozen one is transformers' model, imported when it is asked for; the small one is `dcar.t5`,
+which reads words: lower-cased, punctuation apart, those of the training captions. Its tokenizer is
+kept in the checkpoint as `tokenizer.json`.
 
 Shapes: token ids and mask (b, l), embeddings (b, l, e).
 """
@@ -11,18 +12,21 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import tokenizers
 import torch
 from safetensors import SafetensorError
 from tokenizers import models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5EncoderModel
-from transformers.models.t5.modeling_t5 import T5Stack
+from transformers import PreTrainedTokenizerFast
 
 from dcar.config import GeneratorConfig, JointTextConfig, TextConfig
+from dcar.t5 import T5Encoder
 from dcht.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from transformers.models.t5.modeling_t5 import T5Stack
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
@@ -43,7 +47,7 @@ class TextEncoder(nn.Module):
 
     def __init__(
         self,
-        encoder: T5Stack,
+        encoder: T5Stack | T5Encoder,
         tokenizer: PreTrainedTokenizerFast,
         *,
         length: int,
@@ -83,6 +87,8 @@ class TextEncoder(nn.Module):
         Raises:
             CheckpointError: it cannot be loaded, or has another width than the generator expects.
         """
+        from transformers import AutoTokenizer, T5EncoderModel
+
         try:
             tokenizer = AutoTokenizer.from_pretrained(config.name)
             encoder = T5EncoderModel.from_pretrained(config.name, dtype=torch.float32)
@@ -110,18 +116,12 @@ class TextEncoder(nn.Module):
     ) -> TextEncoder:
         """A small, randomly initialised T5 encoder for a word-level tokenizer."""
         assert config.joint is not None
-        encoder = T5EncoderModel(
-            T5Config(
-                vocab_size=tokenizer.get_vocab_size(),
-                d_model=generator.text_dim,
-                d_kv=generator.text_dim // config.joint.num_heads,
-                d_ff=4 * generator.text_dim,
-                num_layers=config.joint.depth,
-                num_heads=config.joint.num_heads,
-                dropout_rate=0.0,
-                use_cache=False,
-            )
-        ).encoder
+        encoder = T5Encoder(
+            vocabulary=tokenizer.get_vocab_size(),
+            width=generator.text_dim,
+            depth=config.joint.depth,
+            num_heads=config.joint.num_heads,
+        )
         return cls(
             encoder,
             _wrap(tokenizer),
@@ -181,7 +181,6 @@ class TextEncoder(nn.Module):
             self.encoder.embed_tokens = nn.Embedding.from_pretrained(
                 torch.cat([old, rows.to(old)]), freeze=False
             )
-            self.encoder.config.vocab_size = len(known) + len(new)
         return new
 
     def unknown_words(self, prompt: str) -> list[str]:

@@ -135,8 +135,8 @@ class Generator(nn.Module):
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.depth)])
         self.to_logits = nn.Linear(config.width, config.codebook_size)
         # The null caption is drawn once and never trained (PixArt-alpha), so it is a saved buffer.
-        null_text = torch.randn(config.text_length, config.text_dim) / config.text_dim**0.5
-        self.register_buffer("null_text", null_text)
+        null_text = torch.empty(config.text_length, config.text_dim)
+        self.register_buffer("null_text", nn.init.normal_(null_text, std=config.text_dim**-0.5))
         self._initialise()
 
     def _initialise(self) -> None:
