@@ -105,20 +105,39 @@ def test_prompts_come_from_a_file_or_stdin(
     assert len(list((tmp_path / "b").iterdir())) == 2
 
 
-def test_unknown_words_are_said(dcar: Dcar, tmp_path: Path) -> None:
+def test_what_is_not_known_is_said_and_what_is(dcar: Dcar, tmp_path: Path) -> None:
     out = tmp_path / "x.png"
     code, stdout, stderr = dcar("generate", "a red zebra", "--out", out, "--json")
     assert code == 0
     assert stderr == (
-        "this checkpoint does not know 'zebra'; it knows 12 words: dcar generate --list-words\n"
+        "this checkpoint does not know 'zebra'. It knows: car; red, green, blue; two. --list-words "
+        "prints all 12 words; --ckpt FOLDER or a Hub id loads a larger checkpoint\n"
     )
-    assert json.loads(stdout)["unknown_words"] == {"a red zebra": ["zebra"]}
+    result = json.loads(stdout)
+    assert result["unknown_words"] == {"a red zebra": ["zebra"]}
+    assert result["knows"]["things"] == ["car"]
+    assert result["knows"]["colours"] == ["red", "green", "blue"]
+
+
+def test_of_known_words_nothing_is_said(dcar: Dcar, tmp_path: Path) -> None:
+    code, stdout, stderr = dcar("generate", "a red dog", "--out", tmp_path / "x.png", "--json")
+    assert (code, stderr) == (0, "")
+    result = json.loads(stdout)
+    assert (result["unknown_words"], result["knows"]) == ({}, None)
 
 
 def test_the_words_of_a_checkpoint_are_listed(dcar: Dcar) -> None:
     code, stdout, _ = dcar("generate", "--list-words")
-    assert (code, stdout.split()[:3]) == (0, ["a", "and", "apple"])
-    assert len(json.loads(dcar("generate", "--list-words", "--json")[1])["words"]) == 12
+    assert code == 0
+    assert stdout.splitlines() == [
+        "things: car",
+        "colours: red, green, blue",
+        "numbers: two",
+        "places: none",
+        "other: a, and, apple, cat, dog, the",
+    ]
+    listed = json.loads(dcar("generate", "--list-words", "--json")[1])
+    assert len(listed["words"]) == 12 and listed["numbers"] == ["two"]
 
 
 def test_settings_and_preset_of_the_command_line_are_recorded(dcar: Dcar, tmp_path: Path) -> None:
@@ -250,6 +269,26 @@ def test_help_is_instant(entry: str, words: list[str], seconds: float) -> None:
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert found.stdout.startswith("usage: dcar")
     assert cpu_seconds() - start < seconds
+
+
+SLOW_TO_IMPORT = (
+    "transformers.modeling_utils", "torch._dynamo", "sympy", "torch.distributed.tensor", "scipy",
+    "torchvision", "pandas", "matplotlib",
+)  # fmt: skip
+
+
+def test_the_first_picture_waits_for_no_import_that_it_does_not_need(tmp_path: Path) -> None:
+    """Each costs from half a second to seven, the picture one."""
+    words = ["generate", "a red apple", "--size", "64", "--out", str(tmp_path / "apple.png")]
+    code = (
+        "import sys, dcar.cli\n"
+        "try: dcar.cli.main()\n"
+        "except SystemExit as stop: assert stop.code == 0, stop.code\n"
+        f"print(*[name for name in {SLOW_TO_IMPORT} if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, *words]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[1:] == [""], found.stdout
 
 
 def test_finetune512_without_weights_to_start_from_exits_2(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dcar.config import SAFETY_THRESHOLD
 from dcar.sampling_config import SAMPLING_PRESETS, Guidance, Order, Selector, Solver
+from dcar.vocabulary import group_words
 from dcht.command import OK, add_common, pick_device, positive
 from dcht.errors import UsageError
 
@@ -131,7 +132,7 @@ def load_pipe(arguments: argparse.Namespace) -> TextToImage:
 
 
 def screen_prompts(pipe: TextToImage, prompts: Sequence[str]) -> Screened:
-    """Prompts after the safety check; on stderr, those rejected and the words not known."""
+    """Prompts after the safety check; on stderr, those rejected and what it does not know."""
     found = pipe.screen(prompts)
     for number, verdict in enumerate(found.verdicts):
         if verdict is not None and verdict.rejected:
@@ -140,12 +141,13 @@ def screen_prompts(pipe: TextToImage, prompts: Sequence[str]) -> Screened:
                 "instead",
                 file=sys.stderr,
             )
-    known = pipe.text.known_words()
     unknown = [word for words in unknown_words(pipe, found.prompts).values() for word in words]
-    if unknown and known is not None:
+    words = pipe.text.known_words()
+    if unknown and words is not None:
         print(
-            f"this checkpoint does not know {', '.join(map(repr, dict.fromkeys(unknown)))}; it "
-            f"knows {len(known)} words: dcar generate --list-words",
+            f"this checkpoint does not know {', '.join(map(repr, dict.fromkeys(unknown)))}. It "
+            f"knows: {group_words(words)}. --list-words prints all {len(words)} words; --ckpt "
+            "FOLDER or a Hub id loads a larger checkpoint",
             file=sys.stderr,
         )
     return found
@@ -169,7 +171,9 @@ def write_series(
     files = write(pipe, plan, arguments.out, force=arguments.force)
     for film in arguments.film:
         files += generate_film(pipe, plan, film, force=arguments.force)
-    extra = {"seed": plan.seed, "unknown_words": unknown_words(pipe, plan.prompts), **extra}
+    unknown, words = unknown_words(pipe, plan.prompts), pipe.text.known_words()
+    knows = group_words(words)._asdict() if unknown and words is not None else None
+    extra = {"seed": plan.seed, "unknown_words": unknown, "knows": knows, **extra}
     if pipe.safety is not None:
         extra["safety"] = [
             to_dict(verdict) | {"rejected": verdict.rejected}

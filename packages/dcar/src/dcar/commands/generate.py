@@ -17,6 +17,7 @@ from dcar.commands.drawing import (
     screen_prompts,
     write_series,
 )
+from dcar.vocabulary import group_words
 from dcht.command import OK, parse_size
 from dcht.errors import UsageError
 
@@ -104,5 +105,10 @@ def _list_words(arguments: argparse.Namespace) -> int:
     words = load_pipe(arguments).text.known_words()
     if words is None:
         raise UsageError("this checkpoint reads any text (a T5); there is no list of words")
-    print(json.dumps({"words": words}) if arguments.json else "\n".join(words))
+    groups = group_words(words)._asdict()
+    if arguments.json:
+        print(json.dumps({"words": words, **groups}))
+    else:
+        for name, group in groups.items():
+            print(f"{name}: {', '.join(group) or 'none'}")
     return OK
