@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -44,35 +45,130 @@ def test_every_result_can_be_drawn(miniature: ModuleType) -> None:
             assert module.draw(result).axes
 
 
-def points(solver: str, **settings: Any) -> dict[str, Any]:
-    return {
-        "settings": {"order": "gtr", "num_steps": 4, "solver": solver, **settings},
-        "overall": 0.5,
-        "stderr": 0.03,
-        "n": 48,
-        "flops": {"transformer": 2 * 10**9, "decoder": 10**9},
-    }
+def write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content) + "\n")
+
+
+def swept(path: Path, seed: int, points: list[dict[str, Any]]) -> None:
+    """What `dcar-eval sweep` leaves, as far as it is read."""
+    settings = {"weights": "w", "objects": ["a"], "num_per_task": 8, "size": 64, "seed": seed}
+    run = {"speed": [{"images_per_second": 2.0}] * len(points)}
+    write(path, {"settings": settings, "points": points, "run": run})
+
+
+def point(**settings: Any) -> dict[str, Any]:
+    flops = {"transformer": 2 * 10**9, "head": 10**9}
+    return {"settings": settings, "overall": 0.5, "stderr": 0.03, "n": 48, "flops": flops}
+
+
+def shown(module: ModuleType, name: str, work: Path) -> str:
+    """The table of what is in a folder, which must be drawn without complaint too."""
+    result = {"result": name, **module.gather(work)}
+    assert module.draw(result).axes
+    return module.table(result)
 
 
 def test_seeds_narrow_an_error_and_settings_at_one_seed_do_not(
     miniature: ModuleType, tmp_path: Path
 ) -> None:
     """Two seeds of independent pictures: 0.03 / sqrt(2). Solvers draw the same scenes: 0.03."""
+    points = [point(order="gtr", num_steps=4, solver=solver) for solver in ("ddpm", "ddim")]
     for seed in (0, 1):
-        folder = tmp_path / f"steps-{seed}"
-        folder.mkdir()
-        settings = {"weights": "w", "objects": ["a"], "num_per_task": 8, "size": 64, "seed": seed}
-        found = {"settings": settings, "points": [points("ddpm"), points("ddim")]}
-        (folder / "results.json").write_text(json.dumps(found))
+        swept(tmp_path / f"steps-{seed}" / "results.json", seed, points)
     sweeps = miniature.sweeps
     rows = sweeps.gather(tmp_path)["rows"]
     assert len(rows) == 4
     (mean,) = sweeps.means(rows, "order").values()
     assert mean.error == pytest.approx(0.03 / 2**0.5)
     assert mean.gflop == 3
-    first = [row for row in rows if row["seed"] == 0]
-    (mean,) = sweeps.means(first, "order").values()
+    (mean,) = sweeps.means([row for row in rows if row["seed"] == 0], "order").values()
     assert mean.error == pytest.approx(0.03)
+    assert "| gtr | 0.50 ± 0.02 |" in shown(sweeps, "fig6", tmp_path)
+
+
+def test_a_picture_is_held_against_its_twin(miniature: ModuleType, tmp_path: Path) -> None:
+    """Ten levels off everywhere is 28.1 dB; the twin itself has no distance."""
+    heads = [(20, None), (20, "frequency"), (20, "random"), (8, None)]
+    points = [
+        point(order=order, num_steps=6, num_diffusion_steps=long, fts=fts)
+        for order in ("confidence", "gtr")
+        for long, fts in heads
+    ]
+    swept(tmp_path / "all-0" / "results.json", 0, points)
+    for number, (long, fts) in enumerate(heads * 2):
+        level = 100 if (long, fts) == heads[0] else 110
+        path = tmp_path / "all-0" / "points" / f"{number:03d}" / "images" / "00000.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (4, 4), (level,) * 3).save(path)
+    table = shown(miniature.gtr_fts, "gtr_fts", tmp_path)
+    assert "| GtR | 20 diffusion steps | 0.50 ± 0.03 (3.0 GFLOP) |" in table
+    assert "| plain | FTS, 20 and 8 | 0.50 ± 0.03 (28.1 dB, 3.0 GFLOP) |" in table
+
+
+def test_both_paths_stand_beside_each_other(miniature: ModuleType, tmp_path: Path) -> None:
+    for images, size in (("scenes", [512, 384]), ("photographs", [256, 256])):
+        paths = {
+            name: {"psnr": {"value": psnr, "n": 8}, "ssim": {"value": 0.9, "n": 8}}
+            for name, psnr in (("hybrid", 26.0), ("discrete", 23.5))
+        }
+        found = {
+            "settings": {"size": size, "tokenizer_sha256": "t"},
+            "protocol": {"name": "dcar"},
+            "n": 8,
+            "paths": paths,
+        }
+        write(tmp_path / f"{images}-{size[0]}x{size[1]}" / "results.json", found)
+    table = shown(miniature.reconstruction, "reconstruction", tmp_path)
+    assert "| held-out scenes | 512 x 384 | 8 | 26.00 | 23.50 | 0.900 | 0.900 |" in table
+
+
+def test_latency_is_of_batch_1_and_throughput_of_16(miniature: ModuleType, tmp_path: Path) -> None:
+    measured = [
+        {
+            "precision": "fp32",
+            "seconds": seconds,
+            "images_per_second": rate,
+            "parts": {"decoder": seconds},
+            "peak_bytes": 2**30,
+        }
+        for seconds, rate in ((0.5, 2.0), (4.0, 4.0))
+    ]
+    found = {
+        "settings": {"weights": "w", "size": [64, 64], "parameters": 10**6}
+        | {"sampling": {"num_steps": 12}},
+        "protocol": {"definition": "latency is ..."},
+        "flops": {"decoder": 10**9},
+        "run": {"machine": "m", "threads": 2, "measurements": measured},
+    }
+    write(tmp_path / "64" / "results.json", found)
+    table = shown(miniature.table2, "table2", tmp_path)
+    assert "| 64 px | fp32 | 1.00 M | 12 | 1.0 | 0.50 | 4.00 | 1.00 GiB |" in table
+
+
+def test_a_generator_with_the_residual_stands_beside_one_without(
+    miniature: ModuleType, tmp_path: Path
+) -> None:
+    distances = {f"{kind}[efficientnet-lite0]": {"value": 1.5} for kind in ("fid", "kid")}
+    swept(
+        tmp_path / "drawn" / "0" / "results.json",
+        0,
+        [point(residual=residual) for residual in (True, False)],
+    )
+    for variant, steps in (("hybrid", 800), ("discrete", 960)):
+        write(tmp_path / "drawn" / "0" / f"distances-{variant}.json", distances)
+        run = tmp_path / "trained" / f"{variant}-0"
+        write(run / "scores" / "results.json", {"overall": 0.25, "n": 6})
+        write(run / "distances.json", distances)
+        write(run / "run" / "metrics.jsonl", {"step": steps, "cross_entropy": 2.0})
+    table = shown(miniature.table4, "table4", tmp_path)
+    assert (
+        "| discrete only | 0.500 (0.500) | 1.5 (1.5) | 1.500 (1.500) | 2.00 (2.00) | - | - |"
+        in (table)
+    )
+    assert "| discrete only | 0.250 (0.250) | 1.5 (1.5) | 1.500 (1.500) | - | 2.000 (2.000) |" in (
+        table
+    )
 
 
 def test_equal_cost_gives_the_head_s_share_to_more_steps(miniature: ModuleType) -> None:
