@@ -131,10 +131,10 @@ def test_the_words_of_a_checkpoint_are_listed(dcar: Dcar) -> None:
     assert code == 0
     assert stdout.splitlines() == [
         "things: car",
-        "colours: red, green, blue",
+        "colours: red green blue",
         "numbers: two",
         "places: none",
-        "other: a, and, apple, cat, dog, the",
+        "other: a and apple cat dog the",
     ]
     listed = json.loads(dcar("generate", "--list-words", "--json")[1])
     assert len(listed["words"]) == 12 and listed["numbers"] == ["two"]

@@ -110,5 +110,5 @@ def _list_words(arguments: argparse.Namespace) -> int:
         print(json.dumps({"words": words, **groups}))
     else:
         for name, group in groups.items():
-            print(f"{name}: {', '.join(group) or 'none'}")
+            print(f"{name}: {' '.join(group) or 'none'}")
     return OK
