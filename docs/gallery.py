@@ -1,17 +1,18 @@
-"""Every picture of docs/gallery.md and docs/editing.md, by the bundled checkpoint.
+"""The page docs/gallery.md with its pictures, and that of docs/editing.md.
 
     dcar-eval scenes-eval --out RUN
     python docs/gallery.py RUN
 
-Nobody chooses: the prompts follow from the checkpoint's objects, every picture is the first that
-came, with seed 0. RUN is the benchmark of the same checkpoint, from which the failures are taken.
-Writes gallery.txt and pictures/ beside this file.
+Nobody chooses: the prompts follow from the bundled checkpoint's objects, every picture is the first
+that came, with seed 0. RUN is the benchmark of the same checkpoint, from which the failures are
+taken. Writes gallery.md, gallery.txt and pictures/ beside this file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import cycle
@@ -21,6 +22,7 @@ import torch
 from PIL import Image
 
 from dcar import TextToImage
+from dcar.commands.drawing import unknown_line
 from dcar.generate import Plan, generate_film, generate_sheet
 from dcar_eval.failures import write_failures
 from dcar_eval.results import RESULTS
@@ -32,6 +34,64 @@ from dcht.images import grid, save_png
 FIRST = "a photo of a red apple"
 """The README's."""
 FAILURES_PER_TASK = 6
+PAGE = """\
+# Gallery
+
+By the bundled checkpoint (SHA-256 {weights}),
+seed 0, the first that came. Nobody chose: this page and its pictures are written by
+
+```
+dcar-eval scenes-eval --out RUN
+python docs/gallery.py RUN
+```
+
+## Each object, and a prompt of each task
+
+Its {num_objects} objects in alphabetical order, in GenEval's ten colours in their order; then the
+first held-out prompt of each of the six tasks of [the benchmark](scenes.md).
+`dcar generate --prompts docs/gallery.txt --grid --out gallery.png` draws the same.
+
+![{count} pictures, {columns} a row, in the order of gallery.txt](pictures/gallery.png)
+
+## Failures
+
+The benchmark's overall score is {overall:.3f} on {num_judged} held-out prompts. The first
+{per_task} pictures of each task that it judged wrong:
+
+{failures}
+
+## The unmasking
+
+"{first}": {steps} steps, and the refinement by the residual.
+
+![the unmasking, animated](pictures/film.gif)
+
+## Discrete tokens, and the residual
+
+The held-out prompts again. The same indices decoded: above `decode(z_q)`, below
+`decode(z_q + residual)`.
+
+![six pictures without the residual over the same six with it](pictures/paths.png)
+
+## {width} px beside {double} px
+
+Every second of them: above {width} px, each pixel shown as four, below `--size {double}`.
+
+![three pictures of {width} px over three of {double} px](pictures/sizes.png)
+
+## Outside its world
+
+{outside}. The first two make `dcar generate` say:
+
+> {line}
+
+Only words are checked: three objects in one picture, which it was not trained on, are drawn
+without a warning.
+
+![three pictures](pictures/outside.png)
+
+Edits: [editing.md](editing.md).
+"""
 
 
 def object_prompts(objects: Sequence[str]) -> list[str]:
@@ -54,22 +114,43 @@ def outside_prompts(objects: Sequence[str]) -> list[str]:
 
 
 def draw_all(pipe: TextToImage, run: Path, folder: Path) -> None:
-    """Write gallery.txt and every picture into a folder.
+    """Write the page, its prompts and its pictures into a folder.
 
     Raises:
         ValueError: `run` is the benchmark of another checkpoint.
     """
+    benchmark = json.loads((run / RESULTS).read_text())
+    if (weights := benchmark["settings"]["weights"]) != pipe.sha256:
+        raise ValueError(f"{run} judged the weights {weights}, these are {pipe.sha256}")
     objects, pictures = known_objects(pipe), folder / "pictures"
-    asked = task_prompts(objects)
+    asked, outside = task_prompts(objects), outside_prompts(objects)
     prompts = object_prompts(objects) + asked
-    _write_failures(pipe, run, pictures / "failures.png")
     (folder / "gallery.txt").write_text("".join(f"{prompt}\n" for prompt in prompts))
+    _write_failures(run, pictures / "failures.png")
     generate_sheet(pipe, _plan(pipe, prompts), pictures / "gallery.png", force=True)
     generate_film(pipe, _plan(pipe, [FIRST]), pictures / "film.gif", force=True)
-    save_png(grid(pipe(outside_prompts(objects)).images, columns=3), pictures / "outside.png")
     save_png(_paths(pipe, asked), pictures / "paths.png")
     save_png(_sizes(pipe, asked[::2]), pictures / "sizes.png")
+    save_png(grid(pipe(outside).images, columns=len(outside)), pictures / "outside.png")
     save_png(_edits(pipe), pictures / "editing.png")
+    failures = "![the pictures, each with its prompt and what was found](pictures/failures.png)"
+    page = PAGE.format(
+        weights=pipe.sha256,
+        num_objects=len(objects),
+        count=len(prompts),
+        columns=math.ceil(math.sqrt(len(prompts))),
+        overall=benchmark["overall"],
+        num_judged=benchmark["n"],
+        per_task=FAILURES_PER_TASK,
+        failures=failures if (pictures / "failures.png").exists() else "None.",
+        first=FIRST,
+        steps=pipe.sampling.num_steps,
+        width=pipe.size[1],
+        double=2 * pipe.size[1],
+        outside=", ".join(f'"{prompt}"' for prompt in outside),
+        line=unknown_line(pipe, outside[:2]),
+    )
+    (folder / "gallery.md").write_text(page)
 
 
 def _plan(pipe: TextToImage, prompts: list[str]) -> Plan:
@@ -86,11 +167,8 @@ def _plan(pipe: TextToImage, prompts: list[str]) -> Plan:
     )
 
 
-def _write_failures(pipe: TextToImage, run: Path, path: Path) -> None:
+def _write_failures(run: Path, path: Path) -> None:
     """The first pictures of each task that the benchmark judged wrong."""
-    weights = json.loads((run / RESULTS).read_text())["settings"]["weights"]
-    if weights != pipe.sha256:
-        raise ValueError(f"{run} judged the weights {weights}, these are {pipe.sha256}")
     wrong = defaultdict(list)
     for line in (run / ROWS).read_text().splitlines():
         row = json.loads(line)

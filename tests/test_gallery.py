@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +40,8 @@ def benchmark(folder: Path, weights: str | None) -> Path:
         row = {"file": name, "tag": "colors", "prompt": "a red apple", "reason": "found no apple"}
         rows.append(row | {"correct": number == 0})
     (folder / "images.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "results.json").write_text(json.dumps({"settings": {"weights": weights}}))
+    results = {"settings": {"weights": weights}, "overall": 0.5, "n": 10}
+    (folder / "results.json").write_text(json.dumps(results))
     return folder
 
 
@@ -64,7 +66,7 @@ def test_outside_is_outside() -> None:
     assert together == "an airplane, an apple and a backpack"
 
 
-def test_one_command_makes_every_picture(pipe: TextToImage, tmp_path: Path) -> None:
+def test_one_command_makes_the_page_with_every_picture(pipe: TextToImage, tmp_path: Path) -> None:
     run = benchmark(tmp_path / "run", pipe.sha256)
     gallery.draw_all(pipe, run, tmp_path)
     asked = (tmp_path / "gallery.txt").read_text().splitlines()[-6:]
@@ -83,6 +85,10 @@ def test_one_command_makes_every_picture(pipe: TextToImage, tmp_path: Path) -> N
     with Image.open(tmp_path / "pictures" / "paths.png") as image:
         discrete = image.crop((0, 0, SIDE, SIDE))
         hybrid = image.crop((0, SIDE + 4, SIDE, 2 * SIDE + 4))
+    page = (tmp_path / "gallery.md").read_text()
+    linked = set(re.findall(r"\]\(pictures/([^)]+)\)", page))
+    assert linked == sizes.keys() - {"editing.png"}
+    assert "score is 0.500 on 10 held-out" in page and "does not know 'castle', 'night'" in page
     # What `dcar generate` makes of the prompt is the hybrid one.
     assert hybrid.tobytes() == pipe(asked).images[0].tobytes() != discrete.tobytes()
 

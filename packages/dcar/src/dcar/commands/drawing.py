@@ -141,16 +141,26 @@ def screen_prompts(pipe: TextToImage, prompts: Sequence[str]) -> Screened:
                 "instead",
                 file=sys.stderr,
             )
-    unknown = [word for words in unknown_words(pipe, found.prompts).values() for word in words]
-    words = pipe.text.known_words()
-    if unknown and words is not None:
-        print(
-            f"this checkpoint does not know {', '.join(map(repr, dict.fromkeys(unknown)))}. It "
-            f"knows: {group_words(words)}. --list-words prints all {len(words)} words; --ckpt "
-            "FOLDER or a Hub id loads a larger checkpoint",
-            file=sys.stderr,
-        )
+    if (line := unknown_line(pipe, found.prompts)) is not None:
+        print(line, file=sys.stderr)
     return found
+
+
+def unknown_line(pipe: TextToImage, prompts: Sequence[str]) -> str | None:
+    """What a checkpoint does not know of these prompts, what it knows, and what else there is.
+
+    None where it knows every word; other numbers and combinations than it was trained on cannot be
+    told from words.
+    """
+    known = pipe.text.known_words()
+    unknown = [word for words in unknown_words(pipe, prompts).values() for word in words]
+    if not unknown or known is None:
+        return None
+    return (
+        f"this checkpoint does not know {', '.join(map(repr, dict.fromkeys(unknown)))}. It knows: "
+        f"{group_words(known)}. --list-words prints all {len(known)} words; --ckpt FOLDER or a "
+        "Hub id loads a larger checkpoint"
+    )
 
 
 def unknown_words(pipe: TextToImage, prompts: Sequence[str]) -> dict[str, list[str]]:
