@@ -1,10 +1,13 @@
 """The small T5 against transformers' own."""
 
+import copy
+
 import pytest
 import torch
 from transformers import T5Config, T5EncoderModel
 
 from dcar.t5 import BUCKETS, T5Encoder, relative_buckets
+from dcar.text import TextEncoder
 
 
 def both(
@@ -52,3 +55,16 @@ def test_buckets_are_exact_nearby_and_one_far_away() -> None:
     assert buckets[8, :17].tolist() == [8, 7, 6, 5, 4, 3, 2, 1, 0, *range(half + 1, half + 9)]
     assert buckets[0, 128:].unique().tolist() == [BUCKETS - 1]
     assert buckets[299, :172].unique().tolist() == [half - 1]
+
+
+@torch.no_grad()
+def test_half_precision_is_close_and_keeps_the_wide_layer(text: TextEncoder) -> None:
+    tokens = text.tokenize(["a red apple", "two green cars"])
+    expected = text(*tokens)[tokens.mask]
+    for dtype, tolerance in ((torch.float16, 2e-2), (torch.bfloat16, 1e-1)):
+        cast = copy.deepcopy(text).to(dtype)
+        found = cast(*tokens)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found[tokens.mask].float(), expected, atol=tolerance, rtol=0)
+    kept = {p.dtype for n, p in copy.deepcopy(text).half().named_parameters() if ".wo." in n}
+    assert kept == {torch.float32}
