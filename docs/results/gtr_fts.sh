@@ -5,9 +5,11 @@
 #   docs/results/gtr_fts.sh WORK [PROMPTS]     PROMPTS: of each of the six tasks, 8 of them
 set -euo pipefail
 work=$1 prompts=${2:-8}
+axes=(num_steps=12,8,6,4 order=confidence,gtr solver=dpmpp)
 for seed in 0 1; do
-    options=(num_steps=12,8,6,4 order=confidence,gtr solver=dpmpp --num-per-task "$prompts" --repeats 1 --seed "$seed")
-    dcar-eval sweep "${options[@]}" num_diffusion_steps=20 fts=none,frequency,random --out "$work/selected-$seed"
-    dcar-eval sweep "${options[@]}" num_diffusion_steps=8 fts=none --out "$work/short-$seed"
+    options=(--num-per-task "$prompts" --repeats 1 --seed "$seed")
+    dcar-eval sweep "${axes[@]}" num_diffusion_steps=20 fts=none,frequency,random "${options[@]}" \
+        --out "$work/selected-$seed"
+    dcar-eval sweep "${axes[@]}" num_diffusion_steps=8 fts=none "${options[@]}" --out "$work/short-$seed"
 done
 python docs/results/miniature.py gather gtr_fts "$work"

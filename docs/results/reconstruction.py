@@ -77,6 +77,7 @@ def draw(result: dict[str, Any]) -> Figure:
         panel.set_xticks(range(len(found)), list(found))
         panel.set(title=IMAGES[images], xlabel="size in pixels")
     panels[0].set_ylabel("PSNR in dB")
-    panels[0].legend(frameon=False, loc="lower left")
+    legend = panels[0].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside right center", frameon=False)
     figure.suptitle("Reconstruction by the bundled tokenizer, trained at 256 px", fontsize=11)
     return figure

@@ -51,5 +51,6 @@ def save(figure: Figure, name: str) -> None:
     """Write `NAME.png`."""
     for panel in figure.axes:
         panel.grid(alpha=0.3)
+        panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
     figure.savefig(HERE / f"{name}.png", dpi=100)

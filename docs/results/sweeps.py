@@ -85,7 +85,7 @@ def table(result: dict[str, Any]) -> str:
         [order, *(f"{found[order, n].overall:.2f} ± {found[order, n].error:.2f}" for n in steps)]
         for order in orders
     ]
-    return markdown(["order", *(f"{n} steps" for n in steps)], lines)
+    return markdown(["order, by steps", *map(str, steps)], lines)
 
 
 def draw(result: dict[str, Any]) -> Figure:
@@ -112,5 +112,12 @@ def panel_of_lines(panel: Axes, rows: Rows, line: str, *, against_gflop: bool = 
         scores = [mean.overall for mean in points.values()]
         errors = [mean.error for mean in points.values()]
         panel.errorbar(along, scores, errors, fmt="o-", markersize=4, capsize=2, label=name)
-    panel.set(xlabel="GFLOP an image" if against_gflop else "unmasking steps", title=f"by {line}")
-    panel.legend(frameon=False)
+    if against_gflop:
+        panel.set_xlabel("GFLOP an image")
+    else:
+        steps = sorted({count for _, count in found})
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(steps, list(map(str, steps)))
+        panel.minorticks_off()
+        panel.set_xlabel("unmasking steps")
+    panel.legend(title=line, frameon=False)

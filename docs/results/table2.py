@@ -72,6 +72,6 @@ def draw(result: dict[str, Any]) -> Figure:
         ends = [end + width for end, width in zip(ends, widths, strict=True)]
     panel.invert_yaxis()
     panel.set(xlabel=f"seconds of one image, threads: {result['threads']}")
-    panel.legend(frameon=False)
+    figure.legend(loc="outside right center", frameon=False)
     figure.suptitle("Latency of the bundled checkpoint by part (Table 2)", fontsize=11)
     return figure

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -80,10 +79,11 @@ def _distances(path: Path) -> dict[str, float]:
 
 
 def _by_variant(result: dict[str, Any]) -> dict[tuple[str, str], Rows]:
-    groups: dict[tuple[str, str], Rows] = defaultdict(list)
-    for row in result["rows"]:
-        groups[row["how"], row["variant"]].append(row)
-    return groups
+    return {
+        (how, name): [row for row in result["rows"] if (row["how"], row["variant"]) == (how, name)]
+        for how in HOW
+        for name in VARIANTS
+    }
 
 
 def table(result: dict[str, Any]) -> str:
