@@ -180,7 +180,7 @@ PRESETS: dict[str, DCARConfig] = {
     # cost the fused kernel, more noise levels a position a fifth of the time each.
     "small": DCARConfig(
         generator=GeneratorConfig(
-            codebook_size=1024, depth=6, width=192, num_heads=6, mlp_dim=768, qk_norm=True,
+            codebook_size=512, depth=6, width=192, num_heads=6, mlp_dim=768, qk_norm=True,
             text_dim=128, text_length=24, attention_dropout=0.0,
         ),
         head=HeadConfig(condition_dim=192, depth=3, width=192, batch_mul=1),

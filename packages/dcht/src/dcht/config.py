@@ -147,7 +147,7 @@ PRESETS: dict[str, TokenizerConfig] = {
     "dc_ae_sana": _sana(_FULL, ([2, 2, 2, 3, 3, 3], [3, 3, 3, 3, 3, 3])),
     # The bundled one: trained on two cores, where blocks at high resolution cost the most.
     "small": _mix(
-        [8, 16, 32, 64, 128, 256], [0, 0, 0, 1, 2, 2], [0, 0, 1, 2, 2, 2], codebook_size=1024
+        [8, 16, 32, 64, 128, 256], [0, 0, 0, 1, 2, 2], [0, 0, 1, 2, 2, 2], codebook_size=512
     ),
     # For tests: a 64 px image takes milliseconds.
     "tiny": _mix(
