@@ -13,9 +13,8 @@ from dcar_eval.geneval import Detection, evaluate_detections
 from dcar_eval.scenes import dataset
 from dcar_eval.scenes.dataset import MANIFEST, Settings, make_example, write_scenes
 from dcar_eval.scenes.held_out import is_held_out
-from dcar_eval.scenes.render import CLOSE_UP_CELLS
 from dcar_eval.scenes.sprites import Sprites
-from dcar_eval.scenes.world import Scene, SceneObject, Split, Task
+from dcar_eval.scenes.world import WINDOWS, Cells, Scene, SceneObject, Split, Task
 from dcht.errors import UsageError
 from dcht.images import list_images
 
@@ -85,19 +84,29 @@ def test_a_picture_depends_on_the_settings_and_its_number_alone(npm_folder: Path
 
 
 @pytest.mark.parametrize("split", Split)
-def test_close_ups_are_of_one_object_on_their_side_of_the_split(
-    npm_folder: Path, split: Split
+@pytest.mark.parametrize("cells", WINDOWS)
+def test_a_window_shows_its_tasks_on_their_side_of_the_split(
+    npm_folder: Path, cells: Cells, split: Split
 ) -> None:
-    settings = replace(SETTINGS, split=split.value, cells=CLOSE_UP_CELLS)
+    settings = replace(SETTINGS, split=split.value, cells=cells)
     sprites = Sprites(npm_folder, settings.objects)
-    truths = [make_example(index, settings, sprites).truth for index in range(100)]
-    assert {truth["tag"] for truth in truths} == {"single_object", "colors"}
-    for truth in truths:
-        (thing,) = truth["objects"]
-        if truth["tag"] == "colors":
-            coloured = SceneObject(name=thing["class"], colour=thing["colour"])
+    tags = set()
+    for index in range(60):
+        example = make_example(index, settings, sprites)
+        things = example.truth["objects"]
+        columns, rows = cells
+        assert example.image.size == (columns * SETTINGS.size // 8, rows * SETTINGS.size // 8)
+        assert len(things) == (1 if cells == (4, 4) else 2)
+        for thing in things:
+            left, top, right, bottom = thing["box"]
+            assert 0 <= left < right <= example.image.width
+            assert 0 <= top < bottom <= example.image.height
+        if example.truth["tag"] == "colors":
+            coloured = SceneObject(name=things[0]["class"], colour=things[0]["colour"])
             scene = Scene(task=Task.COLORS, objects=(coloured,))
             assert is_held_out(scene, settings.objects) == (split is Split.HELD_OUT)
+        tags.add(Task(example.truth["tag"]))
+    assert tags == set(WINDOWS[cells])
 
 
 @pytest.mark.slow
@@ -177,7 +186,6 @@ def test_what_is_refused(npm_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "scenes"
     for settings, num, message in (
         (replace(SETTINGS, size=250), 2, "size 250 is not a multiple of 32"),
-        (replace(SETTINGS, size=250, cells=CLOSE_UP_CELLS), 2, "size 250 is not a multiple of 16"),
         (replace(SETTINGS, seed=-1), 2, "seed -1 is negative"),
         (SETTINGS, 0, "0 scenes cannot be written"),
     ):

@@ -9,11 +9,13 @@ from PIL import Image, ImageChops
 
 from dcar_eval.scenes.backgrounds import paint_background
 from dcar_eval.scenes.draw import draw_scene
-from dcar_eval.scenes.render import CELLS, CLOSE_UP_CELLS, draw_layout, render
+from dcar_eval.scenes.render import CELLS, draw_layout, render
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import (
     COLOURS,
     SPRITE_LABELS,
+    WINDOWS,
+    Cells,
     Scene,
     SceneObject,
     Split,
@@ -46,7 +48,7 @@ def test_few_sizes() -> None:
     sides = {len(scene.objects) > 1: set() for scene, _ in drawn(200)}
     for scene, layout in drawn(200):
         sides[len(scene.objects) > 1] |= {side for _, _, side in layout}
-    assert sides == {False: {4, 6}, True: {3, 4}}
+    assert sides == {False: {4}, True: {3, 4}}
 
 
 def test_a_relation_is_where_it_says() -> None:
@@ -61,29 +63,33 @@ def test_a_relation_is_where_it_says() -> None:
     assert seen == set(sign)
 
 
-def test_a_close_up_is_as_large_as_an_object_among_others() -> None:
-    apple = Scene(task=Task.SINGLE, objects=(SceneObject(name="apple"),))
-    layouts = [draw_layout(apple, np.random.default_rng(n), CLOSE_UP_CELLS) for n in range(200)]
-    squares = {square for (square,) in layouts}
-    assert squares == {(0, 0, 4), *((column, row, 3) for column in (0, 1) for row in (0, 1))}
+def test_windows_hold_whole_squares_apart_and_in_their_relation() -> None:
+    sign = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}
+    for cells in WINDOWS:
+        for index in range(200):
+            rng = np.random.default_rng(index)
+            scene = draw_scene(OBJECTS, Split.TRAIN, rng, cells=cells)
+            squares = draw_layout(scene, rng, cells)
+            assert {side for _, _, side in squares} <= {3, 4}
+            for column, row, side in squares:
+                assert 0 <= column <= cells[0] - side
+                assert 0 <= row <= cells[1] - side
+            if scene.relation is not None:
+                axis, direction = sign[scene.relation]
+                assert (squares[0][axis] - squares[1][axis]) * direction >= 4
 
 
-@pytest.mark.parametrize("side", [3, 4])
-@pytest.mark.parametrize("name", OBJECTS)
-def test_a_close_up_has_the_pixels_of_the_larger_picture(
-    npm_folder: Path, name: str, side: int
-) -> None:
-    """Where the object is opaque; elsewhere a background shows, which has the picture's size."""
+@pytest.mark.parametrize("cells", WINDOWS)
+def test_a_window_has_the_pixels_of_the_whole_picture(npm_folder: Path, cells: Cells) -> None:
     sprites = Sprites(npm_folder, OBJECTS)
-    scene = Scene(task=Task.COLORS, objects=(SceneObject(name=name, colour="blue"),))
-    pixels = []
-    for square, size, cells in (((0, 0, side), 128, CLOSE_UP_CELLS), ((4, 3, side), 256, CELLS)):
-        picture, (placed,) = render(scene, [square], "mist", sprites, size, cells)
-        ends = (placed.x, placed.y, placed.x + placed.side, placed.y + placed.side)
-        opaque = np.asarray(sprites.get(name, "blue", placed.side).getchannel("A")) == 255
-        assert opaque.mean() > 0.25
-        pixels.append(np.asarray(picture.crop(ends))[opaque])
-    assert np.array_equal(*pixels)
+    rng = np.random.default_rng(0)
+    scene = draw_scene(OBJECTS, Split.TRAIN, rng, cells=cells)
+    layout = draw_layout(scene, rng, cells)
+    column, row = (CELLS - number for number in cells)
+    moved = [(x + column, y + row, side) for x, y, side in layout]
+    window, _ = render(scene, layout, "sky stripes", sprites, 256, cells, (column, row))
+    whole, _ = render(scene, moved, "sky stripes", sprites, 256)
+    assert np.array_equal(window, whole.crop((column * 32, row * 32, 256, 256)))
 
 
 @pytest.mark.parametrize("size", [64, 256])

@@ -16,7 +16,9 @@ def add(verbs: Any) -> None:
     verb = verbs.add_parser("scenes", help="image-caption pairs with exact ground truth")
     verb.add_argument("--sprites", type=Path, required=True, help="folder with the npm packages")
     verb.add_argument("--num", type=positive, required=True, help="how many scenes")
-    verb.add_argument("--size", type=positive, default=256, help="side in pixels [256]")
+    verb.add_argument(
+        "--size", type=positive, default=256, help="side in pixels of a whole picture [256]"
+    )
     verb.add_argument(
         "--objects", default="starter", metavar="NAMES",
         help="starter (12), wide (30), all (62), or names by commas [starter]",
@@ -26,8 +28,9 @@ def add(verbs: Any) -> None:
         help="gradients, patterns too, or textures of photographs too [plain]",
     )  # fmt: skip
     verb.add_argument(
-        "--close-ups", action="store_true",
-        help="one object a picture on 4 x 4 cells in place of 8 x 8, for --size 128",
+        "--cells", choices=("8x8", "4x4", "8x4", "4x8"), default="8x8",
+        help="whole pictures; or windows of them, columns x rows: one object, two beside or two "
+        "above each other [8x8]",
     )  # fmt: skip
     verb.add_argument("--split", choices=("train", "held-out"), default="train")
     verb.add_argument("--webdataset", action="store_true", help="write tars, 1,000 scenes each")
@@ -39,9 +42,9 @@ def add(verbs: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Draw the scenes that are not there yet, and say how many."""
     from dcar_eval.scenes.dataset import Settings, write_scenes
-    from dcar_eval.scenes.render import CELLS, CLOSE_UP_CELLS
     from dcar_eval.scenes.world import parse_objects
 
+    columns, rows = (int(number) for number in arguments.cells.split("x"))
     settings = Settings(
         objects=parse_objects(arguments.objects),
         size=arguments.size,
@@ -49,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         split=arguments.split,
         webdataset=arguments.webdataset,
         backgrounds=arguments.backgrounds,
-        cells=CLOSE_UP_CELLS if arguments.close_ups else CELLS,
+        cells=(columns, rows),
     )
     start = time.perf_counter()
     drawn = write_scenes(

@@ -20,11 +20,11 @@ from tqdm import tqdm
 from dcar_eval.scenes.backgrounds import draw_background
 from dcar_eval.scenes.captions import captions
 from dcar_eval.scenes.draw import draw_scene
-from dcar_eval.scenes.render import CELLS, CLOSE_UP_CELLS, Placed, draw_layout, render
+from dcar_eval.scenes.render import CELLS, Placed, draw_layout, render
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import (
-    CLOSE_UP_WEIGHTS,
-    TASK_WEIGHTS,
+    WHOLE,
+    Cells,
     Scene,
     SceneObject,
     Split,
@@ -50,7 +50,7 @@ class Settings:
     split: str
     webdataset: bool
     backgrounds: str = "plain"
-    cells: int = CELLS
+    cells: Cells = WHOLE
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,12 @@ def make_example(
     """Picture `index` of the data set, or of those of one task."""
     split = Split(settings.split)
     rng = np.random.default_rng([settings.seed, index, list(Split).index(split)])
-    weights = CLOSE_UP_WEIGHTS if settings.cells == CLOSE_UP_CELLS else TASK_WEIGHTS
-    scene = draw_scene(settings.objects, split, rng, task, weights=weights)
-    layout = draw_layout(scene, rng, settings.cells)
+    cells = settings.cells
+    scene = draw_scene(settings.objects, split, rng, task, cells=cells)
+    layout = draw_layout(scene, rng, cells)
     background = draw_background(scene, rng, settings.backgrounds)
-    image, placed = render(scene, layout, background, sprites, settings.size, settings.cells)
+    column, row = (int(rng.integers(0, CELLS - number + 1)) for number in cells)
+    image, placed = render(scene, layout, background, sprites, settings.size, cells, (column, row))
     texts = captions(scene)
     truth = geneval_metadata(scene, texts[0]) | {
         "split": settings.split,
@@ -135,11 +136,11 @@ def write_scenes(
         raise UsageError(f"{num} scenes cannot be written; 1 at least")
     if settings.seed < 0:
         raise UsageError(f"seed {settings.seed} is negative; 0 or more")
-    step = settings.cells * 4
-    if settings.size % step or settings.size < step:
-        raise UsageError(f"size {settings.size} is not a multiple of {step}; 256 for example")
+    if settings.size % (CELLS * 4) or settings.size < CELLS * 4:
+        raise UsageError(f"size {settings.size} is not a multiple of {CELLS * 4}; 256 for example")
     Sprites(sprites, settings.objects)  # before anything is written: are they all there?
     plan = asdict(settings) | {"num": num, "objects": list(settings.objects)}
+    plan["cells"] = list(settings.cells)
     known = _read(out / MANIFEST)
     if known is not None and known != plan and not force:
         changed = next(key for key in plan if known.get(key) != plan[key])

@@ -5,8 +5,6 @@ A scene is a function of the random generator, the objects and the split alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from dcar_eval.scenes.held_out import is_held_out
@@ -16,10 +14,14 @@ from dcar_eval.scenes.world import (
     NEVER_COLOURED,
     RELATIONS,
     TASK_WEIGHTS,
+    WHOLE,
+    WINDOWS,
+    Cells,
     Scene,
     SceneObject,
     Split,
     Task,
+    fits,
 )
 from dcht.errors import UsageError
 
@@ -30,7 +32,7 @@ def draw_scene(
     rng: np.random.Generator,
     task: Task | None = None,
     *,
-    weights: Mapping[Task, float] = TASK_WEIGHTS,
+    cells: Cells = WHOLE,
 ) -> Scene:
     """Draw a scene of the split.
 
@@ -38,17 +40,20 @@ def draw_scene(
         objects: the world's.
         split: which side of `held_out` the scene must be on.
         rng: what decides.
-        task: None: one by `weights`.
-        weights: the share of each task.
+        task: None: one by `TASK_WEIGHTS`, of those that a picture of so many cells can show.
+        cells: columns and rows of the picture; the scene fits.
 
     Raises:
         UsageError: among these objects no such scene is in the split.
     """
     if task is None:
-        task = list(weights)[rng.choice(len(weights), p=list(weights.values()))]
+        tasks = list(WINDOWS.get(cells, TASK_WEIGHTS))
+        shares = np.array([TASK_WEIGHTS[each] for each in tasks])
+        task = tasks[rng.choice(len(tasks), p=shares / shares.sum())]
     for _ in range(10_000):
         scene = _draw(task, objects, rng)
-        if any(thing.colour and thing.name in NEVER_COLOURED for thing in scene.objects):
+        coloured = {thing.name for thing in scene.objects if thing.colour}
+        if coloured.intersection(NEVER_COLOURED) or not fits(scene, cells):
             continue
         if task is Task.SINGLE or is_held_out(scene, objects) == (split is Split.HELD_OUT):
             return scene

@@ -2,7 +2,7 @@
 
 Sizes and places are whole cells of an 8 x 8 grid. At 256 px a cell is one 32 px token of the
 tokenizer, which keeps the number of different tokens small: what makes the world learnable on two
-cores. A close-up has 4 x 4 cells; at 128 px they are the same 32 px.
+cores. A window is some of these cells, cut out of the whole picture.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from PIL import Image
 
 from dcar_eval.scenes.backgrounds import paint_background
 from dcar_eval.scenes.sprites import Sprites, visible_box
-from dcar_eval.scenes.world import Scene
+from dcar_eval.scenes.world import WHOLE, Cells, Scene
 
 CELLS = 8
-CLOSE_UP_CELLS = 4
-"""Of a close-up: one object alone, at the scale that it has among others on the whole grid."""
 FILL = 0.94
 """Share of its square that a sprite is given, so that neighbours never touch."""
 
@@ -34,32 +32,35 @@ class Placed:
 
 
 def draw_layout(
-    scene: Scene, rng: np.random.Generator, cells: int = CELLS
+    scene: Scene, rng: np.random.Generator, cells: Cells = WHOLE
 ) -> list[tuple[int, int, int]]:
     """A square (column, row, side) in cells for each object, none overlapping.
 
     Args:
-        scene: what is to be placed; for `CLOSE_UP_CELLS` a single object.
+        scene: what is to be placed; it must fit.
         rng: what decides.
-        cells: cells across the picture, `CELLS` or `CLOSE_UP_CELLS`.
+        cells: columns and rows of the picture: the whole or a window.
     """
-    if cells == CLOSE_UP_CELLS:
-        side = int(rng.choice([3, 4]))
-        column, row = (int(v) for v in rng.integers(0, cells - side + 1, 2))
-        return [(column, row, side)]
     if len(scene.objects) == 1:
-        side = int(rng.choice([4, 6]))
-        return [(_near_centre(side, rng), _near_centre(side, rng), side)]
+        if cells == WHOLE:
+            return [(_near_centre(4, rng), _near_centre(4, rng), 4)]
+        side = int(rng.choice([3, 4]))
+        column, row = (int(v) for v in rng.integers(0, 4 - side + 1, 2))
+        return [(column, row, side)]
     side = int(rng.choice([3, 4]))
     slack_x, slack_y = (int(v) for v in rng.integers(0, 4 - side + 1, 2))
-    if scene.objects[0].name == scene.objects[1].name:
+    if cells == WHOLE and scene.objects[0].name == scene.objects[1].name:
         quadrants = sorted(int(q) for q in rng.choice(4, len(scene.objects), replace=False))
         return [(q % 2 * 4 + slack_x, q // 2 * 4 + slack_y, side) for q in quadrants]
-    across = _near_centre(side, rng)
-    relation = scene.relation or str(rng.choice(["left of", "right of", "above", "below"]))
+    relations = {(8, 4): ["left of", "right of"], (4, 8): ["above", "below"]}
+    relation = scene.relation or str(
+        rng.choice(relations.get(cells, ["left of", "right of", "above", "below"]))
+    )
     if relation in ("left of", "right of"):
+        across = _near_centre(side, rng) if cells == WHOLE else slack_y
         places = [(slack_x, across, side), (4 + slack_x, across, side)]
     else:
+        across = _near_centre(side, rng) if cells == WHOLE else slack_x
         places = [(across, slack_y, side), (across, 4 + slack_y, side)]
     return places if relation in ("left of", "above") else places[::-1]
 
@@ -75,20 +76,25 @@ def render(
     background: str,
     sprites: Sprites,
     size: int,
-    cells: int = CELLS,
+    cells: Cells = WHOLE,
+    origin: tuple[int, int] = (0, 0),
 ) -> tuple[Image.Image, list[Placed]]:
-    """Compose the picture (size x size, RGB) and say where everything is.
+    """Compose the picture (RGB) and say where everything is.
 
     Args:
         scene: what is in it.
         layout: of `draw_layout`, with the same `cells`.
         background: a name of `dcar_eval.scenes.backgrounds`.
         sprites: the artwork.
-        size: side in pixels, a multiple of `cells`.
-        cells: cells across the picture.
+        size: side in pixels of a whole picture, a multiple of 8; a window is the smaller for it.
+        cells: columns and rows of the picture: the whole or a window.
+        origin: column and row of the window's first cell in the whole picture: which part of the
+            background it shows.
     """
-    picture = paint_background(background, size)
-    cell = size // cells
+    cell = size // CELLS
+    (columns, rows), (column, row) = cells, origin
+    edges = (column, row, column + columns, row + rows)
+    picture = paint_background(background, size).crop(tuple(edge * cell for edge in edges))
     placed = []
     for thing, (column, row, side) in zip(scene.objects, layout, strict=True):
         inner = round(side * cell * FILL)

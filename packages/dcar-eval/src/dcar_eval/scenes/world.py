@@ -94,8 +94,6 @@ TASK_WEIGHTS = {
     Task.ATTRIBUTION: 0.18,
     Task.FREE: 0.14,
 }
-CLOSE_UP_WEIGHTS = {Task.SINGLE: 0.15, Task.COLORS: 0.85}
-"""Of the tasks with one object, in pictures that are a close-up of it."""
 NEVER_COLOURED = ("person",)
 """GenEval asks for no coloured people."""
 
@@ -115,6 +113,31 @@ class Scene:
     task: Task
     objects: tuple[SceneObject, ...]
     relation: str | None = None
+
+
+Cells = tuple[int, int]
+"""Columns and rows of a picture."""
+WHOLE: Cells = (8, 8)
+PAIR = (Task.TWO, Task.POSITION, Task.ATTRIBUTION, Task.FREE)
+WINDOWS: dict[Cells, tuple[Task, ...]] = {
+    (4, 4): (Task.SINGLE, Task.COLORS),
+    (8, 4): PAIR,
+    (4, 8): PAIR,
+}
+"""Parts of a picture that show one object, two beside or two above each other, and their tasks.
+
+A generator learns objects and pairs from them more cheaply: 16 and 32 tokens, nearly all object.
+"""
+
+
+def fits(scene: Scene, cells: Cells) -> bool:
+    """Whether a scene can stand in a picture of so many columns and rows."""
+    if cells == WHOLE:
+        return True
+    beside = scene.relation in ("left of", "right of")
+    return len(scene.objects) == (1 if cells == (4, 4) else 2) and (
+        scene.relation is None or cells == ((8, 4) if beside else (4, 8))
+    )
 
 
 def parse_objects(text: str) -> tuple[str, ...]:
