@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# The bundled checkpoint, every leg in its order: about four hours on two cores. A leg that is done is not done again, and
+# The bundled checkpoint, every leg in its order: about 90 minutes on two cores. A leg that is done is not done again, and
 # one that was stopped goes on. docs/reproduction.md, "The bundled checkpoint", has what each printed.
 #   docs/results/bundled.sh SPRITES PHOTOS WEIGHTS START WORK
 # SPRITES: node_modules with the art (docs/scenes.md). PHOTOS: the unpacked packages of benchmarks/photos.py. WEIGHTS: what
 # `python -m dcht.perceptual convert` wrote. START: the tokenizer that the first leg starts from, 12,000 scenes of twelve
 # objects old: `git archive a97f06d packages/dcht/src/dcht/checkpoints/small`.
+# Run it at commit 603c4e1, whose `dcar-eval scenes` drew these scenes: a window of 4 x 4 cells was called --close-ups there,
+# and single objects had six cells, too.
 set -euo pipefail
 sprites=$1 photos=$2 weights=$3 start=$4 work=$5
 mkdir -p "$work/mixed" "$work/dense"
