@@ -17,6 +17,7 @@ import tokenizers
 import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from transformers.models.t5.modeling_t5 import T5Stack
 
 from dcar import DCAR, PRESETS, TextToImage
 from dcar.config import JointTextConfig, SamplingConfig, TextConfig
@@ -103,6 +104,7 @@ def training_at_full_size(folder: Path) -> TrainConfig:
     tokenizer = Tokenizer(TOKENIZERS["f32c32"]).eval()
     tokenizer.save_pretrained(folder / "tokenizer")
     text = random_t5_base(word_tokenizer(["a red heart"], JointTextConfig()))
+    assert isinstance(text.encoder, T5Stack)
     T5EncoderModel(text.encoder.config).save_pretrained(folder / "t5")
     text.tokenizer.save_pretrained(folder / "t5")
     (folder / "pictures").mkdir()

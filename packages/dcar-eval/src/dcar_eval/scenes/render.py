@@ -93,8 +93,8 @@ def render(
     """
     cell = size // CELLS
     (columns, rows), (column, row) = cells, origin
-    edges = (column, row, column + columns, row + rows)
-    picture = paint_background(background, size).crop(tuple(edge * cell for edge in edges))
+    left, top, right, bottom = (edge * cell for edge in (column, row, column + columns, row + rows))
+    picture = paint_background(background, size).crop((left, top, right, bottom))
     placed = []
     for thing, (column, row, side) in zip(scene.objects, layout, strict=True):
         inner = round(side * cell * FILL)
