@@ -119,6 +119,8 @@ def draw_all(pipe: TextToImage, run: Path, folder: Path) -> None:
     Raises:
         ValueError: `run` is the benchmark of another checkpoint.
     """
+    if not (run / RESULTS).exists():
+        raise SystemExit(f"{run} has no {RESULTS}; `dcar-eval scenes-eval --out {run}` writes it")
     benchmark = json.loads((run / RESULTS).read_text())
     if (weights := benchmark["settings"]["weights"]) != pipe.sha256:
         raise ValueError(f"{run} judged the weights {weights}, these are {pipe.sha256}")

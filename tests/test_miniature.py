@@ -174,3 +174,23 @@ def test_a_generator_with_the_residual_stands_beside_one_without(
 def test_equal_cost_gives_the_head_s_share_to_more_steps(miniature: ModuleType) -> None:
     flops = {"text": 1, "transformer": 9, "head": 2, "decoder": 100}
     assert miniature.table4.equal_steps({"flops": flops}, 800) == 960
+
+
+@pytest.mark.parametrize(
+    "name", ["fig6", "table2", "table4", "table5", "gtr_fts", "reconstruction"]
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_a_result_is_not_replaced_by_nothing(
+    miniature: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
+    there: bool,
+) -> None:
+    written: list[object] = []
+    monkeypatch.setattr(import_module("result_files"), "write", written.append)
+    work = tmp_path if there else tmp_path / "missing"
+    monkeypatch.setattr("sys.argv", ["miniature.py", "gather", name, str(work)])
+    with pytest.raises(SystemExit, match=rf"{name}\.sh makes"):
+        miniature.main()
+    assert not written

@@ -60,7 +60,15 @@ def main() -> None:
     verbs.add_parser("draw", help="plots and tables of every committed file")
     arguments = parser.parse_args()
     if arguments.verb == "gather":
-        gathered = RESULTS[arguments.name].gather(arguments.work)
+        try:
+            gathered = RESULTS[arguments.name].gather(arguments.work)
+        except FileNotFoundError as error:
+            raise SystemExit(
+                f"{error.filename} is not there; {arguments.name}.sh makes it"
+            ) from None
+        if not gathered["rows"]:
+            # A result that is committed must not be replaced by nothing.
+            raise SystemExit(f"{arguments.work} holds no runs that {arguments.name}.sh makes")
         result_files.write(result_files.described(arguments.name, gathered))
         return
     for name, module in RESULTS.items():
