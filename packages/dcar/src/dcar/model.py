@@ -160,4 +160,5 @@ def _by_ratio(mask: Tensor, rows: Tensor, losses: Tensor, right: Tensor) -> Tens
     masked = mask[rows]
     member = F.one_hot(repeat(quarters, "b -> b n", n=mask.shape[1])[rows], RATIO_BINS)[masked]
     values = torch.stack([losses, right.float(), torch.ones_like(losses)], dim=1)[masked]
-    return member.float().T @ values
+    # Not a matrix product, which autocast would round to bf16.
+    return (rearrange(member, "p r -> p r 1") * rearrange(values, "p v -> p 1 v")).sum(dim=0)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dcar.data import Data, open_data, residual_std
 from dcar.learner import Learner, make_optimizer, moments
@@ -30,7 +32,7 @@ from dcar.train_config import TrainConfig
 from dcht.checkpoint import load_strict
 from dcht.distributed import World
 from dcht.errors import UsageError
-from dcht.training import EMA, finite_or_stop, warmup_lr
+from dcht.training import EMA, finite_or_stop, use_bf16, warmup_lr
 
 DROPOUT = 3
 """Key of a step's dropout, beside those of `dcar.stream`."""
@@ -100,7 +102,7 @@ class Trainer:
         for start in range(0, share, size):
             part = slice(start, start + size)
             text, mask = self._embed(samples[part], tokens.ids[part], tokens.mask[part])
-            with gradient_sync(self.module, wanted=start + size == share):
+            with gradient_sync(self.module, wanted=start + size == share), self._attention():
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                     losses: Losses = self.module(
                         images.indices[part].to(self.device),
@@ -131,7 +133,12 @@ class Trainer:
     @property
     def bf16(self) -> bool:
         """Whether the network runs in bf16 autocast; losses and weights are fp32 either way."""
-        return self.config.bf16 and self.device.type != "cpu"
+        return use_bf16(self.config.bf16, self.device)
+
+    def _attention(self) -> AbstractContextManager[None]:
+        """Plain attention in bf16 on a CPU, where the fused kernel's gradient takes half a step."""
+        plain = self.bf16 and self.device.type == "cpu"
+        return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 
     def _embed(self, samples: list[Sample], ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """What `Learner.forward` takes for the captions of samples, on the device."""

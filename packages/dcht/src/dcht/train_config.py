@@ -212,8 +212,9 @@ class TrainConfig:
     batch_size: int = 128
     seed: int = 0
     device: str = "auto"
-    bf16: bool = True
-    """bf16 autocast, quantizer in fp32; off on a CPU, where it is slower."""
+    bf16: bool | None = None
+    """bf16 autocast, quantizer in fp32; None: on a GPU, and not on a CPU, where it is faster with
+    instructions for it (AVX512-BF16, AMX) and slower without."""
     publish_dtype: PublishDtype = PublishDtype.float32
     trackers: list[Tracker] = field(default_factory=lambda: [Tracker.tensorboard])
     """Where to watch the run, besides its own files."""

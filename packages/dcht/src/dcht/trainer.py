@@ -31,7 +31,7 @@ from dcht.errors import UsageError
 from dcht.losses import ReconstructionLoss, discriminator_loss, generator_loss, weighted_sum
 from dcht.tokenizer import Tokenizer
 from dcht.train_config import StageConfig, TrainConfig
-from dcht.training import EMA, finite_or_stop, warmup_lr
+from dcht.training import EMA, finite_or_stop, use_bf16, warmup_lr
 from dcht.validation import measure_residual_std, sample_latents
 from dcht.warm_start import start_tokenizer
 
@@ -57,7 +57,7 @@ class Trainer:
         self.config = config
         self.world = world
         self.device = device = world.device
-        self.bf16 = config.bf16 and device.type != "cpu"
+        self.bf16 = use_bf16(config.bf16, device)
         self.plan = config.plan()
         torch.manual_seed(config.seed)
         # Channels last is 1.6 times faster on a CPU (measured), and what tensor cores want.

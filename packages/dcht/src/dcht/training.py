@@ -85,6 +85,11 @@ def _own_part(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def use_bf16(wanted: bool | None, device: torch.device) -> bool:
+    """Whether to run in bf16 autocast: as is wanted, or, where nothing is said, on a GPU."""
+    return device.type != "cpu" if wanted is None else wanted
+
+
 def warmup_lr(
     step: int,
     *,
