@@ -26,7 +26,7 @@ from dcar.commands.drawing import unknown_line
 from dcar.generate import Plan, generate_film, generate_sheet
 from dcar_eval.failures import write_failures
 from dcar_eval.results import RESULTS
-from dcar_eval.scenes.captions import captions, plural, with_article
+from dcar_eval.scenes.captions import captions, plural
 from dcar_eval.scenes.evaluate import IMAGES, ROWS, draw_prompts, known_objects
 from dcar_eval.scenes.world import COLOURS, Scene, SceneObject, Task
 from dcht.images import grid, save_png
@@ -85,7 +85,7 @@ Every second of them: above {width} px, each pixel shown as four, below `--size 
 
 > {line}
 
-Only words are checked: three objects in one picture, which it was not trained on, are drawn
+Only words are checked: two of one beside two of another, which it was not trained on, are drawn
 without a warning.
 
 ![three pictures](pictures/outside.png)
@@ -107,10 +107,13 @@ def task_prompts(objects: tuple[str, ...]) -> list[str]:
 
 
 def outside_prompts(objects: Sequence[str]) -> list[str]:
-    """What no checkpoint of this world has seen: other words, more of one, three at a time."""
-    first, second, third, *_ = (SceneObject(name=name) for name in sorted(objects))
-    together = f"{with_article(first)}, {with_article(second)} and {with_article(third)}"
-    return ["a castle at night", f"five {plural(first.name)}", together]
+    """What no checkpoint of this world has seen: other words, more of one, two kinds of several."""
+    first, second, *_ = sorted(objects)
+    return [
+        "a castle at night",
+        f"five {plural(first)}",
+        f"two {plural(first)} and two {plural(second)}",
+    ]
 
 
 def draw_all(pipe: TextToImage, run: Path, folder: Path) -> None:

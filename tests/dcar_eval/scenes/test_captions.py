@@ -64,7 +64,7 @@ def scene(task: Task, *things: tuple[str, str | None], relation: str | None = No
         (
             scene(Task.TWO, ("car", None), ("elephant", None)),
             "a photo of a car and an elephant",
-            "an elephant and a car",
+            "a car with an elephant",
         ),
         (
             scene(Task.POSITION, ("car", None), ("dog", None), relation="left of"),
@@ -79,7 +79,7 @@ def scene(task: Task, *things: tuple[str, str | None], relation: str | None = No
         (
             scene(Task.ATTRIBUTION, ("car", "blue"), ("apple", "red")),
             "a photo of a blue car and a red apple",
-            "a red apple and a blue car",
+            "blue car, red apple",
         ),
         (
             scene(Task.FREE, *[("apple", "red")] * 2),
@@ -99,7 +99,12 @@ def scene(task: Task, *things: tuple[str, str | None], relation: str | None = No
         (
             scene(Task.FREE, ("skis", "green"), ("bus", None)),
             "a photo of green skis and a bus",
-            "a bus together with green skis",
+            "green skis together with a bus",
+        ),
+        (
+            scene(Task.FREE, ("cat", None), ("cup", "red"), ("kite", None), ("bus", "blue")),
+            "a photo of a cat, a red cup, a kite and a blue bus",
+            "cat, red cup, kite, blue bus",
         ),
     ],
 )
@@ -121,3 +126,11 @@ def test_every_wording_names_everything_and_nothing_else() -> None:
                 assert name in text or plural(name) in text
                 text = text.replace(plural(name), "").replace(name, "")
             assert {word for word in text.replace(",", " ").split() if word in COLOURS} <= wanted
+
+
+def test_objects_without_a_relation_keep_their_order() -> None:
+    """Their places follow from it."""
+    things = (("dog", None), ("car", "blue"), ("kite", None))
+    for text in captions(scene(Task.FREE, *things)):
+        places = [text.index(name) for name, _ in things]
+        assert places == sorted(places)

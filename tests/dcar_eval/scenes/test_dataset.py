@@ -12,9 +12,7 @@ from PIL import Image
 from dcar_eval.geneval import Detection, evaluate_detections
 from dcar_eval.scenes import dataset
 from dcar_eval.scenes.dataset import MANIFEST, Settings, make_example, write_scenes
-from dcar_eval.scenes.held_out import is_held_out
 from dcar_eval.scenes.sprites import Sprites
-from dcar_eval.scenes.world import WINDOWS, Cells, Scene, SceneObject, Split, Task
 from dcht.errors import UsageError
 from dcht.images import list_images
 
@@ -81,32 +79,6 @@ def test_a_picture_depends_on_the_settings_and_its_number_alone(npm_folder: Path
     assert len(set(first)) == 3
     assert not set(first) & set(pictures(replace(SETTINGS, seed=4), [0, 1, 2]))
     assert not set(first) & set(pictures(replace(SETTINGS, split="held-out"), [0, 1, 2]))
-
-
-@pytest.mark.parametrize("split", Split)
-@pytest.mark.parametrize("cells", WINDOWS)
-def test_a_window_shows_its_tasks_on_their_side_of_the_split(
-    npm_folder: Path, cells: Cells, split: Split
-) -> None:
-    settings = replace(SETTINGS, split=split.value, cells=cells)
-    sprites = Sprites(npm_folder, settings.objects)
-    tags = set()
-    for index in range(60):
-        example = make_example(index, settings, sprites)
-        things = example.truth["objects"]
-        columns, rows = cells
-        assert example.image.size == (columns * SETTINGS.size // 8, rows * SETTINGS.size // 8)
-        assert len(things) == (1 if cells == (4, 4) else 2)
-        for thing in things:
-            left, top, right, bottom = thing["box"]
-            assert 0 <= left < right <= example.image.width
-            assert 0 <= top < bottom <= example.image.height
-        if example.truth["tag"] == "colors":
-            coloured = SceneObject(name=things[0]["class"], colour=things[0]["colour"])
-            scene = Scene(task=Task.COLORS, objects=(coloured,))
-            assert is_held_out(scene, settings.objects) == (split is Split.HELD_OUT)
-        tags.add(Task(example.truth["tag"]))
-    assert tags == set(WINDOWS[cells])
 
 
 @pytest.mark.slow

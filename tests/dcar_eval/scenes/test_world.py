@@ -14,6 +14,7 @@ from dcar_eval.scenes.world import (
     BENCHMARK,
     COLOURS,
     COUNTS,
+    GATHERINGS,
     NEVER_COLOURED,
     RELATIONS,
     SPRITE_LABELS,
@@ -152,6 +153,9 @@ def test_a_held_out_part_holds_out_the_whole() -> None:
     assert is_held_out(Scene(task=Task.FREE, objects=both), names)
     a, b = next(c for c in sorted(kept) if set(c) <= set(names) and len(c) == 2)
     assert all(is_held_out(pair(a, b, relation), names) for relation in RELATIONS)
+    third = next(name for name in names if name not in (a, b))
+    three = (SceneObject(name=a), SceneObject(name=third), SceneObject(name=b))
+    assert is_held_out(Scene(task=Task.FREE, objects=three), names)
     number, name = next(c for c in sorted(kept) if c[0].isdecimal())
     several = (SceneObject(name=name, colour="red"),) * int(number)
     assert is_held_out(Scene(task=Task.FREE, objects=several), names)
@@ -205,10 +209,12 @@ def test_a_scene_has_what_its_task_asks_for() -> None:
         if scene.task is Task.ATTRIBUTION:
             assert colours[0] != colours[1]
     # Free forms are what no task is: coloured counts, and colours with a place or without.
-    assert all(any(thing.colour for thing in scene.objects) for scene in free)
+    assert all(any(t.colour for t in s.objects) for s in free if len(set(s.objects)) <= 2)
     assert any(len(set(scene.objects)) == 1 for scene in free)
     assert any(scene.relation and scene.objects[0].colour for scene in free)
     assert any(scene.relation is None and not scene.objects[1].colour for scene in free)
+    gatherings = [scene for scene in free if len({t.name for t in scene.objects}) > 2]
+    assert {len(scene.objects) for scene in gatherings} == set(GATHERINGS)
 
 
 def test_objects_are_named_or_are_a_world() -> None:

@@ -16,9 +16,7 @@ def add(verbs: Any) -> None:
     verb = verbs.add_parser("scenes", help="image-caption pairs with exact ground truth")
     verb.add_argument("--sprites", type=Path, required=True, help="folder with the npm packages")
     verb.add_argument("--num", type=positive, required=True, help="how many scenes")
-    verb.add_argument(
-        "--size", type=positive, default=256, help="side in pixels of a whole picture [256]"
-    )
+    verb.add_argument("--size", type=positive, default=256, help="side in pixels [256]")
     verb.add_argument(
         "--objects", default="starter", metavar="NAMES",
         help="starter (12), wide (30), all (62), or names by commas [starter]",
@@ -26,11 +24,6 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--backgrounds", choices=("plain", "varied", "photographic"), default="plain",
         help="gradients, patterns too, or textures of photographs too [plain]",
-    )  # fmt: skip
-    verb.add_argument(
-        "--cells", choices=("8x8", "4x4", "8x4", "4x8"), default="8x8",
-        help="whole pictures; or windows of them, columns x rows: one object, two beside or two "
-        "above each other [8x8]",
     )  # fmt: skip
     verb.add_argument("--split", choices=("train", "held-out"), default="train")
     verb.add_argument("--webdataset", action="store_true", help="write tars, 1,000 scenes each")
@@ -44,7 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
     from dcar_eval.scenes.dataset import Settings, write_scenes
     from dcar_eval.scenes.world import parse_objects
 
-    columns, rows = (int(number) for number in arguments.cells.split("x"))
     settings = Settings(
         objects=parse_objects(arguments.objects),
         size=arguments.size,
@@ -52,7 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
         split=arguments.split,
         webdataset=arguments.webdataset,
         backgrounds=arguments.backgrounds,
-        cells=(columns, rows),
     )
     start = time.perf_counter()
     drawn = write_scenes(

@@ -55,7 +55,7 @@ def captions(scene: Scene) -> list[str]:
         return _single(first)
     if others[0].name == first.name:
         return _several(first, len(scene.objects))
-    return _two(first, others[0]) if scene.relation is None else _placed(scene)
+    return _together(scene.objects) if scene.relation is None else _placed(scene)
 
 
 def _single(thing: SceneObject) -> list[str]:
@@ -82,14 +82,18 @@ def _several(thing: SceneObject, count: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _two(first: SceneObject, second: SceneObject) -> list[str]:
-    a, b = with_article(first), with_article(second)
-    return [
-        f"a photo of {a} and {b}", f"{a} and {b}", f"{b} and {a}", f"{a} with {b}",
-        f"a picture of {b} and {a}", f"{described(first)}, {described(second)}",
-        f"{described(second)} and {described(first)}", f"both {a} and {b}",
-        f"{b} together with {a}", f"an image of {a} and {b}", f"draw {b} and {a}",
+def _together(things: tuple[SceneObject, ...]) -> list[str]:
+    """In one order, which is that of their places."""
+    *start, last = (with_article(thing) for thing in things)
+    joined = f"{', '.join(start)} and {last}"
+    *bare, bare_last = (described(thing) for thing in things)
+    texts = [
+        f"a photo of {joined}", joined, f"a picture of {joined}", f"an image of {joined}",
+        f"draw {joined}", ", ".join([*bare, bare_last]), f"{', '.join(bare)} and {bare_last}",
+        f"{', '.join(start)} with {last}", f"{', '.join(start)} together with {last}",
+        f"{', '.join(start)} next to {last}",
     ]  # fmt: skip
+    return [*texts, f"both {joined}"] if len(things) == 2 else texts
 
 
 def _placed(scene: Scene) -> list[str]:

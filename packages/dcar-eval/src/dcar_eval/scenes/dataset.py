@@ -20,11 +20,9 @@ from tqdm import tqdm
 from dcar_eval.scenes.backgrounds import draw_background
 from dcar_eval.scenes.captions import captions
 from dcar_eval.scenes.draw import draw_scene
-from dcar_eval.scenes.render import CELLS, Placed, draw_layout, render
+from dcar_eval.scenes.render import CELLS, Placed, arrange, render
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import (
-    WHOLE,
-    Cells,
     Scene,
     SceneObject,
     Split,
@@ -50,7 +48,6 @@ class Settings:
     split: str
     webdataset: bool
     backgrounds: str = "plain"
-    cells: Cells = WHOLE
 
 
 @dataclass(frozen=True)
@@ -68,12 +65,9 @@ def make_example(
     """Picture `index` of the data set, or of those of one task."""
     split = Split(settings.split)
     rng = np.random.default_rng([settings.seed, index, list(Split).index(split)])
-    cells = settings.cells
-    scene = draw_scene(settings.objects, split, rng, task, cells=cells)
-    layout = draw_layout(scene, rng, cells)
+    scene = draw_scene(settings.objects, split, rng, task)
     background = draw_background(scene, rng, settings.backgrounds)
-    column, row = (int(rng.integers(0, CELLS - number + 1)) for number in cells)
-    image, placed = render(scene, layout, background, sprites, settings.size, cells, (column, row))
+    image, placed = render(scene, arrange(scene), background, sprites, settings.size)
     texts = captions(scene)
     truth = geneval_metadata(scene, texts[0]) | {
         "split": settings.split,
@@ -140,7 +134,6 @@ def write_scenes(
         raise UsageError(f"size {settings.size} is not a multiple of {CELLS * 4}; 256 for example")
     Sprites(sprites, settings.objects)  # before anything is written: are they all there?
     plan = asdict(settings) | {"num": num, "objects": list(settings.objects)}
-    plan["cells"] = list(settings.cells)
     known = _read(out / MANIFEST)
     if known is not None and known != plan and not force:
         changed = next(key for key in plan if known.get(key) != plan[key])

@@ -11,17 +11,14 @@ from dcar_eval.scenes.held_out import is_held_out
 from dcar_eval.scenes.world import (
     COLOURS,
     COUNTS,
+    GATHERINGS,
     NEVER_COLOURED,
     RELATIONS,
     TASK_WEIGHTS,
-    WHOLE,
-    WINDOWS,
-    Cells,
     Scene,
     SceneObject,
     Split,
     Task,
-    fits,
 )
 from dcht.errors import UsageError
 
@@ -31,8 +28,6 @@ def draw_scene(
     split: Split,
     rng: np.random.Generator,
     task: Task | None = None,
-    *,
-    cells: Cells = WHOLE,
 ) -> Scene:
     """Draw a scene of the split.
 
@@ -40,20 +35,17 @@ def draw_scene(
         objects: the world's.
         split: which side of `held_out` the scene must be on.
         rng: what decides.
-        task: None: one by `TASK_WEIGHTS`, of those that a picture of so many cells can show.
-        cells: columns and rows of the picture; the scene fits.
+        task: None: one by `TASK_WEIGHTS`.
 
     Raises:
         UsageError: among these objects no such scene is in the split.
     """
     if task is None:
-        tasks = list(WINDOWS.get(cells, TASK_WEIGHTS))
-        shares = np.array([TASK_WEIGHTS[each] for each in tasks])
-        task = tasks[rng.choice(len(tasks), p=shares / shares.sum())]
+        task = list(TASK_WEIGHTS)[rng.choice(len(TASK_WEIGHTS), p=list(TASK_WEIGHTS.values()))]
     for _ in range(10_000):
         scene = _draw(task, objects, rng)
         coloured = {thing.name for thing in scene.objects if thing.colour}
-        if coloured.intersection(NEVER_COLOURED) or not fits(scene, cells):
+        if coloured.intersection(NEVER_COLOURED):
             continue
         if task is Task.SINGLE or is_held_out(scene, objects) == (split is Split.HELD_OUT):
             return scene
@@ -69,17 +61,30 @@ def _draw(task: Task, objects: tuple[str, ...], rng: np.random.Generator) -> Sce
         return Scene(task=task, objects=(SceneObject(name=first, colour=colours[0]),))
     if task is Task.COUNTING:
         return Scene(task=task, objects=(SceneObject(name=first),) * int(rng.choice(COUNTS)))
-    if task is Task.FREE and rng.random() < 0.4:
-        several = (SceneObject(name=first, colour=colours[0]),) * int(rng.choice(COUNTS))
-        return Scene(task=task, objects=several)
     if task is Task.FREE:
-        return _placed_and_coloured(first, second, colours, rng)
+        return _free_form(first, second, colours, objects, rng)
     if task is Task.ATTRIBUTION:
         pair = zip((first, second), colours, strict=True)
         return Scene(task=task, objects=tuple(SceneObject(name=n, colour=c) for n, c in pair))
     relation = str(rng.choice(RELATIONS)) if task is Task.POSITION else None
     both = (SceneObject(name=first), SceneObject(name=second))
     return Scene(task=task, objects=both, relation=relation)
+
+
+def _free_form(
+    first: str, second: str, colours: list[str], objects: tuple[str, ...], rng: np.random.Generator
+) -> Scene:
+    """Several of one colour; a pair in colours and places; or, mostly, a gathering."""
+    kind = rng.random()
+    if kind < 0.2:
+        several = (SceneObject(name=first, colour=colours[0]),) * int(rng.choice(COUNTS))
+        return Scene(task=Task.FREE, objects=several)
+    if kind < 0.45 or len(objects) < max(GATHERINGS):
+        return _placed_and_coloured(first, second, colours, rng)
+    names = rng.choice(objects, int(rng.choice(GATHERINGS)), replace=False)
+    coats = [str(rng.choice(list(COLOURS))) if rng.random() < 0.8 else None for _ in names]
+    things = (SceneObject(name=str(n), colour=c) for n, c in zip(names, coats, strict=True))
+    return Scene(task=Task.FREE, objects=tuple(things))
 
 
 def _placed_and_coloured(

@@ -62,14 +62,15 @@ def combinations_of(scene: Scene) -> Iterator[Combination]:
     yield from ((f"in {thing.colour}", thing.name) for thing in scene.objects if thing.colour)
     if len(names) > 1 and len(set(names)) == 1:
         yield str(len(names)), names[0]
-    elif len(names) == 2:
+    else:
+        yield from combinations(sorted(names), 2)
+    if scene.relation is not None:
         first, second = names
-        yield min(names), max(names)
         # A left of B is B right of A: one combination, one name.
         opposite = {"right of": "left of", "below": "above"}
         if scene.relation in opposite:
             yield second, opposite[scene.relation], first
-        elif scene.relation:
+        else:
             yield first, scene.relation, second
 
 
