@@ -63,7 +63,7 @@ def test_a_held_out_prompt_for_each_task() -> None:
 def test_outside_is_outside() -> None:
     words, number, together = gallery.outside_prompts(WORLDS["wide"])
     assert (words, number) == ("a castle at night", "five airplanes")
-    assert together == "an airplane, an apple and a backpack"
+    assert together == "two airplanes and two apples"
 
 
 def test_one_command_makes_the_page_with_every_picture(pipe: TextToImage, tmp_path: Path) -> None:

@@ -21,9 +21,6 @@ COMPARISONS: dict[str, dict[str, Any]] = {
             "three_stages": "three stages",
             "no_warmup": "no warm-up",
             "alternate_all_trainable": "alternate, all trainable",
-            "three_stages_unhelped": "three stages, codebook not helped",
-            "no_warmup_unhelped": "no warm-up, codebook not helped",
-            "alternate_all_trainable_unhelped": "alternate, all trainable, codebook not helped",
         },
     },
     "table6": {
@@ -31,7 +28,7 @@ COMPARISONS: dict[str, dict[str, Any]] = {
         "y": "training loss",
         "values": {"cross_entropy": "cross-entropy", "diffusion": "diffusion"},
         "digits": 3,
-        "names": {"bundled": "from 256 px", "scratch": "from scratch"},
+        "names": {"pretrained": "from 256 px", "scratch": "from scratch"},
     },
 }
 """What is compared: the names of the runs, and which values of their logs."""

@@ -4,8 +4,9 @@
 # beside a tenth chosen at random. The head's solver has no noise, so pictures can be compared one by one.
 #   docs/results/gtr_fts.sh WORK [PROMPTS]     PROMPTS: of each of the six tasks, 8 of them
 set -euo pipefail
+[ $# -ge 1 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
 work=$1 prompts=${2:-8}
-axes=(num_steps=12,8,6,4 order=confidence,gtr solver=dpmpp)
+axes=(num_steps=12,8,6 order=confidence,gtr solver=dpmpp)
 for seed in 0 1; do
     options=(--num-per-task "$prompts" --repeats 1 --seed "$seed")
     dcar-eval sweep "${axes[@]}" num_diffusion_steps=20 fts=none,frequency,random "${options[@]}" \

@@ -4,6 +4,7 @@
 #   docs/results/reconstruction.sh SPRITES KEPT WORK [SCENES]
 # SPRITES: node_modules with the art (docs/scenes.md). KEPT: of `python benchmarks/photos.py`. SCENES: 256 of them.
 set -euo pipefail
+[ $# -ge 3 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
 sprites=$1 kept=$2 work=$3 scenes=${4:-256}
 for size in 256 512; do
     dcar-eval scenes --sprites "$sprites" --out "$work/drawn/$size" --num "$scenes" --objects wide --split held-out \

@@ -54,7 +54,7 @@ def test_pretrain256_is_the_paper() -> None:
     assert (config.loss.cross_entropy, config.loss.diffusion) == (1.0, 1.0)
 
 
-@pytest.mark.parametrize(("name", "steps"), [("finetune512", 50_000), ("scenes512", 400)])
+@pytest.mark.parametrize(("name", "steps"), [("finetune512", 50_000), ("scenes512", 3_800)])
 def test_a_fine_tune_will_not_train_from_scratch_by_accident(name: str, steps: int) -> None:
     with pytest.raises(MissingMandatoryValue, match="init_from"):
         composed(f"+experiment={name}", *GIVEN)

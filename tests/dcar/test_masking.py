@@ -55,6 +55,14 @@ def test_training_mask_has_its_count_and_at_least_one() -> None:
     assert mask.sum(dim=1).tolist() == [64, 43, 1]  # 64 arccos(0.5) / (pi / 2) = 42.7
 
 
+def test_a_share_of_the_samples_is_masked_whole() -> None:
+    """A quarter: draws below it, while the others are stretched over the law."""
+    order = torch.rand(3, 64, generator=torch.Generator().manual_seed(0))
+    ratios = torch.tensor([0.2, 0.625, 0.999999])
+    mask = training_mask(ratios, order, Schedule.arccos, fully_masked=0.25)
+    assert mask.sum(dim=1).tolist() == [64, 43, 1]  # 0.625 is half of the way from 0.25 to 1
+
+
 def test_exactly_k_under_ties() -> None:
     scores = torch.tensor([[1.0, 1.0, 1.0, 1.0], [float("inf"), 0.0, 0.0, float("inf")]])
     marked = lowest(scores, torch.tensor([2, 1]))

@@ -59,3 +59,21 @@ def test_words_beyond_the_vocabulary_are_named(
     said = capsys.readouterr().err
     assert f"{64 - known} of 60 words are new" in said and "word19 and" in said
     assert f"{60 - 64 + known} words stay unknown, the vocabulary of 64 being full" in said
+
+
+def test_a_text_encoder_can_be_given_positions(config: TrainConfig, tmp_path: Path) -> None:
+    """They have no weights, so a checkpoint without them starts a run with them."""
+    assert train(replace(config, steps=1)) == 0
+    start = Path(config.out) / "checkpoint"
+    assert config.model.text.joint is not None
+    text = replace(config.model.text, joint=replace(config.model.text.joint, positions=True))
+    model = replace(config.model, text=text)
+    second = replace(config, model=model, init_from=str(start), out=str(tmp_path / "second"))
+    _, placed = start_weights(second, open_data(second.data, load_image_tokenizer(second)))
+    before = load_pretrained(start).text
+    tokens = before.tokenize(["a cat and a cat"])
+    assert all(torch.equal(placed.state_dict()[k], v) for k, v in before.state_dict().items())
+    assert not torch.allclose(placed(*tokens), before(*tokens), atol=0.1)
+    assert train(replace(second, steps=1)) == 0
+    again = load_pretrained(Path(second.out) / "checkpoint").text
+    assert again.encoder.positions

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import T5Config, T5EncoderModel
 
-from dcar.t5 import BUCKETS, T5Encoder, relative_buckets
+from dcar.t5 import BUCKETS, T5Encoder, relative_buckets, sin_cos_positions
 from dcar.text import TextEncoder
 
 
@@ -68,3 +68,20 @@ def test_half_precision_is_close_and_keeps_the_wide_layer(text: TextEncoder) -> 
         torch.testing.assert_close(found[tokens.mask].float(), expected, atol=tolerance, rtol=0)
     kept = {p.dtype for n, p in copy.deepcopy(text).half().named_parameters() if ".wo." in n}
     assert kept == {torch.float32}
+
+
+def test_positions_tell_the_order_of_words_and_need_no_weights() -> None:
+    """One token repeated: without positions every embedding is nearly the same."""
+    plain, _ = both()
+    placed = T5Encoder(vocabulary=40, width=24, depth=2, num_heads=3, positions=True)
+    placed.load_state_dict(plain.state_dict())
+    ids = torch.full((1, 6), 7)
+    spreads = [m(ids).last_hidden_state.std(dim=1).mean() for m in (plain, placed)]
+    assert spreads[1] > 20 * spreads[0]
+
+
+def test_no_two_positions_are_alike() -> None:
+    table = sin_cos_positions(120, 128, torch.device("cpu"))
+    distances = torch.cdist(table, table) + 10 * torch.eye(120)
+    assert distances.min() > 0.5
+    assert table.pow(2).sum(dim=1).allclose(torch.full((120,), 64.0))

@@ -56,6 +56,9 @@ class GeneratorConfig:
     """In training only (Table 8)."""
     cond_dropout: float = 0.1
     """Share of the captions replaced by the null caption in training (Table 8)."""
+    fully_masked: float = 0.0
+    """Share of the samples that have every index hidden in training, beside those of the law.
+    # not in paper: there the text alone says what is where, and other samples hardly teach it."""
     position_extent: float = 16.0
     """Positions run from 0 to this on every grid. # not in paper: the release's (base_size)."""
 
@@ -92,6 +95,9 @@ class JointTextConfig:
 
     depth: int = 2
     num_heads: int = 4
+    positions: bool = False
+    """Add sin-cos positions to what it says of each word. # not in paper: T5 has only biases by
+    distance, from which a small one learns the order of words very late, if ever."""
     vocabulary: int = 2048
     """Most words that the word-level tokenizer learns from the captions."""
 
@@ -181,10 +187,10 @@ PRESETS: dict[str, DCARConfig] = {
     "small": DCARConfig(
         generator=GeneratorConfig(
             codebook_size=512, depth=6, width=192, num_heads=6, mlp_dim=768, qk_norm=True,
-            text_dim=128, text_length=24, attention_dropout=0.0,
+            text_dim=128, text_length=24, attention_dropout=0.0, fully_masked=0.25,
         ),
         head=HeadConfig(condition_dim=192, depth=3, width=192, batch_mul=1),
-        text=TextConfig(name=None, joint=JointTextConfig()),
+        text=TextConfig(name=None, joint=JointTextConfig(positions=True)),
     ),
     # For tests: milliseconds a step.
     "tiny": DCARConfig(

@@ -89,7 +89,12 @@ class DCAR(nn.Module):
             ts.append(torch.randint(TRAIN_STEPS, (copies, num_positions), generator=generator))
             noises.append(torch.randn(copies, num_positions, channels, generator=generator))
         return Draws(
-            training_mask(torch.stack(ratios), torch.stack(orders), Schedule.arccos),
+            training_mask(
+                torch.stack(ratios),
+                torch.stack(orders),
+                Schedule.arccos,
+                self.config.generator.fully_masked,
+            ),
             torch.stack(drops) < self.config.generator.cond_dropout,
             torch.stack(ts, dim=1),
             torch.stack(noises, dim=1),

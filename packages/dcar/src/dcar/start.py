@@ -63,8 +63,11 @@ def start_weights(config: TrainConfig, data: Data) -> tuple[DCAR, TextEncoder]:
             )
         return DCAR(config.model), _new_text(config, data)
     found = load_pretrained(None if config.init_from == "bundled" else config.init_from)
-    # What only training or sampling reads may differ.
-    free = {"attention_dropout", "cond_dropout", "batch_mul", "residual_std", "clip"}
+    # What has no weights of its own, or only training or sampling reads, may differ.
+    free = {
+        "attention_dropout", "cond_dropout", "fully_masked", "positions", "batch_mul",
+        "residual_std", "clip",
+    }  # fmt: skip
     odd = {
         name
         for name in differences(to_dict(found.config.model), to_dict(config.model))
@@ -80,7 +83,11 @@ def start_weights(config: TrainConfig, data: Data) -> tuple[DCAR, TextEncoder]:
     if config.lora.rank:
         add_lora(model, config.lora)
     if config.model.text.joint is not None:
-        _learn_words(found.text, data, config.model.text.joint.vocabulary, config.init_from)
+        words = found.text.tokenizer.backend_tokenizer
+        text = TextEncoder.joint(config.model.text, config.model.generator, words)
+        text.load_state_dict(found.text.state_dict())
+        _learn_words(text, data, config.model.text.joint.vocabulary, config.init_from)
+        return model, text
     return model, found.text
 
 

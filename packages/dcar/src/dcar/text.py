@@ -121,6 +121,7 @@ class TextEncoder(nn.Module):
             width=generator.text_dim,
             depth=config.joint.depth,
             num_heads=config.joint.num_heads,
+            positions=config.joint.positions,
         )
         return cls(
             encoder,
