@@ -30,7 +30,6 @@ RESULTS: dict[str, ModuleType] = {
     "table5": curves,
     "table6": curves,
     "fig6": sweeps,
-    "orders": sweeps,
     "gtr_fts": gtr_fts,
 }
 """What gathers, tabulates and draws each."""

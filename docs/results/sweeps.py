@@ -13,10 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from result_files import Rows, markdown
 
-TITLES = {
-    "fig6": "Quality against unmasking steps (Fig. 6)",
-    "orders": "Quality against unmasking steps, by order",
-}
 SHARED = ("weights", "objects", "num_per_task", "size")
 """Of a sweep's settings."""
 
@@ -29,7 +25,7 @@ class Mean(NamedTuple):
     """One standard error. Only seeds have pictures of their own; at one seed prompts and noise are
     the same in every row."""
     gflop: float
-    """Of an image; not a number where it was not counted."""
+    """Of an image."""
 
 
 def gather(work: Path) -> dict[str, Any]:
@@ -63,7 +59,7 @@ def means(rows: Rows, *keys: str) -> dict[tuple[Any, ...], Mean]:
         values: Mean(
             overall=statistics.mean(row["overall"] for row in group),
             error=_error(group),
-            gflop=sum(group[0]["gflop"].values()) if "gflop" in group[0] else math.nan,
+            gflop=sum(group[0]["gflop"].values()),
         )
         for values, group in groups.items()
     }
@@ -89,17 +85,14 @@ def table(result: dict[str, Any]) -> str:
 
 
 def draw(result: dict[str, Any]) -> Figure:
-    """By order, against steps and, where FLOPs were counted, against these; else by solver."""
+    """By order, against steps and against FLOPs."""
     rows = result["rows"]
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     panel_of_lines(left, rows, "order")
-    if "gflop" in rows[0]:
-        panel_of_lines(right, rows, "order", against_gflop=True)
-    else:
-        panel_of_lines(right, rows, "solver")
+    panel_of_lines(right, rows, "order", against_gflop=True)
     left.set(ylabel="scenes, overall (held-out prompts)", ylim=(0, None))
-    figure.suptitle(f"{TITLES[result['result']]}; bars are one standard error", fontsize=11)
+    figure.suptitle("Quality against unmasking steps (Fig. 6); bars are one standard error")
     return figure
 
 
