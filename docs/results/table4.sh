@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Table 4 in miniature, hybrid against discrete-only, two seeds each. First the bundled generator with its residual and
-# without; then one that is trained to have none, against one that has it, from scratch at equal FLOPs: about four minutes
+# without; then one that is trained to have none, against one that has it, from scratch at equal FLOPs: about two minutes
 # a run on two cores with AVX512-BF16. Reconstruction, the table's other half, is reconstruction.sh's. Needs dcar-eval[efficientnet].
 #   docs/results/table4.sh SPRITES WORK [PROMPTS [STEPS [SCENES]]]
-# SPRITES: node_modules with the art (docs/scenes.md). PROMPTS: of each of the six tasks, 40 of them. STEPS: of the hybrid
-# runs, 600. SCENES: of the starter world to train on, 6,000.
+# SPRITES: node_modules with the art (docs/scenes.md). PROMPTS: of each of the six tasks, 20 of them. STEPS: of the hybrid
+# runs, 400. SCENES: of the starter world to train on, 4,000.
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
-sprites=$1 work=$2 prompts=${3:-40} steps=${4:-600} scenes=${5:-6000}
+sprites=$1 work=$2 prompts=${3:-20} steps=${4:-400} scenes=${5:-4000}
 
 # What pictures are compared with: as many held-out scenes of the same world, `wide` or `starter`.
 distances() { # WORLD PICTURES OUT
@@ -17,7 +17,7 @@ distances() { # WORLD PICTURES OUT
 }
 
 for seed in 0 1; do
-    dcar-eval sweep table4 --num-per-task "$prompts" --repeats 3 --seed "$seed" --out "$work/drawn/$seed"
+    dcar-eval sweep table4 --num-per-task "$prompts" --repeats 1 --seed "$seed" --out "$work/drawn/$seed"
     distances wide "$work/drawn/$seed/points/000/images" "$work/drawn/$seed/distances-hybrid.json"
     distances wide "$work/drawn/$seed/points/001/images" "$work/drawn/$seed/distances-discrete.json"
 done
