@@ -12,6 +12,7 @@ import json
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -135,7 +136,7 @@ class Trainer:
         """Whether the network runs in bf16 autocast; losses and weights are fp32 either way."""
         return use_bf16(self.config.bf16, self.device)
 
-    def _attention(self) -> AbstractContextManager[None]:
+    def _attention(self) -> AbstractContextManager[Any]:
         """Plain attention in bf16 on a CPU, where the fused kernel's gradient takes half a step."""
         plain = self.bf16 and self.device.type == "cpu"
         return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
