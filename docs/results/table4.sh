@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Table 4 in miniature, hybrid against discrete-only, two seeds each. First the bundled generator with its residual and
-# without; then one that is trained to have none, against one that has it, from scratch at equal FLOPs: about two minutes
+# without; then one that is trained to have none, against one that has it, from scratch at equal FLOPs: about a minute
 # a run on two cores with AVX512-BF16. Reconstruction, the table's other half, is reconstruction.sh's. Needs dcar-eval[efficientnet].
 #   docs/results/table4.sh SPRITES WORK [PROMPTS [STEPS [SCENES]]]
-# SPRITES: node_modules with the art (docs/scenes.md). PROMPTS: of each of the six tasks, 20 of them. STEPS: of the hybrid
-# runs, 400. SCENES: of the starter world to train on, 4,000.
+# SPRITES: node_modules with the art (docs/scenes.md). PROMPTS: of each of the six tasks, 12 of them. STEPS: of the hybrid
+# runs, 200. SCENES: of the starter world to train on, 3,000.
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
-sprites=$1 work=$2 prompts=${3:-20} steps=${4:-400} scenes=${5:-4000}
+sprites=$1 work=$2 prompts=${3:-12} steps=${4:-200} scenes=${5:-3000}
 
 # What pictures are compared with: as many held-out scenes of the same world, `wide` or `starter`.
 distances() { # WORLD PICTURES OUT
@@ -34,7 +34,7 @@ for seed in 0 1; do
         options=(steps="$steps")
         [ "$variant" = hybrid ] || options=(steps="$discrete_steps" model.discrete_only=true)
         dcar-train +experiment=scenes256 data.root="$work/latents" seed="$seed" "${options[@]}" \
-            optimizer.final_lr=2e-5 compile=false out="$run/run"
+            optimizer.final_lr=2e-5 compile=false sample_every=1000 out="$run/run"
         dcar-eval scenes-eval --ckpt "$run/run/checkpoint" --num-per-task "$prompts" --out "$run/scores"
         distances starter "$run/scores/images" "$run/distances.json"
     done
