@@ -3,8 +3,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from dcar.config import Schedule
+from dcar.config import GeneratorConfig, Schedule
 from dcar.masking import lowest, mask_ratio, masked_counts, training_mask
+from dcht.errors import UsageError
 
 
 def revealed(num_tokens: int, num_masked: int, num_steps: int, schedule: Schedule) -> list[int]:
@@ -61,6 +62,12 @@ def test_a_share_of_the_samples_is_masked_whole() -> None:
     ratios = torch.tensor([0.2, 0.625, 0.999999])
     mask = training_mask(ratios, order, Schedule.arccos, fully_masked=0.25)
     assert mask.sum(dim=1).tolist() == [64, 43, 1]  # 0.625 is half of the way from 0.25 to 1
+
+
+@pytest.mark.parametrize("share", [-0.5, 1.0])
+def test_a_share_out_of_range_is_refused(share: float) -> None:
+    with pytest.raises(UsageError, match=rf"fully_masked is {share}; a share, 0 or more"):
+        GeneratorConfig(fully_masked=share)
 
 
 def test_exactly_k_under_ties() -> None:

@@ -68,6 +68,8 @@ class GeneratorConfig:
             raise UsageError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
         if self.width % 4:
             raise UsageError(f"width {self.width} is not a multiple of 4 (2-D sin-cos positions)")
+        if not 0 <= self.fully_masked < 1:
+            raise UsageError(f"fully_masked is {self.fully_masked}; a share, 0 or more and below 1")
 
 
 @dataclass(kw_only=True)
