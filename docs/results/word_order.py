@@ -24,6 +24,8 @@ from einops import rearrange
 from dcar import TextToImage
 from dcar_eval.scenes.captions import OPPOSITES, captions
 from dcar_eval.scenes.world import Scene, SceneObject, Task
+from dcht.command import OK, run
+from dcht.errors import UsageError
 from dcht.latents import LatentsStore
 
 NUMBER = 64
@@ -65,7 +67,19 @@ def losses(pipe: TextToImage, indices: torch.Tensor, texts: Sequence[str]) -> to
     return F.cross_entropy(logits.transpose(1, 2), targets, reduction="none").mean(dim=1)
 
 
-def main() -> None:
+def read_truth(scenes: Path, file: str) -> dict[str, Any]:
+    """What is beside an encoded picture.
+
+    Raises:
+        UsageError: nothing is, so the latents are of other scenes.
+    """
+    path = (scenes / file).with_suffix(".json")
+    if not path.exists():
+        raise UsageError(f"{path} is not there: the latents must be those of {scenes}")
+    return json.loads(path.read_text())
+
+
+def main() -> int:
     """Print a line for each kind of exchange."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for name in ("checkpoint", "scenes", "latents"):
@@ -75,8 +89,7 @@ def main() -> None:
     store = LatentsStore(arguments.latents)
     cases = defaultdict(list)
     for number, row in enumerate(store.rows):
-        truth = json.loads((arguments.scenes / row["file"]).with_suffix(".json").read_text())
-        scene = read_scene(truth)
+        scene = read_scene(read_truth(arguments.scenes, row["file"]))
         for kind, other in swapped(scene).items():
             if len(cases[kind]) < NUMBER:
                 cases[kind].append((number, captions(scene)[0], captions(other)[0]))
@@ -90,7 +103,8 @@ def main() -> None:
             f"{kind}: {right.mean():.2f} under their own caption, {wrong.mean():.2f} swapped; "
             f"{int((right < wrong).sum())} of {len(found)} prefer their own"
         )
+    return OK
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
