@@ -145,6 +145,20 @@ def test_other_settings_need_force(npm_folder: Path, tmp_path: Path) -> None:
     assert json.loads((out / MANIFEST).read_text())["seed"] == 9
 
 
+@pytest.mark.usefixtures("small_parts")
+def test_a_folder_may_hold_one_task_only(npm_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scenes"
+    settings = replace(SETTINGS, task="colors")
+    write_scenes(npm_folder, out, num=6, settings=settings, workers=1)
+    truths = [json.loads(path.read_text()) for path in sorted(out.glob("part-*/*.json"))]
+    assert [truth["tag"] for truth in truths] == ["colors"] * 6
+    with pytest.raises(UsageError, match="holds scenes with task 'colors', not None"):
+        write_scenes(npm_folder, out, num=6, settings=SETTINGS, workers=1)
+    few = replace(settings, objects=("apple", "car"), task="gathering")
+    with pytest.raises(UsageError, match="4 objects gather, not 2; add some"):
+        write_scenes(npm_folder, tmp_path / "few", num=6, settings=few, workers=1)
+
+
 def test_a_folder_with_other_things_is_left_alone(npm_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "photos"
     out.mkdir()

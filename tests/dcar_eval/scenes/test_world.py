@@ -172,13 +172,15 @@ def test_training_never_sees_what_is_held_out() -> None:
         assert is_held_out(scene, ALL) or scene.task is Task.SINGLE
 
 
-@pytest.mark.parametrize("task", BENCHMARK)
+@pytest.mark.parametrize("task", [*BENCHMARK, Task.GATHERING])
 def test_a_task_can_be_asked_for(task: Task) -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         scene = draw_scene(WORLDS["starter"], Split.HELD_OUT, rng, task)
         assert scene.task is task
         assert task is Task.SINGLE or is_held_out(scene, WORLDS["starter"])
+        if task is Task.GATHERING:
+            assert len({thing.name for thing in scene.objects}) == len(scene.objects) >= 3
 
 
 def test_tasks_come_by_their_weights() -> None:

@@ -8,7 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dcar_eval.scenes.world import Task
 from dcht.command import OK, add_common, positive
+
+TASKS = tuple(task.value for task in Task)
 
 
 def add(verbs: Any) -> None:
@@ -24,6 +27,10 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--backgrounds", choices=("plain", "varied", "photographic"), default="plain",
         help="gradients, patterns too, or textures of photographs too [plain]",
+    )  # fmt: skip
+    verb.add_argument(
+        "--task", choices=TASKS, metavar="TASK",
+        help=f"scenes of one task only: {', '.join(TASKS)} (three or four different objects)",
     )  # fmt: skip
     verb.add_argument("--split", choices=("train", "held-out"), default="train")
     verb.add_argument("--webdataset", action="store_true", help="write tars, 1,000 scenes each")
@@ -44,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         split=arguments.split,
         webdataset=arguments.webdataset,
         backgrounds=arguments.backgrounds,
+        task=arguments.task,
     )
     start = time.perf_counter()
     drawn = write_scenes(

@@ -48,6 +48,8 @@ class Settings:
     split: str
     webdataset: bool
     backgrounds: str = "plain"
+    task: str | None = None
+    """None: all of them, by their weights."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,11 @@ class Example:
 def make_example(
     index: int, settings: Settings, sprites: Sprites, task: Task | None = None
 ) -> Example:
-    """Picture `index` of the data set, or of those of one task."""
+    """Picture `index` of the data set, or of those of another task than the settings'."""
     split = Split(settings.split)
     rng = np.random.default_rng([settings.seed, index, list(Split).index(split)])
+    if task is None and settings.task is not None:
+        task = Task(settings.task)
     scene = draw_scene(settings.objects, split, rng, task)
     background = draw_background(scene, rng, settings.backgrounds)
     image, placed = render(scene, arrange(scene), background, sprites, settings.size)
@@ -134,11 +138,13 @@ def write_scenes(
         raise UsageError(f"size {settings.size} is not a multiple of {CELLS * 4}; 256 for example")
     Sprites(sprites, settings.objects)  # before anything is written: are they all there?
     plan = asdict(settings) | {"num": num, "objects": list(settings.objects)}
+    if settings.task is None:
+        del plan["task"]  # as it was before there was a choice
     known = _read(out / MANIFEST)
     if known is not None and known != plan and not force:
-        changed = next(key for key in plan if known.get(key) != plan[key])
+        changed = next(key for key in plan | known if known.get(key) != plan.get(key))
         raise UsageError(
-            f"{out} holds scenes with {changed} {known.get(changed)!r}, not {plan[changed]!r}; "
+            f"{out} holds scenes with {changed} {known.get(changed)!r}, not {plan.get(changed)!r}; "
             "use --force or another --out"
         )
     if known is None and out.exists() and any(out.iterdir()) and not force:

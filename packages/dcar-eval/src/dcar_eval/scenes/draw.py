@@ -5,6 +5,8 @@ A scene is a function of the random generator, the objects and the split alone.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from dcar_eval.scenes.held_out import is_held_out
@@ -63,6 +65,8 @@ def _draw(task: Task, objects: tuple[str, ...], rng: np.random.Generator) -> Sce
         return Scene(task=task, objects=(SceneObject(name=first),) * int(rng.choice(COUNTS)))
     if task is Task.FREE:
         return _free_form(first, second, colours, objects, rng)
+    if task is Task.GATHERING:
+        return _gathering(objects, rng)
     if task is Task.ATTRIBUTION:
         pair = zip((first, second), colours, strict=True)
         return Scene(task=task, objects=tuple(SceneObject(name=n, colour=c) for n, c in pair))
@@ -81,10 +85,21 @@ def _free_form(
         return Scene(task=Task.FREE, objects=several)
     if kind < 0.45 or len(objects) < max(GATHERINGS):
         return _placed_and_coloured(first, second, colours, rng)
+    return replace(_gathering(objects, rng), task=Task.FREE)
+
+
+def _gathering(objects: tuple[str, ...], rng: np.random.Generator) -> Scene:
+    """Three or four different objects, most in a colour.
+
+    Raises:
+        UsageError: the world has fewer.
+    """
+    if len(objects) < max(GATHERINGS):
+        raise UsageError(f"{max(GATHERINGS)} objects gather, not {len(objects)}; add some")
     names = rng.choice(objects, int(rng.choice(GATHERINGS)), replace=False)
     coats = [str(rng.choice(list(COLOURS))) if rng.random() < 0.8 else None for _ in names]
     things = (SceneObject(name=str(n), colour=c) for n, c in zip(names, coats, strict=True))
-    return Scene(task=Task.FREE, objects=tuple(things))
+    return Scene(task=Task.GATHERING, objects=tuple(things))
 
 
 def _placed_and_coloured(
