@@ -13,6 +13,7 @@ from dcar.config import (
     Solver,
     with_preset,
 )
+from dcar.settings import resolve
 from dcht import UsageError
 from dcht.checkpoint import from_dict, to_dict
 
@@ -66,6 +67,15 @@ def test_gtr_presets_keep_what_was_chosen_for_the_checkpoint(name: str, steps: i
     found = with_preset(checkpoint, name)
     assert (found.order, found.num_steps) == (Order.gtr, steps)
     assert (found.cfg_scale, found.temperature) == (0.5, 0.2)
+
+
+def test_a_solver_without_noise_has_no_use_for_the_checkpoint_s_factor() -> None:
+    checkpoint = SamplingConfig(head_temperature=0.5)
+    assert resolve(checkpoint, {"solver": "dpmpp"}).head_temperature == 1
+    assert resolve(checkpoint, {"num_steps": 3}).head_temperature == 0.5
+    assert resolve(checkpoint, {"solver": "ddpm"}).head_temperature == 0.5
+    with pytest.raises(UsageError, match="dpmpp adds no noise"):
+        resolve(checkpoint, {"solver": "dpmpp", "head_temperature": 0.5})
 
 
 def test_a_preset_that_is_not_known() -> None:

@@ -71,7 +71,11 @@ def resolve(base: SamplingConfig, given: Settings) -> SamplingConfig:
     if (preset := changes.pop("preset", None)) is not None:
         base = with_preset(base, preset)
     kinds = get_type_hints(SamplingConfig)
-    return replace(base, **{name: _value(name, kinds.get(name), x) for name, x in changes.items()})
+    changes = {name: _value(name, kinds.get(name), value) for name, value in changes.items()}
+    if changes.get("solver", Solver.ddpm) is not Solver.ddpm:
+        # The checkpoint's factor is of a noise that the solver asked for does not add.
+        base = replace(base, head_temperature=1.0)
+    return replace(base, **changes)
 
 
 def _value(name: str, kind: Any, value: Any) -> Any:
