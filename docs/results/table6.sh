@@ -13,7 +13,7 @@ for seed in 0 1; do
         [ "$start" = pretrained ] || init=scratch
         dcar-train +experiment=scenes512 data.root="$latents" init_from="$init" seed="$seed" steps=160 batch_size=16 \
             optimizer.lr=6e-4 optimizer.warmup_steps=20 log_every=10 compile=false sample_every=160 \
-            model.text.joint.positions=false model.generator.fully_masked=0 out="$work/$start-$seed"
+            loss.diffusion=1 model.text.joint.positions=false model.generator.fully_masked=0 out="$work/$start-$seed"
     done
 done
 python docs/results/miniature.py gather table6 "$work"
