@@ -157,6 +157,7 @@ def test_a_folder_may_hold_one_task_only(npm_folder: Path, tmp_path: Path) -> No
     few = replace(settings, objects=("apple", "car"), task="gathering")
     with pytest.raises(UsageError, match="4 objects gather, not 2; add some"):
         write_scenes(npm_folder, tmp_path / "few", num=6, settings=few, workers=1)
+    assert not (tmp_path / "few").exists()
 
 
 def test_a_folder_with_other_things_is_left_alone(npm_folder: Path, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def write_scenes(
 
     Raises:
         UsageError: a size that the grid does not divide, less than one scene, a negative seed,
-            sprites missing, or `out` holds others.
+            sprites missing, no such scene among these objects, or `out` holds others.
     """
     out = Path(out)
     if num < 1:
@@ -136,7 +136,8 @@ def write_scenes(
         raise UsageError(f"seed {settings.seed} is negative; 0 or more")
     if settings.size % (CELLS * 4) or settings.size < CELLS * 4:
         raise UsageError(f"size {settings.size} is not a multiple of {CELLS * 4}; 256 for example")
-    Sprites(sprites, settings.objects)  # before anything is written: are they all there?
+    # Before anything is written: are the sprites all there, and is there such a scene?
+    make_example(0, settings, Sprites(sprites, settings.objects))
     plan = asdict(settings) | {"num": num, "objects": list(settings.objects)}
     if settings.task is None:
         del plan["task"]  # as it was before there was a choice
