@@ -22,6 +22,7 @@ from dcar import TextToImage
 from dcar.config import LossConfig
 from dcar.guidance import guidance_context
 from dcht.command import OK, run
+from dcht.errors import UsageError
 from dcht.latents import LatentsStore
 from dcht.tokenizer import Tokenizer
 
@@ -42,7 +43,7 @@ def quality(
 ) -> Tensor:
     """Of each picture (b, 1 + 2 temperatures): PSNR of the indices, PSNRs, shares explained."""
     tokens, head = pipe.text.tokenize(texts), pipe.model.head
-    assert head is not None
+    assert head is not None  # main has looked
     text = pipe.text(tokens.ids, tokens.mask)
     context = guidance_context(pipe.model.generator, text, tokens.mask, guided=False)
     hidden = pipe.model.generator.encode(indices, context)
@@ -81,8 +82,12 @@ def main() -> int:
     parser.add_argument("latents", type=Path, nargs="+")
     arguments = parser.parse_args()
     pipe = TextToImage.from_pretrained(arguments.checkpoint)
+    if pipe.model.head is None:
+        raise UsageError(f"{arguments.checkpoint} is discrete only: it draws no residual")
     for folder in arguments.latents:
         store = LatentsStore(folder)
+        if not all("captions" in row for row in store.rows[:NUMBER]):
+            raise UsageError(f"{folder} has no captions; encode images with a .txt beside each")
         rows, batches = [], []
         for start in range(0, min(NUMBER, len(store.rows)), BATCH):
             numbers = range(start, min(start + BATCH, NUMBER, len(store.rows)))
