@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Table 4 in miniature, hybrid against discrete-only, two seeds each. First the bundled generator with its residual and
 # without; then one that is trained to have none, against one that has it, from scratch at equal FLOPs. The seeds are trained
-# beside each other, a core each: 15 minutes a run with AVX512-BF16. Reconstruction, the table's other half, is
+# beside each other, a core each: 18 minutes a run with AVX512-BF16. Reconstruction, the table's other half, is
 # reconstruction.sh's. Needs dcar-eval[efficientnet].
 #   docs/results/table4.sh SPRITES WORK [PROMPTS [STEPS [SCENES]]]
 # SPRITES: node_modules with the art (docs/scenes.md). PROMPTS: of each of the six tasks, 24 of them. STEPS: of the hybrid
