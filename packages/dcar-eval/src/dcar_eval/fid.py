@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dcht.checkpoint import write_atomic
 from dcht.errors import UsageError
+from dcht.files import write_atomic
 
 FEW_IMAGES = 2048
 """Below this many images Inception's covariance is singular, and the distance biased upward."""

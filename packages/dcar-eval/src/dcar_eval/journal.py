@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcht.checkpoint import write_atomic
+from dcht.files import write_atomic
 
 STATE = ".state.json"
 ROWS, ERRORS = "images.jsonl", "errors.jsonl"

@@ -16,9 +16,10 @@ from dcar.record import RECORD
 from dcar.sampling_config import SamplingConfig
 from dcar_eval.benchmark import Prompt, find_images
 from dcar_eval.protocol import GenerationProtocol, PictureFile
-from dcht.checkpoint import to_dict, write_atomic
+from dcht.checkpoint import to_dict
 from dcht.entries import file_entry, hash_entries
 from dcht.errors import UsageError
+from dcht.files import write_atomic
 from dcht.images import ImageError, list_images, read_png_text, save_png
 
 

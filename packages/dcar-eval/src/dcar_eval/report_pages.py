@@ -9,8 +9,8 @@ from itertools import groupby
 from pathlib import Path
 
 from dcar_eval.report import PUBLISHED, Run, Section, build_sections, find_runs
-from dcht.checkpoint import write_atomic
 from dcht.errors import UsageError
+from dcht.files import write_atomic
 
 HTML, MARKDOWN = "report.html", "report.md"
 TITLE = "dcar-eval report"

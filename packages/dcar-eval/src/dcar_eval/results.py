@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from dcht.checkpoint import write_atomic
 from dcht.errors import UsageError
+from dcht.files import read_json, remove_partials, require_unused, write_atomic
 
 SETTINGS, RESULTS = "settings.json", "results.json"
 
@@ -32,7 +32,7 @@ def prepare(out: Path, settings: dict[str, Any], *, files: Iterable[str], force:
         UsageError: it was begun with others, or holds something else.
     """
     record = out / SETTINGS
-    known = json.loads(record.read_text()) if record.exists() else None
+    known = read_json(record) if record.exists() else None
     if known != settings and not force:
         if known is not None:
             key = next(key for key in settings if known.get(key) != settings[key])
@@ -40,21 +40,19 @@ def prepare(out: Path, settings: dict[str, Any], *, files: Iterable[str], force:
                 f"{out} was begun with {key} {known.get(key)}, not {settings[key]}; "
                 "use --force or another --out"
             )
-        if out.exists() and any(out.iterdir()):
-            raise UsageError(f"{out} is not empty; use --force or another --out")
+        require_unused(out, force=False)
     if force:
         for name in (RESULTS, *files):
             (out / name).unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
-    for left_over in out.glob(".*.partial"):
-        left_over.unlink()
+    remove_partials(out)
     write_atomic(record, json.dumps(settings, indent=1).encode() + b"\n")
 
 
 def finished(out: Path) -> dict[str, Any] | None:
     """The results in `out`, or None where the evaluation has not come to its end."""
     path = out / RESULTS
-    return json.loads(path.read_text()) if path.exists() else None
+    return read_json(path) if path.exists() else None
 
 
 def write_results(out: Path, results: dict[str, Any]) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 
 from dcar_eval.journal import ERRORS, ROWS, STATE, Features, Journal
 from dcar_eval.results import RESULTS, SETTINGS, finished, prepare
-from dcht.checkpoint import write_atomic
 from dcht.errors import UsageError
+from dcht.files import write_atomic
 
 T = TypeVar("T")
 

@@ -27,8 +27,8 @@ from dcar_eval.profile_protocol import LATENCY_BATCH, THROUGHPUT_BATCH
 from dcar_eval.results import finished, prepare, text_table, this_run, write_results
 from dcar_eval.scenes.evaluate import evaluate_scenes
 from dcar_eval.sweep_plot import PLOTS, write_plots
-from dcht.checkpoint import write_atomic
 from dcht.errors import UsageError
+from dcht.files import write_atomic
 
 POINTS, SPEED, TABLE = "points", "speed.json", "sweep.csv"
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dcar_eval.axes import label
-from dcht.checkpoint import write_atomic
+from dcht.files import write_atomic
 
 PLOTS = ("sweep.png", "sweep.svg")
 QUALITY = "scenes, overall (held-out prompts)"

@@ -22,8 +22,9 @@ from dcar.pipeline import TextToImage
 from dcar.record import RECORD, EditRecord, Record, png_text
 from dcar.safety import Verdict
 from dcar.sampling_config import SamplingConfig
-from dcht.checkpoint import to_dict, write_atomic
+from dcht.checkpoint import to_dict
 from dcht.errors import CheckpointError, UsageError
+from dcht.files import write_atomic
 from dcht.images import ImageError, grid, read_png_text, save_png
 
 FRAME_MS, LAST_FRAME_MS = 250, 2000

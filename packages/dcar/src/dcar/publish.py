@@ -17,9 +17,9 @@ from dcar.config import CheckpointConfig, TokenizerReference
 from dcar.pretrained import load_pretrained, refer_to_tokenizer, save_pretrained
 from dcar.train_config import PublishDtype
 from dcar.trainer import Trainer, fingerprint
-from dcht.checkpoint import write_atomic
 from dcht.curves import read_rows
 from dcht.errors import CheckpointError, UsageError
+from dcht.files import require_unused, write_atomic
 from dcht.training import METRICS
 
 CARD = "README.md"
@@ -135,8 +135,7 @@ def export(
         raise UsageError(
             f"{source} holds no {CHECKPOINT}/; name a run's folder (out=) that has saved once"
         )
-    if out.exists() and any(out.iterdir()) and not force:
-        raise UsageError(f"{out} is not empty; choose another --out, or add --force")
+    require_unused(out, force=force)
     found = load_pretrained(checkpoint)
     try:
         card = (checkpoint / CARD).read_bytes()

@@ -20,8 +20,9 @@ from dcar.model import DCAR
 from dcar.pretrained import refer_to_tokenizer, save_pretrained
 from dcar.release import convert_config, convert_sampling, convert_side, convert_tensors
 from dcar.sampling_config import SamplingConfig
-from dcht.checkpoint import WEIGHTS, checkpoint_sha256, load_strict, write_atomic
-from dcht.errors import CheckpointError, UsageError
+from dcht.checkpoint import WEIGHTS, checkpoint_sha256, load_strict
+from dcht.errors import CheckpointError
+from dcht.files import require_unused, write_atomic
 from dcht.published import RECORD, Source, convert, read_source
 
 PLACES = (
@@ -134,8 +135,7 @@ def write_release(
     begun = record.exists() and json.loads(record.read_text()) == {"request": request}
     if begun and (out / WEIGHTS).exists() and not force:
         return checkpoint_sha256(out)
-    if out.exists() and any(out.iterdir()) and not begun and not force:
-        raise UsageError(f"{out} is not empty; use --force or another --out")
+    require_unused(out, force=force or begun)
     generator_name, tokenizer_name = find_release(source, tokenizer)
     parts = convert_generator(read_source(generator_name), text=text)
     image_tokenizer, _ = convert(read_source(tokenizer_name), variant=None)

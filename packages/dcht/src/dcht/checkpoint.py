@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import types
 import typing
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dcht.errors import CheckpointError, UsageError
+from dcht.files import partial_path, read_json, remove_partials, write_atomic
 
 T = TypeVar("T")
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -51,11 +51,12 @@ def write_checkpoint(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    remove_partials(folder)
     rounded = {key: _round(value.detach().cpu(), dtype) for key, value in tensors.items()}
     files = {CONFIG: json.dumps(config, indent=1).encode() + b"\n", **(extra_files or {})}
     for name, content in files.items():
         write_atomic(folder / name, content)
-    partial = folder / f".{WEIGHTS}.partial"
+    partial = partial_path(folder / WEIGHTS)
     try:
         save_file({key: value.contiguous() for key, value in rounded.items()}, partial)
     except SafetensorError as error:
@@ -79,36 +80,17 @@ def _round(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     return value.to(dtype) if fits else value
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part.
-
-    Raises:
-        UsageError: it cannot be written (the disk is full, say); no part of it is left.
-    """
-    # A name of its own, for several processes may write the same file at once.
-    partial = path.with_name(f".{path.name[:48]}.{secrets.token_hex(4)}.partial")
-    try:
-        with partial.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
-
-
 def read_config(folder: str | Path) -> dict[str, Any]:
     """The content of a checkpoint's `config.json`."""
     path = Path(folder) / CONFIG
     try:
-        return json.loads(path.read_text())
+        return read_json(path)
     except FileNotFoundError:
         raise CheckpointError(
             f"{path} is missing; a checkpoint has {CONFIG} and {WEIGHTS}"
         ) from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from None
+    except UsageError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def read_tensors(folder: str | Path) -> dict[str, Tensor]:

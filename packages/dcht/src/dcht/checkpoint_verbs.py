@@ -13,6 +13,7 @@ from typing import Any
 from dcht.command import OK, add_common, positive
 from dcht.config import VARIANTS
 from dcht.errors import UsageError
+from dcht.files import require_unused
 
 
 def add_convert(verbs: Any) -> None:
@@ -89,8 +90,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
     require_onnx()
     out: Path = arguments.out
-    if out.exists() and any(out.iterdir()) and not arguments.force:
-        raise UsageError(f"{out} is not empty; use --force or another --out")
+    require_unused(out, force=arguments.force)
     from dcht.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.from_pretrained(arguments.ckpt)

@@ -6,6 +6,7 @@ Nothing here imports torch at import time, so that `--help` stays instant.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from dcht.errors import CheckpointError, NonFiniteLossError, UsageError
+from dcht.errors import CheckpointError, NonFiniteLossError, UsageError, printable
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +89,7 @@ def command_parser(
 
 def run_verb(parser: argparse.ArgumentParser) -> NoReturn:
     """Parse the command line, call its verb's `function(arguments)`, exit with what it returns."""
+    ready_streams()
     arguments = parser.parse_args()
     if getattr(arguments, "offline", False):
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -97,7 +99,7 @@ def run_verb(parser: argparse.ArgumentParser) -> NoReturn:
 def report_skipped(count: int, listing: Path) -> int:
     """Say on stderr how many inputs were skipped, if any; return the exit code for that."""
     if count:
-        print(f"{count} skipped: see {listing}", file=sys.stderr)
+        print(f"{count} skipped: see {printable(listing)}", file=sys.stderr)
     return SKIPPED if count else OK
 
 
@@ -108,6 +110,7 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 def exit_code(main: Callable[[], int]) -> int:
     """Call `main`; its code, or that of an error, of which a user is told in one line on stderr."""
+    ready_streams()
     try:
         code = main()
         sys.stdout.flush()
@@ -120,20 +123,50 @@ def exit_code(main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         code = _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        # The reader (`head`, say) went away: not an error. Python would complain once more while
-        # flushing at exit, so stdout is pointed elsewhere first.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (`head`, say) went away: not an error.
+        _drop_stdout()
         code = 128 + signal.SIGPIPE
     except OSError as error:
-        # A folder that may not be written, a file where a folder should be, a full disk.
+        # A folder that may not be written, a file where a folder should be, a full disk. Without a
+        # name it is a stream: results are printed there and nowhere else without one.
+        where = error.filename or "stdout"
+        code = _fail(f"{where}: {error.strerror or error}", USAGE)
         if error.filename is None:
-            raise
-        code = _fail(f"{error.filename}: {error.strerror}", USAGE)
+            _drop_stdout()
     return code
 
 
+def ready_streams() -> None:
+    """Make stdin, stdout and stderr something that can be read and written.
+
+    One that was closed (`>&-`) becomes the null device: a file that is opened later would otherwise
+    get its number, and be written by whatever prints. A character that the terminal's encoding does
+    not have is shown by its escape.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                null = os.open(os.devnull, os.O_RDWR)
+                if null != number:
+                    os.dup2(null, number)
+                    os.close(null)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_stdout() -> None:
+    """Point stdout elsewhere: Python would complain once more while flushing it at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
 def _fail(message: object, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     return code
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dcht.checkpoint import write_atomic
+from dcht.files import write_atomic
 
 COLUMNS = 2
 PANEL_INCHES = (6.0, 3.2)

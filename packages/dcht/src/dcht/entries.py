@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from dcht.captions import caption_row, decode_text, read_json
+from dcht.files import open_regular
 from dcht.images import ImageError, open_image
 
 MAX_BYTES = 1 << 28
@@ -43,9 +44,7 @@ class Part(NamedTuple):
         if self.size > MAX_BYTES:
             raise ImageError(f"{self.size:,} bytes; the cap is {MAX_BYTES:,}")
         try:
-            with open(self.file, "rb", opener=_open_at_once) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise ImageError("not a regular file")
+            with open_regular(self.file) as file:
                 file.seek(self.offset)
                 content = file.read(self.deflated or self.size)
         except OSError as error:
@@ -58,11 +57,6 @@ class Part(NamedTuple):
         if len(content) < self.size:
             raise ImageError(f"cut short: {len(content):,} of {self.size:,} bytes")
         return content
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    # A pipe put in a file's place would otherwise block until somebody writes into it.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 class Entry(NamedTuple):

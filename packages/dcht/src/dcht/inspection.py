@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from dcht.errors import CheckpointError
+from dcht.files import file_sha256
 from dcht.latents import LatentsStore
-from dcht.latents_writer import file_sha256
 
 PLOT = (900, 420)
 MARGIN = 64
@@ -73,7 +73,13 @@ def inspect_store(store: LatentsStore) -> tuple[Inspection, np.ndarray]:
     """
     manifest, plan = store.manifest, store.plan
     for name, expected in manifest.sha256.items():
-        if (found := file_sha256(store.folder / name)) != expected:
+        try:
+            found = file_sha256(store.folder / name)
+        except OSError as error:
+            raise CheckpointError(
+                f"{store.folder / name} cannot be read: {error.strerror}; encode again"
+            ) from None
+        if found != expected:
             raise CheckpointError(
                 f"{store.folder / name} has SHA-256 {found}, the manifest says {expected}: it is "
                 "damaged or was changed; encode again into an empty folder"

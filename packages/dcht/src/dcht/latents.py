@@ -26,8 +26,9 @@ from torch import Tensor
 
 from dcht.checkpoint import from_dict
 from dcht.errors import CheckpointError, UsageError
+from dcht.files import read_rows
 
-MANIFEST, ERRORS, PLAN = "manifest.json", "errors.jsonl", ".plan.json"
+MANIFEST, PLAN = "manifest.json", ".plan.json"
 FORMAT = "dcht-latents-1"
 
 
@@ -179,16 +180,3 @@ def tensors_path(folder: Path, shard: int) -> Path:
 def rows_path(folder: Path, shard: int) -> Path:
     """Where the rows of a shard are."""
     return folder / f"shard-{shard:05d}.jsonl"
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file."""
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
-def jsonl(rows: list[dict[str, Any]]) -> bytes:
-    """Rows as a JSONL file."""
-    # A file name that is no UTF-8 holds lone surrogates; a backslash makes JSON's escape of them.
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    return lines.encode("utf-8", "backslashreplace")

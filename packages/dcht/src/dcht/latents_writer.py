@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,16 +13,15 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dcht.checkpoint import from_dict, write_atomic
-from dcht.errors import CheckpointError, UsageError
+from dcht.checkpoint import from_dict
+from dcht.errors import UsageError
+from dcht.files import ERRORS, file_sha256, is_in_use, jsonl, write_atomic
 from dcht.latents import (
-    ERRORS,
     FORMAT,
     MANIFEST,
     PLAN,
     Manifest,
     Plan,
-    jsonl,
     read_manifest,
     rows_path,
     tensors_path,
@@ -64,7 +62,7 @@ class LatentsWriter:
         self.mine = range(num_shards) if mine is None else mine
         known = self._read_plan()
         if known != plan:
-            if not force and self._holds_something():
+            if not force and is_in_use(self.folder):
                 raise UsageError(
                     f"{self.folder} {self._difference(known)}; use --force or another --out"
                 )
@@ -84,11 +82,6 @@ class LatentsWriter:
             return from_dict(Plan, json.loads(path.read_text()), str(path))
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
-
-    def _holds_something(self) -> bool:
-        """Whether there is more than the beginnings of a plan, of a run that was killed at once."""
-        names = [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
-        return any(not (n.startswith(f".{PLAN}.") and n.endswith(".partial")) for n in names)
 
     def _difference(self, known: Plan | None) -> str:
         if known is None:
@@ -168,19 +161,6 @@ class LatentsWriter:
         )
         write_atomic(self.folder / MANIFEST, _json(asdict(manifest)))
         return manifest
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file.
-
-    Raises:
-        CheckpointError: it is not there.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing") from None
 
 
 def _json(value: Any) -> bytes:

@@ -12,7 +12,7 @@ from importlib import resources
 from importlib.util import find_spec
 from typing import Any, NoReturn
 
-from dcht.command import OK, USAGE, exit_code
+from dcht.command import OK, USAGE, exit_code, ready_streams
 from dcht.config import PRESETS
 from dcht.errors import UsageError
 
@@ -49,6 +49,7 @@ def launch(
 
     `experiment=x` may be written without its plus. Settings that do not compose exit 2.
     """
+    ready_streams()
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text, end="")
         sys.exit(0)

@@ -9,10 +9,17 @@ from typing import Any
 
 from PIL import Image
 
-from dcht.checkpoint import write_atomic
 from dcht.errors import UsageError
+from dcht.files import (
+    ERRORS,
+    jsonl,
+    read_json,
+    read_rows,
+    remove_partials,
+    require_unused,
+    write_atomic,
+)
 from dcht.images import save_png
-from dcht.latents import ERRORS, jsonl, read_rows
 
 
 class PictureFolder:
@@ -32,15 +39,13 @@ class PictureFolder:
         self.out = Path(out)
         record = self.out / ".settings.json"
         self._fresh = force or not record.exists()
-        if not self._fresh and json.loads(record.read_text()) != settings:
+        if not self._fresh and read_json(record) != settings:
             raise UsageError(f"{out} was made with other settings; use --force or another --out")
         if self._fresh:
-            if self.out.exists() and any(self.out.iterdir()) and not force:
-                raise UsageError(f"{out} is not empty; use --force or another --out")
+            require_unused(self.out, force=force)
             self.out.mkdir(parents=True, exist_ok=True)
             write_atomic(record, json.dumps(settings).encode())
-        for left_over in self.out.rglob(".*.partial"):
-            left_over.unlink()
+        remove_partials(self.out, below=True)
         listing = self.out / ERRORS
         rows = read_rows(listing) if not self._fresh and listing.exists() else []
         self._errors = {row["file"]: row for row in rows}

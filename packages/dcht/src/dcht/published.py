@@ -20,10 +20,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from dcht.checkpoint import CONFIG, WEIGHTS, load_strict, locate, write_atomic
+from dcht.checkpoint import CONFIG, WEIGHTS, load_strict, locate
 from dcht.config import VARIANTS
 from dcht.convert import convert_tensors
 from dcht.errors import CheckpointError, UsageError
+from dcht.files import require_unused, write_atomic
 from dcht.images import ImageError, list_images, open_image, resize_crop, to_tensor
 from dcht.latent_norm import LATENT_NORM, fold_latent_norm, mean_latent_norm
 from dcht.layout import check_variant, find_family, find_layout
@@ -192,8 +193,7 @@ def write_converted(
         earlier = json.loads(record.read_text())
         if earlier["request"] == request:
             return earlier
-    if out.exists() and any(out.iterdir()) and not force:
-        raise UsageError(f"{out} is not empty; use --force or another --out")
+    require_unused(out, force=force)
     tokenizer, folded = convert(
         read_source(name),
         variant=variant,

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from dcht.checkpoint import write_atomic
 from dcht.errors import UsageError
+from dcht.files import write_atomic
 
 RESUME_PATTERN = "resume-*.pt"
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)

@@ -25,8 +25,8 @@ from dcar_eval.geneval.summary import Judged, intervals, summarize
 from dcar_eval.journal import ERRORS, ROWS, STATE, Journal
 from dcar_eval.results import this_run, versions, write_results
 from dcar_eval.shares import Gathered, Share, all_done, begin, gather, write_gathered
-from dcht.checkpoint import write_atomic
 from dcht.errors import UsageError
+from dcht.files import write_atomic
 from dcht.images import ImageError, open_image
 
 FAILURES, SUMMARY = "failures.png", "summary.txt"

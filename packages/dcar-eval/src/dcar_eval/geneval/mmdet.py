@@ -22,7 +22,7 @@ from dcar_eval.geneval.detector import UNUSED, Detector
 from dcar_eval.geneval.prompts import CLASSES
 from dcht.checkpoint import load_strict
 from dcht.errors import CheckpointError
-from dcht.latents_writer import file_sha256
+from dcht.files import file_sha256
 
 PUBLISHED_SHA256 = "743b7d99"
 """How the published file's hash begins; its name ends in these digits."""

@@ -13,8 +13,9 @@ from dcar.pipeline import TextToImage
 from dcar.settings import Settings
 from dcar_eval.geneval.layout import METADATA, Sample, list_folder, samples_folder
 from dcar_eval.geneval.prompts import SAMPLES, TASKS, lines, metadata
-from dcht.checkpoint import to_dict, write_atomic
+from dcht.checkpoint import to_dict
 from dcht.errors import UsageError
+from dcht.files import write_atomic
 
 IMAGES = "images"
 

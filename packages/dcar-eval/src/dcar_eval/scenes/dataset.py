@@ -28,8 +28,8 @@ from dcar_eval.scenes.world import (
     Split,
     Task,
 )
-from dcht.checkpoint import write_atomic
 from dcht.errors import UsageError
+from dcht.files import require_unused, write_atomic
 
 MANIFEST = "scenes.json"
 CHUNK = 1000
@@ -148,8 +148,8 @@ def write_scenes(
             f"{out} holds scenes with {changed} {known.get(changed)!r}, not {plan.get(changed)!r}; "
             "use --force or another --out"
         )
-    if known is None and out.exists() and any(out.iterdir()) and not force:
-        raise UsageError(f"{out} is not empty and holds no scenes; use --force or another --out")
+    if known is None:
+        require_unused(out, force=force)
     if force:
         for part in out.glob("part-*"):
             shutil.rmtree(part) if part.is_dir() else part.unlink()

@@ -26,8 +26,9 @@ from dcar_eval.scenes.dataset import geneval_metadata
 from dcar_eval.scenes.draw import draw_scene
 from dcar_eval.scenes.recognizer import Recognizer
 from dcar_eval.scenes.world import BENCHMARK, SPRITE_LABELS, Split
-from dcht.checkpoint import to_dict, write_atomic
+from dcht.checkpoint import to_dict
 from dcht.errors import UsageError
+from dcht.files import write_atomic
 from dcht.images import open_image
 
 ROWS, FAILURES, IMAGES = "images.jsonl", "failures.png", "images"
