@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dcar.config import PRESETS, Guidance, SamplingConfig, Solver, with_preset
 from dcar.diffusion import GaussianDiffusion, respaced_timesteps
-from dcar.diffusion_head import DiffusionHead, HeadNoise
-from dcar.guidance import guidance_context, guide
+from dcar.diffusion_head import DiffusionHead, HeadNoise, guide
+from dcar.guidance import guidance_context
 from dcar.sampler import sample_indices, sample_residual, unmask
 from dcar.transformer import Generator, TextContext
 

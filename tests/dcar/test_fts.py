@@ -6,7 +6,8 @@ import torch
 
 from dcar import DiffusionHead, SamplingConfig, sample_residual
 from dcar.config import Selector, Solver
-from dcar.fts import Budget, entropy_scores, frequency_scores, select
+from dcar.diffusion_head import Budget
+from dcar.fts import entropy_scores, frequency_scores, select
 from dcar.model import DCAR
 from dcar.randomness import keyed_generator
 from dcar.solvers import nested_timesteps, solver_timesteps

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 
 from dcar.config import HeadConfig, Solver
 from dcar.diffusion import TRAIN_STEPS, GaussianDiffusion
-from dcar.fts import Budget
-from dcar.guidance import guide
 from dcar.solvers import Group, Network, Rows, nested_timesteps, solve, solver_timesteps
 
 FREQUENCIES = 256
@@ -30,6 +28,20 @@ class HeadNoise(NamedTuple):
     start: Tensor
     steps: Tensor
     """(steps, b, n, c); none for a solver that adds no noise."""
+
+
+class Budget(NamedTuple):
+    """The steps of each position."""
+
+    long: Tensor
+    """(b, n) boolean: where all diffusion steps are taken."""
+    short_steps: int
+    """Steps of the others."""
+
+
+def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance: (1 + s) conditional - s unconditional."""
+    return (1 + scale) * conditional - scale * unconditional
 
 
 class ResidualBlock(nn.Module):

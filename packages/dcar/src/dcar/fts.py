@@ -9,22 +9,12 @@ are the conditional ones. Shapes: b images, n positions, d width.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dcar.config import Selector
 from dcar.masking import lowest
-
-
-class Budget(NamedTuple):
-    """The steps of each position."""
-
-    long: Tensor
-    """(b, n) boolean: where all diffusion steps are taken."""
-    short_steps: int
-    """Steps of the others."""
 
 
 def frequency_scores(condition: Tensor) -> Tensor:

@@ -62,8 +62,3 @@ def conditional_context(context: TextContext, images: int) -> TextContext:
         [values[:images] for values in context.values],
         context.mask[:images],
     )
-
-
-def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
-    """(1 + s) conditional - s unconditional."""
-    return (1 + scale) * conditional - scale * unconditional

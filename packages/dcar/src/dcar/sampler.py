@@ -19,12 +19,11 @@ from einops import rearrange
 from torch import Tensor
 
 from dcar.config import Order, SamplingConfig, Solver
-from dcar.diffusion_head import DiffusionHead, HeadNoise
-from dcar.fts import Budget, select
+from dcar.diffusion_head import Budget, DiffusionHead, HeadNoise, guide
+from dcar.fts import select
 from dcar.guidance import (
     conditional_context,
     guidance_context,
-    guide,
     head_scale,
     last_step_scale,
     step_scale,
