@@ -1,0 +1,43 @@
+"""The race's arithmetic, on parts whose seconds are known."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+RACE = Path(__file__).parents[1] / "benchmarks" / "speed" / "race.py"
+
+
+@pytest.fixture(scope="module")
+def race():
+    spec = importlib.util.spec_from_file_location("race", RACE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatched = pytest.MonkeyPatch()
+    monkeypatched.setitem(sys.modules, "race", module)  # dataclasses look for it there
+    spec.loader.exec_module(module)
+    yield module
+    monkeypatched.undo()
+
+
+def test_the_fastest_round_of_each_part_is_multiplied_and_added(race, monkeypatch):
+    monkeypatch.setattr(race, "cpu_seconds", lambda run: (run() or 0, 1.0))
+    seconds = iter([4.0, 1.0, 10.0, 2.0, 3.0, 8.0])
+    parts = {
+        "step": race.Part(lambda: next(seconds), {"dcar-paper": 12, "dcar-gtr-6": 6}, divide=2),
+        "decoder": race.Part(lambda: next(seconds), {"dcar-paper": 1, "dcar-gtr-6": 1}),
+        "sana step": race.Part(lambda: next(seconds), {"sana": 20}),
+    }
+    setting = race.Setting(512, 1, 300, torch.float32, torch.device("cpu"), False, False)
+    race.time_parts(parts, rounds=2, setting=setting)
+    found = race.summarize(parts, setting)
+    # A step takes 2 / 2 s, the decoder 1 s, Sana's step 8 s.
+    assert found["totals"] == {"dcar-paper": 13.0, "dcar-gtr-6": 7.0, "sana": 160.0}
+    assert found["ratios"] == {
+        "sana/dcar-paper": pytest.approx(160 / 13),
+        "sana/dcar-gtr-6": pytest.approx(160 / 7),
+    }
+    assert set(found) == {"setting", "parts", "totals", "ratios"}
