@@ -5,12 +5,25 @@ from __future__ import annotations
 from dcar_eval.scenes.world import Scene, SceneObject
 
 IRREGULAR = {
-    "bus": "buses", "sheep": "sheep", "knife": "knives", "person": "people",
-    "computer mouse": "computer mice", "scissors": "scissors", "skis": "skis",
-    "broccoli": "broccoli",
+    "bus": "buses", "knife": "knives", "person": "people", "mouse": "mice", "child": "children",
+    "man": "men", "woman": "women", "snowman": "snowmen", "foot": "feet", "tooth": "teeth",
+    "goose": "geese", "elf": "elves", "wolf": "wolves", "leaf": "leaves", "scarf": "scarves",
+    "mango": "mangoes", "mosquito": "mosquitoes", "potato": "potatoes", "superhero": "superheroes",
+    "tomato": "tomatoes", "tornado": "tornadoes", "volcano": "volcanoes",
 }  # fmt: skip
-NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
-NO_ARTICLE = ("scissors", "skis", "broccoli")
+"""By the last word of a name."""
+NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
+NO_ARTICLE = (
+    "scissors", "skis", "broccoli", "bacon", "biceps", "bread", "butter", "cheese", "chopsticks",
+    "coffee", "corn", "footprints", "french fries", "fries", "garlic", "glasses", "goggles",
+    "grapes", "headphones", "jeans", "lightning", "maracas", "meat", "milk", "pants", "popcorn",
+    "salt", "shorts", "soup", "spaghetti", "sunglasses", "sushi", "yarn",
+)  # fmt: skip
+"""Plurals of their own, and what is not counted: one word for one and for many."""
+SAME_IN_PLURAL = (
+    *NO_ARTICLE, "blowfish", "deer", "fish", "jellyfish", "moose", "sheep", "squid",
+    "tropical fish",
+)  # fmt: skip
 PLACES = {
     "left of": ("on the left", "on the right"),
     "right of": ("on the right", "on the left"),
@@ -30,8 +43,13 @@ OTHER_WORDS = {
 
 def plural(name: str) -> str:
     """The plural, as people write it (GenEval's own file has "benchs" and "knifes")."""
-    if name in IRREGULAR:
-        return IRREGULAR[name]
+    if name in SAME_IN_PLURAL:
+        return name
+    *start, last = name.split(" ")
+    if last in IRREGULAR:
+        return " ".join([*start, IRREGULAR[last]])
+    if last.endswith("y") and last[-2] not in "aeiou":
+        return f"{name[:-1]}ies"
     return name + ("es" if name.endswith(("s", "x", "ch", "sh")) else "s")
 
 

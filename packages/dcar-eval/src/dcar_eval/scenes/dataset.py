@@ -20,7 +20,8 @@ from tqdm import tqdm
 from dcar_eval.scenes.backgrounds import draw_background
 from dcar_eval.scenes.captions import captions
 from dcar_eval.scenes.draw import draw_scene
-from dcar_eval.scenes.render import CELLS, Placed, arrange, render
+from dcar_eval.scenes.grid import CELLS, arrange, on_grid
+from dcar_eval.scenes.picture import Picture, box_of, draw_picture
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import (
     Scene,
@@ -56,6 +57,7 @@ class Settings:
 class Example:
     """A picture, its captions (GenEval's wording first) and its ground truth."""
 
+    picture: Picture
     image: Image.Image
     captions: list[str]
     truth: dict[str, Any]
@@ -71,20 +73,17 @@ def make_example(
         task = Task(settings.task)
     scene = draw_scene(settings.objects, split, rng, task)
     background = draw_background(scene, rng, settings.backgrounds)
-    image, placed = render(scene, arrange(scene), background, sprites, settings.size)
+    picture = on_grid(scene, arrange(scene), background, settings.size)
     texts = captions(scene)
     truth = geneval_metadata(scene, texts[0]) | {
         "split": settings.split,
         "background": background,
         "objects": [
-            _truth(thing, where) for thing, where in zip(scene.objects, placed, strict=True)
+            {"class": thing.name, "colour": thing.colour, "box": list(box_of(thing, sprites))}
+            for thing in picture.objects
         ],
     }
-    return Example(image, texts, truth)
-
-
-def _truth(thing: SceneObject, where: Placed) -> dict[str, Any]:
-    return {"class": thing.name, "colour": thing.colour, "box": list(where.box)}
+    return Example(picture, draw_picture(picture, sprites), texts, truth)
 
 
 def geneval_metadata(scene: Scene, prompt: str) -> dict[str, Any]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from dcar_eval.scenes.world import COLOURS, SPRITE_LABELS
+from dcar_eval.scenes.things import labels
+from dcar_eval.scenes.world import COLOURS
 from dcht.errors import UsageError
 from dcht.images import ImageError, open_image
 
@@ -17,19 +20,32 @@ HOW_TO_GET = (
     "get them with: npm install @lobehub/fluent-emoji-3d@1.1.0 emojibase-data@17.0.0, "
     "and pass node_modules"
 )
+PLAIN = "3d"
+"""The style that the art has where no other is named: Fluent 3D."""
+VECTOR_SETS = {"noto": "@iconify-json/noto@1.2.9", "flat": "@iconify-json/fluent-emoji-flat@1.2.6"}
+"""The other styles, drawn from vectors, and the npm package of each."""
+STYLES = (PLAIN, *VECTOR_SETS)
+VECTOR_SIDE = 256
+"""Pixels a side at which a vector is drawn once."""
 CACHED = 4096
+ORIGINALS = 2048
+"""Sprites that are kept as they were read: half a GB of them at most."""
 FLAT = 8.0
 """Least difference of luminance between the colour and an end of its ramp: noise stays noise."""
+
+Shade = tuple[int, int, int]
 
 
 class Sprites:
     """Sprites by object name, from a folder that holds the art and the labels of emojibase."""
 
-    def __init__(self, folder: str | Path, names: tuple[str, ...]) -> None:
-        """Find the file of every name.
+    def __init__(
+        self, folder: str | Path, names: tuple[str, ...], styles: tuple[str, ...] = (PLAIN,)
+    ) -> None:
+        """Find the file of every name, and the vectors of every other style.
 
         Raises:
-            UsageError: no labels, or a sprite that is missing, with the command that gets them.
+            UsageError: no labels, or art that is missing, with the command that gets it.
         """
         self.folder = Path(folder)
         if not self.folder.is_dir():
@@ -38,13 +54,37 @@ class Sprites:
         files = {path.stem.lower(): path for path in self.folder.rglob("*.webp")}
         self.files: dict[str, Path] = {}
         for name in names:
-            code = codes.get(SPRITE_LABELS[name], "").lower()
+            code = codes.get(labels()[name], "").lower()
             # Files are named by code point; the variation selector is written or left out.
             stems = (code, code.replace("-fe0f", ""), f"{code}-fe0f")
             found = [files[stem] for stem in stems if stem in files]
             if not found:
                 raise UsageError(f"{folder} has no sprite for {name!r}; {HOW_TO_GET}")
             self.files[name] = found[0]
+        self.vectors = {style: self._vectors(style, names) for style in styles if style != PLAIN}
+
+    def _vectors(self, style: str, names: tuple[str, ...]) -> dict[str, str]:
+        """The SVG of each name that has one in this style."""
+        package = VECTOR_SETS[style]
+        folder = self.folder / package.rsplit("@", 1)[0]
+        try:
+            icons = json.loads((folder / "icons.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(
+                f"{self.folder} has no art in style {style!r}; get it with: npm install {package}"
+            ) from None
+        side, bodies = icons["height"], icons["icons"]
+        slugs = {name: re.sub("[^a-z0-9]+", "-", _unquoted(labels()[name])) for name in names}
+        return {
+            name: f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}">'
+            f"{bodies[slug]['body']}</svg>"
+            for name, slug in slugs.items()
+            if slug in bodies
+        }
+
+    def has(self, name: str, style: str) -> bool:
+        """Whether a name has a sprite in a style."""
+        return name in (self.files if style == PLAIN else self.vectors[style])
 
     def _labels(self) -> list[dict[str, str]]:
         for path in sorted(self.folder.rglob("en/data.json")):
@@ -61,8 +101,29 @@ class Sprites:
         premultiplied = image.convert("RGBa").resize((side, side), Image.Resampling.LANCZOS)
         return premultiplied.convert("RGBA")
 
-    @lru_cache(maxsize=len(SPRITE_LABELS))  # noqa: B019
-    def _original(self, name: str) -> Image.Image:
+    def in_shade(self, name: str, style: str, shade: Shade | None, side: int) -> Image.Image:
+        """The sprite as RGBA in any shade, painted after it is resized: several times faster.
+
+        Nothing is kept: of free sizes and shades there are too many.
+        """
+        original = self._original(name, style)
+        image = original.convert("RGBa").resize((side, side), Image.Resampling.BICUBIC)
+        image = image.convert("RGBA")
+        if shade is None:
+            return image
+        ramp = _ramp(np.arange(256, dtype=np.float32), self._levels(name, style), shade)
+        grey = image.convert("L")
+        painted = [grey.point(channel.round().astype(np.uint8).tolist()) for channel in ramp]
+        return Image.merge("RGBA", (*painted, image.getchannel("A")))
+
+    @lru_cache(maxsize=ORIGINALS)  # noqa: B019
+    def _levels(self, name: str, style: str) -> tuple[float, float, float]:
+        return levels_of(np.asarray(self._original(name, style)).astype(np.float32))
+
+    @lru_cache(maxsize=ORIGINALS)  # noqa: B019
+    def _original(self, name: str, style: str = PLAIN) -> Image.Image:
+        if style != PLAIN:
+            return _drawn(self.vectors[style][name])
         path = self.files[name]
         try:
             open_image(path)  # the checks of untrusted files; it flattens alpha, so not the result
@@ -76,7 +137,7 @@ class Sprites:
         return square
 
 
-def recolour(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+def recolour(image: Image.Image, colour: Shade) -> Image.Image:
     """Map luminance to a ramp dark - colour - light, keeping alpha; light and shade stay.
 
     The ramp reaches from the sprite's 2nd to its 98th percentile of luminance, and has the colour
@@ -85,9 +146,25 @@ def recolour(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
     goes on beyond it.
     """
     pixels = np.asarray(image).astype(np.float32)
-    alpha = pixels[..., 3]
-    luminance = pixels[..., :3] @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    low, median, high = np.percentile(luminance[alpha > 128], [2, 50, 98])
+    ramp = _ramp(_luminance(pixels), levels_of(pixels), colour)
+    return Image.fromarray(np.dstack([*ramp, pixels[..., 3]]).round().astype(np.uint8), "RGBA")
+
+
+def levels_of(pixels: np.ndarray) -> tuple[float, float, float]:
+    """Of what is more than half opaque in (h, w, 4): the 2nd, 50th and 98th percentile."""
+    low, median, high = np.percentile(_luminance(pixels)[pixels[..., 3] > 128], [2, 50, 98])
+    return low, median, high
+
+
+def _luminance(pixels: np.ndarray) -> np.ndarray:
+    return pixels[..., :3] @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def _ramp(
+    luminance: np.ndarray, levels: tuple[float, float, float], colour: Shade
+) -> list[np.ndarray]:
+    """Red, green and blue for each luminance."""
+    low, median, high = levels
     least = max((high - low) / 4, FLAT)
     knots = (min(low, median - least), median, max(high, median + least))
     middle = np.array(colour, dtype=np.float32)
@@ -96,8 +173,21 @@ def recolour(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
         light = middle + (255 - middle) * 0.3
     elif min(colour) > 230:  # white: a full shadow would read as grey
         dark = middle * 0.6
-    ramp = [np.interp(luminance, knots, shades) for shades in zip(dark, middle, light, strict=True)]
-    return Image.fromarray(np.dstack([*ramp, alpha]).round().astype(np.uint8), "RGBA")
+    return [np.interp(luminance, knots, shades) for shades in zip(dark, middle, light, strict=True)]
+
+
+def _drawn(svg: str) -> Image.Image:
+    """A vector as pixels."""
+    try:
+        import resvg_py
+    except ModuleNotFoundError:
+        raise UsageError("other styles need resvg-py: pip install 'dcar-eval[styles]'") from None
+    with Image.open(BytesIO(resvg_py.svg_to_bytes(svg_string=svg, width=VECTOR_SIDE))) as opened:
+        return opened.convert("RGBA")
+
+
+def _unquoted(label: str) -> str:
+    return label.lower().replace("\u2019", "")
 
 
 def visible_box(sprite: Image.Image) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""A scene as pixels, on a coarse grid, with exact boxes.
+"""Where the objects of a standard scene stand: on a coarse grid.
 
 Sizes and places are whole cells of an 8 x 8 grid. At 256 px a cell is one 32 px token of the
 tokenizer, and the places are few, which keeps the number of different tokens small: what makes the
@@ -7,12 +7,7 @@ world learnable on two cores.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from PIL import Image
-
-from dcar_eval.scenes.backgrounds import paint_background
-from dcar_eval.scenes.sprites import Sprites, visible_box
+from dcar_eval.scenes.picture import Picture, Placement
 from dcar_eval.scenes.world import Scene
 
 CELLS = 8
@@ -33,16 +28,6 @@ ARRANGEMENTS: dict[int, tuple[Square, ...]] = {
 """Where so many objects stand, in the order of reading."""
 
 
-@dataclass(frozen=True)
-class Placed:
-    """Where an object is: its square in pixels, and the box of what is visible in it."""
-
-    x: int
-    y: int
-    side: int
-    box: tuple[int, int, int, int]
-
-
 def arrange(scene: Scene) -> list[Square]:
     """The square of each object: without a relation, in the order of reading."""
     if len(scene.objects) == 2 and scene.relation is not None:
@@ -51,31 +36,26 @@ def arrange(scene: Scene) -> list[Square]:
     return list(ARRANGEMENTS[len(scene.objects)])
 
 
-def render(
-    scene: Scene,
-    squares: list[Square],
-    background: str,
-    sprites: Sprites,
-    size: int,
-) -> tuple[Image.Image, list[Placed]]:
-    """Compose the picture (RGB) and say where everything is.
+def on_grid(scene: Scene, squares: list[Square], background: str, size: int) -> Picture:
+    """The scene as a picture.
 
     Args:
         scene: what is in it.
         squares: of `arrange`.
         background: a name of `dcar_eval.scenes.backgrounds`.
-        sprites: the artwork.
         size: side in pixels, a multiple of 8.
     """
     cell = size // CELLS
-    picture = paint_background(background, size)
-    placed = []
-    for thing, (column, row) in zip(scene.objects, squares, strict=True):
-        inner = round(SIDE * cell * FILL)
-        margin = (SIDE * cell - inner) // 2
-        sprite = sprites.get(thing.name, thing.colour, inner)
-        x, y = column * cell + margin, row * cell + margin
-        picture.paste(sprite, (x, y), sprite)
-        left, top, right, bottom = visible_box(sprite)
-        placed.append(Placed(x, y, inner, (x + left, y + top, x + right, y + bottom)))
-    return picture, placed
+    side = round(SIDE * cell * FILL)
+    margin = (SIDE * cell - side) // 2
+    objects = tuple(
+        Placement(
+            name=thing.name,
+            colour=thing.colour,
+            x=column * cell + margin,
+            y=row * cell + margin,
+            side=side,
+        )
+        for thing, (column, row) in zip(scene.objects, squares, strict=True)
+    )
+    return Picture(size=size, background=background, objects=objects)

@@ -9,7 +9,8 @@ from PIL import Image, ImageChops
 
 from dcar_eval.scenes.backgrounds import paint_background
 from dcar_eval.scenes.draw import draw_scene
-from dcar_eval.scenes.render import CELLS, SIDE, arrange, render
+from dcar_eval.scenes.grid import CELLS, SIDE, Square, arrange, on_grid
+from dcar_eval.scenes.picture import Box, box_of, draw_picture
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import (
     COLOURS,
@@ -21,6 +22,14 @@ from dcar_eval.scenes.world import (
 )
 
 OBJECTS = ("apple", "banana", "car", "dog")
+
+
+def render(
+    scene: Scene, squares: list[Square], background: str, sprites: Sprites, size: int
+) -> tuple[Image.Image, list[Box]]:
+    """The picture of a scene on the grid, and the box of each object."""
+    picture = on_grid(scene, squares, background, size)
+    return draw_picture(picture, sprites), [box_of(thing, sprites) for thing in picture.objects]
 
 
 def drawn(number: int) -> list[Scene]:
@@ -66,12 +75,12 @@ def test_boxes_are_the_extents_of_what_is_seen(npm_folder: Path, size: int) -> N
     sprites = Sprites(npm_folder, OBJECTS)
     for kind, name in enumerate(OBJECTS):
         scene = Scene(task=Task.SINGLE, objects=(SceneObject(name=name),))
-        picture, placed = render(scene, [(kind % 3, 2)], "mist", sprites, size)
+        picture, boxes = render(scene, [(kind % 3, 2)], "mist", sprites, size)
         difference = ImageChops.difference(picture, paint_background("mist", size))
         visible = difference.convert("L").point([0] * 25 + [255] * 231).getbbox()
-        assert placed[0].box == pytest.approx(visible, abs=1)
+        assert boxes[0] == pytest.approx(visible, abs=1)
         cell = size // CELLS
-        left, top, right, bottom = placed[0].box
+        left, top, right, bottom = boxes[0]
         assert kind % 3 * cell <= left < right <= (kind % 3 + 4) * cell
         assert 2 * cell <= top < bottom <= 6 * cell
 
@@ -80,8 +89,8 @@ def test_objects_appear_in_the_colour_that_is_asked_for(npm_folder: Path) -> Non
     sprites = Sprites(npm_folder, OBJECTS)
     for colour, rgb in COLOURS.items():
         scene = Scene(task=Task.COLORS, objects=(SceneObject(name="car", colour=colour),))
-        picture, placed = render(scene, [(1, 1)], "mist", sprites, 256)
-        pixels = np.asarray(picture.crop(placed[0].box)).reshape(-1, 3)
+        picture, boxes = render(scene, [(1, 1)], "mist", sprites, 256)
+        pixels = np.asarray(picture.crop(boxes[0])).reshape(-1, 3)
         assert np.abs(np.median(pixels, axis=0) - rgb).max() <= 60
 
 
@@ -94,6 +103,6 @@ def test_a_picture_is_the_same_at_another_size(npm_folder: Path) -> None:
     small, at_128 = render(scene, arrange(scene), "sand", sprites, 128)
     large, at_256 = render(scene, arrange(scene), "sand", sprites, 256)
     for a, b in zip(at_128, at_256, strict=True):
-        assert b.box == pytest.approx([2 * value for value in a.box], abs=2)
+        assert b == pytest.approx([2 * value for value in a], abs=2)
     shrunk = np.asarray(large.resize((128, 128), Image.Resampling.BOX)).astype(int)
     assert np.abs(shrunk - np.asarray(small)).mean() < 3
