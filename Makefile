@@ -2,7 +2,7 @@
 UV ?= uv
 RUN = $(UV) run --all-packages
 
-.PHONY: help install format lint typecheck test test-slow bench lock check-lock
+.PHONY: help install format lint typecheck test test-slow bench docs lock check-lock
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ test-slow:  ## What needs more than half a minute: full-size models.
 
 bench:  ## Speed, as ratios against a peer in the same run.
 	$(RUN) pytest benchmarks
+
+docs:  ## The documentation site, into site/; a warning is an error.
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet
 
 lock:  ## Resolve again and write requirements.lock.
 	$(UV) lock
