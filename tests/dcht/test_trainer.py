@@ -137,7 +137,10 @@ def test_the_discriminator_waits_for_its_step(pictures):
     names = [set(trainer.train_step(images())) for _ in range(2)]
     assert names == [{"l2", "grad_norm"}] * 2
     assert all(torch.equal(v, before[k]) for k, v in trainer.discriminator.state_dict().items())
-    assert set(trainer.train_step(images())) == {"l2", "gan", "discriminator", "grad_norm"}
+    assert set(trainer.train_step(images())) == {
+        *("l2", "gan", "discriminator", "gan_weight", "logits_real", "logits_fake"),
+        *("grad_norm", "grad_norm_reconstruction", "grad_norm_gan", "grad_norm_discriminator"),
+    }
     assert not torch.equal(
         before["layers.0.weight"], trainer.discriminator.state_dict()["layers.0.weight"]
     )

@@ -22,13 +22,13 @@ from dcht.checkpoint import to_dict
 from dcht.command import INTERRUPTED, OK
 from dcht.distributed import World, world
 from dcht.run_folder import check_settings, room_to_write
-from dcht.training import GracefulStop, RunLog
+from dcht.training import GracefulStop, RunLog, SaveClock
 
 FREE_SETTINGS = frozenset(
     {
         "accumulate", "activation_checkpointing", "compile", "device", "evaluate_every",
         "evaluations", "force", "keep_saves", "log_every", "out", "parallel", "prompts",
-        "reconstructions", "sample_every", "save_every", "text_cache", "trackers",
+        "reconstructions", "sample_every", "save_every", "save_minutes", "text_cache", "trackers",
     }
 )  # fmt: skip
 """What may differ when a run continues: nothing that a finished step depended on, but for the
@@ -87,7 +87,7 @@ def run(trainer: Trainer, saves: ResumeFolder, log: RunLog, stop: GracefulStop) 
     if trainer.step == config.steps:
         # Finished before: nothing to do but name the tokenizer where it is now.
         publish(trainer)
-    progress = Progress(trainer)
+    progress, clock = Progress(trainer), SaveClock(config.save_minutes)
     while trainer.step < config.steps:
         start = time.monotonic()
         progress.add(trainer.train_step(), time.monotonic() - start)
@@ -100,11 +100,13 @@ def run(trainer: Trainer, saves: ResumeFolder, log: RunLog, stop: GracefulStop) 
             show(trainer, log)
         if evaluations and (last or trainer.step % config.evaluate_every == 0):
             evaluate(trainer, evaluations, log)
-        stopping = stop.agreed(trainer.world)
-        if stopping or last or trainer.step % config.save_every == 0:
+        stopping = stop.agreed(trainer.world, log)
+        due = clock.due(trainer.world) or trainer.step % config.save_every == 0
+        if stopping or last or due:
             # Nothing trains meanwhile at the end: then a save needs no copy in memory.
             trainer.save(saves, wait=stopping or last)
             publish(trainer)
+            clock.saved()
         saves.poll()
         if stopping and not last:
             return False

@@ -163,6 +163,8 @@ class TrainConfig:
     """For the pictures of prompts and reconstructions."""
     evaluate_every: int = 5000
     save_every: int = 5000
+    save_minutes: float = 10.0
+    """Save after so much time without a save, too."""
     keep_saves: int = 2
     """How many saves to resume from stay on disk."""
     trackers: list[Tracker] = field(default_factory=lambda: [Tracker.tensorboard])

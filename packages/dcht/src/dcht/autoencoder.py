@@ -120,6 +120,11 @@ class Decoder(nn.Module):
         latent = channels_last(latent)
         return self.input(latent) + duplicate_channels(latent, self.input_width)
 
+    @property
+    def last_weight(self) -> Tensor:
+        """The weights of the last convolution, which all losses reach first."""
+        return self.output.conv.weight if isinstance(self.output, Upsample) else self.output.weight
+
     def layers(self) -> list[nn.Module]:
         """All layers but the first, in running order."""
         blocks = [layer for stage in self.stages for layer in stage]  # type: ignore[union-attr]

@@ -149,6 +149,11 @@ PRESETS: dict[str, TokenizerConfig] = {
     "small": _mix(
         [8, 16, 32, 64, 128, 256], [0, 0, 0, 1, 2, 2], [0, 0, 1, 2, 2, 2], codebook_size=512
     ),
+    # `small` with blocks where it has none, at a half and a quarter of the resolution above all:
+    # few weights and little time on two cores. Starts from `small` (`dcht.warm_start`).
+    "small_deep": _mix(
+        [8, 16, 32, 64, 128, 256], [0, 1, 1, 2, 2, 2], [0, 2, 4, 4, 3, 2], codebook_size=512
+    ),
     # For tests: a 64 px image takes milliseconds.
     "tiny": _mix(
         [8, 8, 16, 32, 32, 32],

@@ -22,11 +22,11 @@ from dcht.distributed import World, world
 from dcht.run_folder import check_settings, load_resume, room_to_write, save_resume
 from dcht.train_config import TrainConfig
 from dcht.trainer import Trainer
-from dcht.training import METRICS, GracefulStop, RunLog
+from dcht.training import METRICS, GracefulStop, RunLog, SaveClock
 from dcht.validation import validate
 
 FREE_SETTINGS = frozenset(
-    {"device", "log_every", "eval_every", "save_every", "trackers"}
+    {"device", "log_every", "eval_every", "save_every", "save_minutes", "trackers"}
     | {"cache", "workers", "steps", "epochs"}
 )
 """What may differ when a run continues. A shorter length ends the stage where it stands."""
@@ -40,10 +40,27 @@ PANELS = (
         "validation PSNR, dB",
         {"val_psnr_hybrid": "hybrid path", "val_psnr_discrete": "discrete path"},
     ),
+    Panel(
+        "validation LPIPS",
+        {"val_lpips_hybrid": "hybrid path", "val_lpips_discrete": "discrete path"},
+    ),
     Panel("codebook: perplexity over the window", {"perplexity": "perplexity"}),
     Panel("codebook: share of codes used", {"codebook_used": "used"}),
     Panel("adversary", {"gan": "decoder", "discriminator": "discriminator"}),
-    Panel("gradient norm", {"grad_norm": "norm"}, log_scale=True),
+    Panel(
+        "the discriminator's logits, means",
+        {"logits_real": "on images", "logits_fake": "on reconstructions"},
+    ),
+    Panel(
+        "gradient norm",
+        {
+            "grad_norm": "all",
+            "grad_norm_reconstruction": "last layer, without the GAN",
+            "grad_norm_gan": "last layer, the GAN's part",
+            "grad_norm_discriminator": "discriminator",
+        },
+        log_scale=True,
+    ),
 )
 
 
@@ -79,10 +96,14 @@ def run_stages(config: TrainConfig, ranks: World) -> int:
     if resume is not None:
         trainer.load_state(*resume)
     log = RunLog(out, first_step=trainer.step + 1, trackers=config.trackers, active=ranks.main)
+    lengths = [stage.num_steps(len(trainer.crops), config.batch_size) for stage in trainer.plan]
+    if why := config.loss.never_adversarial(lengths):
+        log.line(f"warning: the GAN never comes in: {why}")
+    clock = SaveClock(config.save_minutes)
     try:
         with GracefulStop() as stop:
             while trainer.stage_index < len(trainer.plan):
-                if not run_stage(trainer, log, stop):
+                if not run_stage(trainer, log, stop, clock):
                     log.line(f"stopped at step {trainer.step}; the same command continues")
                     return INTERRUPTED
     finally:
@@ -91,7 +112,7 @@ def run_stages(config: TrainConfig, ranks: World) -> int:
     return OK
 
 
-def run_stage(trainer: Trainer, log: RunLog, stop: GracefulStop) -> bool:
+def run_stage(trainer: Trainer, log: RunLog, stop: GracefulStop, clock: SaveClock) -> bool:
     """Train the current stage to its end and publish; False if `stop` came first."""
     config, ranks = trainer.config, trainer.world
     trainer.begin_stage()
@@ -113,9 +134,14 @@ def run_stage(trainer: Trainer, log: RunLog, stop: GracefulStop) -> bool:
             report.write()
         if ranks.main and (last or trainer.step % config.eval_every == 0):
             report.evaluate()
-        stopped = stop.agreed(ranks)
-        if ranks.main and (stopped or (not last and trainer.step % config.save_every == 0)):
-            save_resume(config.out, trainer.step, trainer.state())
+        asked = time.monotonic()
+        stopped = stop.agreed(ranks, log)
+        report.since += time.monotonic() - asked  # a pause is no part of a step
+        due = clock.due(ranks) or trainer.step % config.save_every == 0
+        if stopped or (due and not last):
+            if ranks.main:
+                save_resume(config.out, trainer.step, trainer.state())
+            clock.saved()
         if stopped:
             return False
     trainer.finish_stage()
@@ -137,7 +163,11 @@ def describe(trainer: Trainer) -> str:
     if stage.train_encoder or stage.train_codebook:
         names += ["codebook", "commitment"] if stage.discrete_prob else []
     weights = ", ".join(f"{name} {getattr(loss, name):g}" for name in names)
-    gan = f" (gan from step {loss.gan_start} of the run)" if loss.gan else ""
+    start = f"step {loss.gan_start} of the run"
+    if loss.gan_start_in_stage is not None:
+        start = f"step {loss.gan_start_in_stage} of the stage"
+    adaptive = ", times the ratio of gradients" if loss.gan_adaptive else ""
+    gan = f" (gan from {start}{adaptive})" if loss.gan else ""
     where = f"{ranks.size} ranks, each on {ranks.device.type}" if ranks.size > 1 else ranks.device
     return (
         f"{trainer.stage_name}: steps {trainer.stage_step} to {trainer.stage_steps}, batches of "
@@ -199,9 +229,14 @@ class Report:
         """Log PSNR and pictures of the averaged weights; the time this takes is not a step's."""
         began = time.monotonic()
         trainer = self.trainer
-        result = validate(trainer.averaged(), trainer.validation, trainer.config.batch_size)
-        self.log.scalars(trainer.step, result.scalars())
+        result = validate(
+            trainer.averaged(),
+            trainer.validation,
+            trainer.config.batch_size,
+            lpips=trainer.losses.lpips,
+        )
+        self.log.scalars(trainer.step, result.scalars() | {"stage": trainer.stage_index})
         self.log.picture(trainer.step, "reconstruction", result.picture)
-        shown = "  ".join(f"{name} {value:.2f}" for name, value in result.scalars().items())
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in result.scalars().items())
         self.log.line(f"validation  {shown}")
         self.since += time.monotonic() - began

@@ -5,6 +5,7 @@ Neither torch nor hydra is imported here. `dcht.conf` hands these classes to Hyd
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple
@@ -148,7 +149,43 @@ class LossConfig:
     """Safetensors file or its folder; None: see `dcht.perceptual.load_lpips`."""
     gan_start: int = 20_000
     """Step of the run at which the discriminator comes in. # not in paper: LlamaGen's value."""
+    gan_start_in_stage: int | None = None
+    """Step of the stage at which it comes in, counted anew in every stage; None: `gan_start`."""
+    gan_adaptive: bool = False
+    """Multiply `gan` by the ratio of both sides' gradients at the decoder's last layer, as VQGAN
+    does: whatever the discriminator says, it then pulls `gan` times as hard as the other terms."""
     discriminator_channels: int = 64
+    discriminator_from: str | None = None
+    """A run whose discriminator goes on here: its folder, or its `discriminator.safetensors`."""
+
+    def __post_init__(self) -> None:
+        """Refuse a GAN that has nothing to be weighed against."""
+        if self.gan_adaptive and not (self.l2 or self.l1 or self.lpips):
+            raise UsageError("loss.gan_adaptive weighs the GAN against l2, l1 and lpips: all are 0")
+
+    def adversarial(self, step: int, stage_step: int) -> bool:
+        """Whether the discriminator takes part in this step of the run and of its stage."""
+        if self.gan_start_in_stage is not None:
+            return self.gan > 0 and stage_step >= self.gan_start_in_stage
+        return self.gan > 0 and step >= self.gan_start
+
+    def never_adversarial(self, lengths: Sequence[int]) -> str | None:
+        """Why the GAN stays out of a run whose stages have these lengths; None: it does not."""
+        if not self.gan:
+            return None
+        if self.gan_start_in_stage is not None:
+            if self.gan_start_in_stage < max(lengths):
+                return None
+            return (
+                f"loss.gan_start_in_stage={self.gan_start_in_stage} and no stage has more than "
+                f"{max(lengths)} steps"
+            )
+        if self.gan_start < sum(lengths):
+            return None
+        return (
+            f"loss.gan_start={self.gan_start} counts the steps of the run, which has "
+            f"{sum(lengths)}; loss.gan_start_in_stage counts those of a stage"
+        )
 
 
 @dataclass(kw_only=True)
@@ -223,6 +260,8 @@ class TrainConfig:
     """Validation and pictures, besides those at the end of each stage."""
     save_every: int = 5_000
     """Resume files, besides those at the end of each stage and on a stop."""
+    save_minutes: float = 10.0
+    """Resume files after so much time without one, too."""
 
     def __post_init__(self) -> None:
         """Refuse an empty run and a discrete path without a codebook."""

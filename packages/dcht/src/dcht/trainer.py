@@ -22,13 +22,13 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from dcht import adversary
 from dcht.batch_norm import normalise_over_ranks
 from dcht.codebook import UsageWindow, revive_dead_codes, spherical_kmeans
 from dcht.crops import Crops, split_files
-from dcht.discriminator import PatchDiscriminator
 from dcht.distributed import World
 from dcht.errors import UsageError
-from dcht.losses import ReconstructionLoss, discriminator_loss, generator_loss, weighted_sum
+from dcht.losses import ReconstructionLoss, weighted_sum
 from dcht.tokenizer import Tokenizer
 from dcht.train_config import StageConfig, TrainConfig
 from dcht.training import EMA, finite_or_stop, use_bf16, warmup_lr
@@ -70,7 +70,7 @@ class Trainer:
             needs_codebook=bool(discrete) and not discrete[0].train_codebook,
         )
         self.tokenizer = tokenizer.to(device).to(memory_format=layout)
-        discriminator = PatchDiscriminator(config.loss.discriminator_channels)
+        discriminator = adversary.start_discriminator(config.loss)
         self.discriminator = discriminator.to(device).to(memory_format=layout)
         for network in (self.tokenizer, self.discriminator):
             normalise_over_ranks(network, world)
@@ -96,11 +96,6 @@ class Trainer:
     def stage_steps(self) -> int:
         """The current stage's length."""
         return self.plan[self.stage_index].num_steps(len(self.crops), self.config.batch_size)
-
-    @property
-    def adversarial(self) -> bool:
-        """Whether the discriminator takes part in this step."""
-        return self.config.loss.gan > 0 and self.step >= self.config.loss.gan_start
 
     def trainable(self) -> dict[str, nn.Module]:
         """The parts of the tokenizer that this stage trains."""
@@ -147,21 +142,29 @@ class Trainer:
         z, latent, terms = self._latents(images)
         with self._autocast():
             output = self.tokenizer.decode(latent).float()
-            terms |= self.losses(output, images)
-            if self.adversarial:
-                self.discriminator.requires_grad_(False)  # it judges here and learns below
-                terms["gan"] = generator_loss(self.discriminator(output).float())
-                self.discriminator.requires_grad_(True)
-        loss = weighted_sum(terms, self.config.loss)
+            reconstruction = self.losses(output, images)
+            adversarial = self.config.loss.adversarial(self.step, self.stage_step)
+            verdict = adversary.judge(self.discriminator, output) if adversarial else None
+        self.optimizer.zero_grad(set_to_none=True)
+        if verdict is None:
+            terms |= reconstruction
+            weighted_sum(terms, self.config.loss).backward()
+        else:
+            last, loss = self.tokenizer.decoder.last_weight, self.config.loss
+            terms |= adversary.backward(
+                output, reconstruction, verdict, terms, last, config=loss, world=self.world
+            )
         terms = self._over_ranks(terms)
-        terms["grad_norm"] = self._update(self.optimizer, loss, terms, images)
+        terms["grad_norm"] = self._update(self.optimizer, terms, images)
         self.ema.update(self.tokenizer)
-        if self.adversarial:
+        if verdict is not None:
             with self._autocast():
-                real, fake = (self.discriminator(x).float() for x in (images, output.detach()))
-            loss = discriminator_loss(real, fake)
-            terms |= self._over_ranks({"discriminator": loss})
-            self._update(self.discriminator_optimizer, loss, terms, images)
+                learned = adversary.learn(self.discriminator, images, output.detach())
+            self.discriminator_optimizer.zero_grad(set_to_none=True)
+            learned["discriminator"].backward()
+            terms |= self._over_ranks(learned)
+            norm = self._update(self.discriminator_optimizer, terms, images)
+            terms["grad_norm_discriminator"] = norm
         every = self.config.codebook.revive_every
         if self.stage.train_codebook and every and (self.stage_step + 1) % every == 0:
             self._revive(z)
@@ -203,15 +206,9 @@ class Trainer:
         return dict(zip(terms, means, strict=True))
 
     def _update(
-        self,
-        optimizer: torch.optim.Optimizer,
-        loss: Tensor,
-        terms: dict[str, Tensor],
-        images: Tensor,
+        self, optimizer: torch.optim.Optimizer, terms: dict[str, Tensor], images: Tensor
     ) -> Tensor:
         """One clipped step, unless a term or the gradient is not finite; returns its norm."""
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         (group,) = optimizer.param_groups
         self.world.average_gradients(group["params"])
         norm = nn.utils.clip_grad_norm_(group["params"], self.config.optimizer.grad_clip)
@@ -271,6 +268,8 @@ class Trainer:
         if self.world.main:
             dtype = getattr(torch, config.publish_dtype.value)
             self.tokenizer.save_pretrained(Path(config.out) / "tokenizer", dtype=dtype)
+            if config.loss.gan:
+                adversary.publish(self.discriminator, config.out)
         self.stage_index, self.stage_step = self.stage_index + 1, 0
 
     def state(self) -> dict[str, Any]:

@@ -24,11 +24,14 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from dcht.distributed import World
-from dcht.errors import NonFiniteLossError
+from dcht.errors import NonFiniteLossError, UsageError
 from dcht.images import save_png
 from dcht.trackers import Tracker, open_board
 
 METRICS = "metrics.jsonl"
+PAUSE = "PAUSE"
+"""While a file of this name is in a run's folder, the run waits between two steps."""
+POLL_SECONDS = 1.0
 
 
 class EMA:
@@ -130,9 +133,9 @@ class RunLog:
             UsageError: a tracker is not installed.
         """
         self.active = active
+        self.folder = Path(folder)
         if not active:
             return
-        self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._boards = [
             open_board(tracker, self.folder, first_step=first_step) for tracker in trackers
@@ -161,6 +164,11 @@ class RunLog:
         save_png(image, self.folder / "samples" / f"{name}-{step:07d}.png")
         for board in self._boards:
             board.picture(step, name, image)
+
+    @property
+    def paused(self) -> bool:
+        """Whether somebody has put a file PAUSE into the folder."""
+        return self.active and (self.folder / PAUSE).exists()
 
     def line(self, text: str) -> None:
         """Say something to whoever watches: one line on stderr."""
@@ -192,9 +200,22 @@ class GracefulStop:
             raise KeyboardInterrupt
         self.requested = True
 
-    def agreed(self, world: World) -> bool:
-        """Whether any rank was asked to stop: one answer, for which all ranks ask together."""
-        return bool(world.sum(torch.tensor(float(self.requested))) > 0)
+    def agreed(self, world: World, log: RunLog) -> bool:
+        """Whether any rank was asked to stop; while the run is paused, the answer waits.
+
+        One answer, for which all ranks ask together: rank 0 looks for the file, and the others
+        keep asking, so that nobody's patience with a silent rank runs out.
+        """
+        told = False
+        while True:
+            asked = torch.tensor([float(self.requested), float(log.paused)])
+            stop, pause = world.sum(asked).tolist()
+            if stop or not pause:
+                return stop > 0
+            if not told:
+                log.line(f"paused for as long as {log.folder / PAUSE} exists")
+                told = True
+            time.sleep(POLL_SECONDS)
 
     def __enter__(self) -> GracefulStop:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -209,6 +230,25 @@ class GracefulStop:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+
+class SaveClock:
+    """Time since the last save, by which a long run on a machine that may go away saves too."""
+
+    def __init__(self, minutes: float) -> None:
+        if minutes <= 0:
+            raise UsageError(f"save_minutes is {minutes:g}; expected more than 0 (10 is usual)")
+        self._seconds = 60 * minutes
+        self.saved()
+
+    def saved(self) -> None:
+        """The run has just been saved."""
+        self._last = time.monotonic()
+
+    def due(self, world: World) -> bool:
+        """Whether it should be again: rank 0's answer, for which all ranks ask together."""
+        late = world.main and time.monotonic() - self._last >= self._seconds
+        return bool(world.sum(torch.tensor(float(late))) > 0)
 
 
 def finite_or_stop(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dcht.crops import Crops, to_images
 from dcht.images import grid, to_pil
+from dcht.perceptual import LPIPS
 from dcht.tokenizer import Tokenizer
 
 PICTURE_ROWS = 8
@@ -28,10 +29,16 @@ class Validation(NamedTuple):
     psnr_hybrid: float
     psnr_discrete: float
     picture: Image.Image
+    lpips_hybrid: float | None = None
+    lpips_discrete: float | None = None
 
     def scalars(self) -> dict[str, float]:
-        """The numbers, for the log."""
-        return {"val_psnr_hybrid": self.psnr_hybrid, "val_psnr_discrete": self.psnr_discrete}
+        """The numbers, for the log; LPIPS where it was measured."""
+        numbers = {"val_psnr_hybrid": self.psnr_hybrid, "val_psnr_discrete": self.psnr_discrete}
+        if self.lpips_hybrid is not None and self.lpips_discrete is not None:
+            numbers["val_lpips_hybrid"] = self.lpips_hybrid
+            numbers["val_lpips_discrete"] = self.lpips_discrete
+        return numbers
 
 
 def psnr(output: Tensor, images: Tensor) -> Tensor:
@@ -43,21 +50,28 @@ def psnr(output: Tensor, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def validate(tokenizer: Tokenizer, crops: Crops, batch_size: int) -> Validation:
-    """Reconstruct every image's centre crop on both paths."""
+def validate(
+    tokenizer: Tokenizer, crops: Crops, batch_size: int, *, lpips: LPIPS | None = None
+) -> Validation:
+    """Reconstruct every image's centre crop on both paths; measure LPIPS too, given its network."""
     hybrid, discrete, rows = [], [], []
+    distances: list[Tensor] = []
     for images in centre_batches(tokenizer, crops, batch_size):
         z = tokenizer.encode(images)
         continuous = tokenizer.decode(z)
         quantized = tokenizer.decode(tokenizer.quantize(z).z_q)
         hybrid.append(psnr(continuous, images))
         discrete.append(psnr(quantized, images))
+        if lpips is not None:
+            pair = [lpips(output, images) for output in (continuous, quantized)]
+            distances.append(torch.stack(pair))
         error = (continuous - images).abs() - 1
         for row in zip(images, quantized, continuous, error, strict=True):
             if len(rows) < PICTURE_ROWS * 4:
                 rows += [to_pil(pixels) for pixels in row]
+    means = torch.cat(distances, dim=1).mean(dim=1).tolist() if distances else (None, None)
     return Validation(
-        torch.cat(hybrid).mean().item(), torch.cat(discrete).mean().item(), grid(rows, 4)
+        torch.cat(hybrid).mean().item(), torch.cat(discrete).mean().item(), grid(rows, 4), *means
     )
 
 

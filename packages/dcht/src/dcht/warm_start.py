@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+from torch import nn
+
+from dcht.autoencoder import Decoder, Encoder
 from dcht.checkpoint import to_dict
-from dcht.config import TokenizerConfig
+from dcht.config import CoderConfig, TokenizerConfig
 from dcht.errors import UsageError
 from dcht.latent_norm import LATENT_NORM, fold_latent_norm
+from dcht.layers import Downsample, GLUConv, LinearAttention, ResBlock, Upsample
 from dcht.tokenizer import Tokenizer
 
 
@@ -19,6 +24,8 @@ def start_tokenizer(
     A source without a codebook (a converted DC-AE) gives encoder and decoder, with DC-AE's latent
     norm folded in; the codebook is random then. `dcht convert --codebook` does the same with a
     norm that is measured. A source with a codebook of another size gives encoder and decoder too.
+    One with fewer blocks in some stages gives those it has, and the others begin as the identity:
+    before its first step the deeper tokenizer gives the very pictures of the source.
 
     Args:
         config: the layout to build.
@@ -41,7 +48,7 @@ def start_tokenizer(
         )
     if source is None:
         return tokenizer
-    theirs, ours = to_dict(source.config), to_dict(config)
+    theirs, ours = _layout(source.config, config), to_dict(config)
     # What training decides, and what a plain autoencoder does not have.
     skipped = {"residual_std", "commitment_weight", "codebook_size"}
     if odd := [key for key in ours if key not in skipped and ours[key] != theirs[key]]:
@@ -49,8 +56,8 @@ def start_tokenizer(
             f"init_from={init_from} has another layout than the tokenizer that was asked for "
             f"({', '.join(odd)}); choose its preset with tokenizer=NAME"
         )
-    tokenizer.encoder.load_state_dict(source.encoder.state_dict())
-    tokenizer.decoder.load_state_dict(source.decoder.state_dict())
+    _deepen(tokenizer.encoder, source.encoder)
+    _deepen(tokenizer.decoder, source.decoder)
     if source.quantizer is None:
         fold_latent_norm(tokenizer.decoder, LATENT_NORM)
     elif same_codebook:
@@ -58,3 +65,46 @@ def start_tokenizer(
         # Only the codebook that it was measured with has this residual.
         tokenizer.config = replace(config, residual_std=source.config.residual_std)
     return tokenizer
+
+
+def _layout(source: TokenizerConfig, wanted: TokenizerConfig) -> dict[str, Any]:
+    """The source's layout, with the depths that are wanted where its own can grow to them."""
+    coders = [(source.encoder, wanted.encoder), (source.decoder, wanted.decoder)]
+    encoder, decoder = (
+        replace(theirs, depths=ours.depths) if _grows(theirs, ours) else theirs
+        for theirs, ours in coders
+    )
+    return to_dict(replace(source, encoder=encoder, decoder=decoder))
+
+
+def _grows(theirs: CoderConfig, ours: CoderConfig) -> bool:
+    """Whether no stage gets fewer blocks. A finest stage without any has another stem."""
+    same_stem = bool(theirs.depths[0]) == bool(ours.depths[0])
+    pairs = zip(theirs.depths, ours.depths, strict=False)
+    return len(theirs.depths) == len(ours.depths) and same_stem and all(a <= b for a, b in pairs)
+
+
+def _deepen(coder: Encoder | Decoder, given: Encoder | Decoder) -> None:
+    """Weights for a coder from one that may have fewer blocks; blocks beyond are the identity."""
+    weights = coder.state_dict() | {
+        key: value for key, value in given.state_dict().items() if not key.startswith("stages.")
+    }
+    coder.load_state_dict(weights)
+    for stage, shorter in zip(coder.stages, given.stages, strict=True):
+        # What resamples stands first in a decoder's stage and last in an encoder's.
+        (blocks, resampling), (known, given_resampling) = map(_sorted, (stage, shorter))
+        for ours, theirs in zip(resampling, given_resampling, strict=True):
+            ours.load_state_dict(theirs.state_dict())
+        for ours, theirs in zip(blocks, known, strict=False):
+            ours.load_state_dict(theirs.state_dict())
+        for block in blocks[len(known) :]:
+            for part in block.modules():
+                if isinstance(part, ResBlock | LinearAttention | GLUConv):
+                    nn.init.zeros_(part.norm.weight)  # x + norm(...), so it gives x
+
+
+def _sorted(stage: nn.Module) -> tuple[list[nn.Module], list[nn.Module]]:
+    """A stage's blocks, and what resamples."""
+    layers = list(stage.children())
+    blocks = [layer for layer in layers if not isinstance(layer, Downsample | Upsample)]
+    return blocks, [layer for layer in layers if isinstance(layer, Downsample | Upsample)]

@@ -30,6 +30,7 @@ from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import COLOURS
 from dcht.checkpoint import WEIGHTS
 from dcht.command import INTERRUPTED, OK
+from dcht.distributed import World
 from dcht.run_folder import RESUME_PATTERN, check_settings, load_resume, save_resume
 from dcht.tokenizer import Tokenizer
 from dcht.training import EMA, GracefulStop, RunLog, finite_or_stop, warmup_lr
@@ -185,7 +186,7 @@ def train_recognizer(
         optimizer.load_state_dict(state["optimizer"])
         ema.load_state_dict(state["ema"])
     sums: dict[str, float] = defaultdict(float)
-    count = 0
+    count, world = 0, World(0, 1, torch.device("cpu"))
     with closing(RunLog(out, first_step=step + 1)) as log, GracefulStop() as stop:
         for pictures, truth in batches(compositions, step, workers):
             rate = warmup_lr(
@@ -209,14 +210,15 @@ def train_recognizer(
                 log.line(f"step {step}/{training.steps}  {shown}")
                 sums.clear()
                 count = 0
-            if stop.requested or step % save_every == 0 or step == training.steps:
+            stopped = stop.agreed(world, log)
+            if stopped or step % save_every == 0 or step == training.steps:
                 state = {
                     "network": network.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "ema": ema.state_dict(),
                 }
                 save_resume(out, step, state)
-            if stop.requested and step < training.steps:
+            if stopped and step < training.steps:
                 log.line(f"stopped at step {step}; the same command continues")
                 return INTERRUPTED
     averaged = copy.deepcopy(network)

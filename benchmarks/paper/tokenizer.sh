@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# The tokenizer `small_deep`, from the bundled `small`: data and legs, about 150,000 images at 128 and 256 px.
+#   benchmarks/paper/tokenizer.sh SPRITES PHOTOS WEIGHTS WORK
+# SPRITES: node_modules with the four packages of tokenizer_data.py. PHOTOS: the unpacked packages of
+# benchmarks/photos.py. WEIGHTS: what `python -m dcht.perceptual convert` wrote. WORK: data/ and runs/ are made there.
+#
+# A leg that is done is not done again, and one that was stopped or killed goes on: the same command. While
+# WORK/runs/LEG/PAUSE exists the leg waits. Hardware: 2 CPU cores with AVX512-BF16 or AMX, in bf16. Time: data 6
+# minutes; legs about 10 images a second at 256 px on quiet cores, about half of that beside other work.
+# START, if set, is what the first leg starts from in place of the bundled weights (an earlier session's last leg).
+set -euo pipefail
+[ $# -eq 4 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
+sprites=$1 photos=$2 weights=$3 work=$4
+here=$(dirname "$0")
+mixed=$work/data/mixed
+
+# 27,000 pictures: scenes of the training split (what is held out never appears), sprites in three styles, photographs.
+scenes=(dcar-eval scenes --sprites "$sprites" --objects wide --workers 1)
+"${scenes[@]}" --out "$mixed/scenes" --num 9000 --seed 0
+"${scenes[@]}" --out "$mixed/varied" --num 4000 --seed 1 --backgrounds varied
+"${scenes[@]}" --out "$work/data/held-out" --num 128 --seed 5 --split held-out
+[ -d "$work/data/kept" ] || python "$here/../photos.py" "$photos" --tiles "$work/data/tiles" --kept "$work/data/kept"
+PYTHONPATH=$here/.. python "$here/tokenizer_data.py" "$sprites" "$photos" --out "$mixed" --collages 10000 --pieces 4000
+
+leg() { # NAME FROM STAGE STEPS OPTION...
+    dcht-train +experiment=scenes tokenizer=small_deep stages="[$3]" "$3.steps=$4" init_from="$2" \
+        out="$work/runs/$1" data.root="$mixed" data.size=256 data.cache=false data.workers=1 bf16=true \
+        loss.l1=1 loss.l2=1 loss.lpips_net=alex loss.lpips_weights="$weights" \
+        optimizer.warmup_steps=100 optimizer.ema_decay=0.998 codebook.revive_every=200 \
+        log_every=50 eval_every=500 save_every=100000 save_minutes=10 "${@:5}"
+    python "$here/tokenizer_report.py" "$work/runs/$1/tokenizer" --scenes "$work/data/held-out" \
+        --photos "$work/data/kept" --weights "$weights" --out "$work/runs/$1/report.json"
+}
+start=${START:-$here/../../packages/dcht/src/dcht/checkpoints/small}
+# Crops of 128 px are a quarter of the work, and of the same scale: a token sees the same pixels.
+leg warmup-128 "$start" continuous_warmup 2500 seed=0 data.crop=128 batch_size=16 loss.lpips=0 loss.gan=0 \
+    optimizer.lr=1e-3 optimizer.final_lr=5e-4
+leg warmup-256 "$work/runs/warmup-128/tokenizer" continuous_warmup 3750 seed=1 data.crop=256 batch_size=8 loss.lpips=0 \
+    loss.gan=0 optimizer.lr=1e-3 optimizer.final_lr=3e-4
+# LPIPS from here on. Half of the images stay on the continuous path (stage2.sh holds that against the paper's stage 2).
+leg discrete "$work/runs/warmup-256/tokenizer" discrete_learning 5000 seed=2 data.crop=256 batch_size=8 loss.lpips=0.3 \
+    loss.gan=0 discrete_learning.discrete_prob=0.5 codebook.kmeans_start=true optimizer.lr=6e-4 optimizer.final_lr=1e-4
+leg alternate "$work/runs/discrete/tokenizer" alternate_finetune 3750 seed=3 data.crop=256 batch_size=8 loss.lpips=0.5 \
+    loss.gan=0 optimizer.lr=6e-4 optimizer.final_lr=5e-5
+# The GAN pulls a tenth as hard as the other terms, whatever it says (loss.gan_adaptive). It ships only if LPIPS falls.
+leg gan "$work/runs/alternate/tokenizer" alternate_finetune 1250 seed=4 data.crop=256 batch_size=8 loss.lpips=0.5 \
+    loss.gan=0.1 loss.gan_adaptive=true loss.gan_start_in_stage=100 loss.discriminator_channels=32 \
+    optimizer.lr=1e-4 optimizer.final_lr=2e-5
