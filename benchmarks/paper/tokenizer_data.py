@@ -76,7 +76,7 @@ def sprite(folder: str, style: str, place: str) -> Image.Image:
     if style == "3d":
         image = Image.open(place).convert("RGBA")
     else:
-        import resvg_py
+        import resvg_py  # pyright: ignore[reportMissingImports]
 
         icons = icon_set(folder, style)
         side = icons.get("width", icons.get("height", 16))
@@ -146,7 +146,8 @@ def collage(rng: np.random.Generator, folder: str, photos: str) -> Image.Image:
         style, place, _ = choices[rng.integers(len(choices))]
         image = sprite(folder, style, place)
         if choices is other and rng.random() < 0.25:
-            image = recolour(image, tuple(int(value) for value in rng.uniform(20, 250, 3)))
+            red, green, blue = (int(value) for value in rng.uniform(20, 250, 3))
+            image = recolour(image, (red, green, blue))
         largest = 0.95 if count == 1 else 0.65
         scale = SIDE * float(rng.uniform(0.2, largest)) / max(image.size)
         width, height = (max(1, round(length * scale)) for length in image.size)

@@ -100,7 +100,7 @@ def _deepen(coder: Encoder | Decoder, given: Encoder | Decoder) -> None:
         for block in blocks[len(known) :]:
             for part in block.modules():
                 if isinstance(part, ResBlock | LinearAttention | GLUConv):
-                    nn.init.zeros_(part.norm.weight)  # x + norm(...), so it gives x
+                    nn.init.zeros_(part.norm.get_parameter("weight"))  # x + norm(...) is x
 
 
 def _sorted(stage: nn.Module) -> tuple[list[nn.Module], list[nn.Module]]:
