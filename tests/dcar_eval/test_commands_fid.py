@@ -86,3 +86,41 @@ def test_mistakes_are_named(ask: Ask, pictures: Path, words: str, message: str) 
     assert answer.code == 2
     assert message in answer.err
     assert answer.out == ""
+
+
+def test_further_metrics_stand_beside_the_distances(ask: Ask, pictures: Path) -> None:
+    how = ("--size", 64, "--device", "cpu", "--extractor", "somebodys:means", "--json")
+    plain = json.loads(ask("fid", pictures, pictures, *how).out)
+    answer = ask("fid", pictures, pictures, *how, "--metrics", "mind,precision-recall,cmmd")
+    assert answer.code == 0
+    found = json.loads(answer.out)
+    assert {name: found[name] for name in plain} == plain  # and no other number moves
+    assert found["mind[somebodys:means]"]["value"] == 0
+    assert found["mind[somebodys:means]"]["directions"] == 1024
+    both = found["precision-recall[somebodys:means]"]
+    assert (both["precision"], both["recall"]) == (1, 1)
+    assert found["cmmd[somebodys:means]"]["value"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_metric_that_cannot_be_had_is_said_before_any_work(
+    ask: Ask, pictures: Path, tmp_path: Path
+) -> None:
+    how = ("--size", 64, "--device", "cpu", "--extractor", "somebodys:means")
+    answer = ask("fid", pictures, pictures, *how, "--metrics", "fidelity")
+    assert answer.code == 2
+    assert "metric 'fidelity' is not known; use mind" in answer.err
+    stats = tmp_path / "stats.npz"
+    ask("stats", pictures, "--out", stats, *how)
+    assert "need images" in ask("fid", stats, pictures, *how, "--metrics", "mind").err
+    answer = ask("fid", pictures, pictures, *how, "--metrics", "inception-score")
+    assert "needs a classifier" in answer.err
+
+
+def test_inception_score_of_a_classifier(ask: Ask, pictures: Path) -> None:
+    how = ("--size", 64, "--device", "cpu", "--extractor", "efficientnet-lite0", "--json")
+    answer = ask("fid", pictures, pictures, *how, "--metrics", "inception-score")
+    assert answer.code in (0, 2)  # 2: fewer images than splits
+    if answer.code == 0:
+        assert 1 <= json.loads(answer.out)["inception-score[efficientnet-lite0]"]["value"] <= 1000
+    else:
+        assert "cannot be split into 10 parts" in answer.err

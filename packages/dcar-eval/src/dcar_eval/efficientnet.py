@@ -120,9 +120,13 @@ class EfficientNetLite0(nn.Module):
         x = F.relu6(self._bn1(self._conv_head(x)))
         return reduce(x, "b c h w -> b c", "mean")
 
+    def to_logits(self, features: Tensor) -> Tensor:
+        """Logits (b, 1000) of ImageNet's classes from features (b, 1280)."""
+        return self._fc(features)
+
     def classify(self, images: Tensor) -> Tensor:
         """Logits (b, 1000) of ImageNet's classes, for images as in `forward`."""
-        return self._fc(self(images))
+        return self.to_logits(self(images))
 
 
 def load_efficientnet() -> EfficientNetLite0:

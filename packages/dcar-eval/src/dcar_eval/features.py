@@ -1,7 +1,8 @@
 """Feature extractors by name, and the features of a set of images, cached by content.
 
-`inception` and `inception-tf1` are FID's network; `efficientnet-lite0` can be had offline; any
-other is named `package.module:function`, a function that returns a module which maps uint8 images
+`inception` and `inception-tf1` are FID's network; `efficientnet-lite0` can be had offline; `dinov2`
+and `clip` come through transformers (`dinov2:FOLDER` names other weights of the kind); any other is
+named `package.module:function`, a function that returns a module which maps uint8 images
 (b, 3, H, W) to features (b, d).
 """
 
@@ -28,13 +29,14 @@ from dcar_eval.inception import load_inception
 from dcar_eval.journal import Features, Journal
 from dcar_eval.metrics import eight_bits
 from dcar_eval.protocol import Crop
+from dcar_eval.transformers_features import DEFAULTS, load_transformers_features
 from dcht.entries import Entry
 from dcht.errors import UsageError
 from dcht.images import Fitting, ImageError
 from dcht.reader import Reader, split
 
 CACHE_VARIABLE = "DCAR_EVAL_CACHE"
-EXTRACTORS = ("inception", "inception-tf1", "efficientnet-lite0")
+EXTRACTORS = ("inception", "inception-tf1", "efficientnet-lite0", "dinov2", "clip")
 SAVED_EVERY = 512
 """Images between two states on disk: what a killed run does again at most."""
 KIND = "images"
@@ -50,6 +52,8 @@ class Extractor:
     dim: int
     device: torch.device
     module: Callable[[Tensor], Tensor]
+    to_logits: Callable[[Tensor], Tensor] | None = None
+    """From features to a classifier's logits, where the network is one."""
 
     def __call__(self, pixels: Tensor) -> Features:
         """Features (b, dim) of uint8 images (b, 3, H, W)."""
@@ -76,6 +80,8 @@ def load_extractor(
         module: nn.Module = load_inception(inception_weights, tf1=name == "inception-tf1")
     elif name == "efficientnet-lite0":
         module = load_efficientnet()
+    elif name.partition(":")[0] in DEFAULTS:
+        module = load_transformers_features(name)
     else:
         module = _own(name)
     module = module.to(device).eval()
@@ -91,6 +97,7 @@ def load_extractor(
         dim=features.shape[1],
         device=device,
         module=module,
+        to_logits=getattr(module, "to_logits", None),
     )
 
 

@@ -70,6 +70,8 @@ class Inception(nn.Module):
     def load(self, state: dict[str, Tensor]) -> None:
         """Take the weights file's content, drop the classifier, switch to eval mode."""
         self.network.load_state_dict(state)
+        # Not saved: the extractor's hash is of what makes the features.
+        self.register_buffer("classifier", self.network.fc.weight.detach(), persistent=False)
         self.network.fc = nn.Identity()  # type: ignore[assignment]
         self.eval()
 
@@ -79,6 +81,13 @@ class Inception(nn.Module):
             return self.network((resize_tf1(images.float(), SIDE) - 128) / 128)
         x = F.interpolate(images.float() / 255, (SIDE, SIDE), mode="bilinear", align_corners=False)
         return self.network(2 * x - 1)
+
+    def to_logits(self, features: Tensor) -> Tensor:
+        """Logits (b, 1008) of features (b, 2048), without the bias, as the Inception Score has it.
+
+        (Salimans et al. 2016 take the graph's `logits` before the bias; torch-fidelity too.)
+        """
+        return features @ rearrange(self.classifier, "k d -> d k")
 
 
 def resize_tf1(images: Tensor, side: int) -> Tensor:

@@ -22,9 +22,14 @@ SETS = "a folder or a zip of images"
 
 def add(verbs: Any) -> None:
     """Add both verbs to the subparsers."""
-    verb = verbs.add_parser("fid", help="FID and KID of two sets of images")
+    verb = verbs.add_parser("fid", help="FID, KID and other distances of two sets of images")
     verb.add_argument("reference", type=Path, help=f"{SETS}, or statistics (.npz)")
     verb.add_argument("images", type=Path, help=SETS)
+    verb.add_argument(
+        "--metrics", metavar="NAMES", default="",
+        help="beside FID and KID, any of mind,precision-recall,cmmd,inception-score; distances "
+        "with a network other than FID's bear its name: FD-DINOv2 is --extractor dinov2",
+    )  # fmt: skip
     _add_reading(verb)
     add_common(verb, "json")
     verb.set_defaults(function=run_fid)
@@ -50,6 +55,7 @@ def run_fid(arguments: argparse.Namespace) -> int:
     """Print the distances."""
     for place in (arguments.reference, arguments.images):
         _check(place)
+    metrics = _metrics(arguments)
     from dcar_eval.distances import distances, few_images
     from dcar_eval.fid import load_statistics
     from dcar_eval.results import versions
@@ -58,11 +64,9 @@ def run_fid(arguments: argparse.Namespace) -> int:
     stored = arguments.reference.suffix == ".npz"
     real = load_statistics(arguments.reference) if stored else None
     fake = _features(arguments.images, arguments, extractor)
-    if real is None:
-        reference = _features(arguments.reference, arguments, extractor)
-        found = distances(reference, fake, kind="fid", extractor=extractor.name)
-    else:
-        found = distances(real, fake, kind="fid", extractor=extractor.name)
+    reference = real or _features(arguments.reference, arguments, extractor)
+    found = distances(reference, fake, kind="fid", extractor=extractor.name)
+    found |= _more(metrics, reference, fake, extractor)
     if arguments.json:
         facts = {"name": extractor.name, "sha256": extractor.sha256}
         reading = {"size": arguments.size, "crop": arguments.crop if arguments.size else None}
@@ -72,11 +76,56 @@ def run_fid(arguments: argparse.Namespace) -> int:
         for name, values in found.items():
             spread = values.get("splits", values).get("std")
             beside = "" if spread is None else f"  (deviation {spread:.4f})"
-            print(f"{name} {values['value']:.4f}{beside}")
+            named = [key for key in ("precision", "recall") if key in values]
+            for key in named or ["value"]:
+                print(f"{f'{name} {key}' if named else name} {values[key]:.4f}{beside}")
     for name, values in found.items():
         for note in few_images(name, values["n"]) if name.startswith("fid") else []:
             print(note, file=sys.stderr)
     return OK
+
+
+def _metrics(arguments: argparse.Namespace) -> list[str]:
+    """The further metrics that were asked for, before anything is loaded."""
+    from dcar_eval.set_metrics import INCEPTION_SCORE, METRICS
+
+    names = [name for name in arguments.metrics.split(",") if name]
+    known = (*METRICS, INCEPTION_SCORE)
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"metric {unknown[0]!r} is not known; use {', '.join(known)}")
+    if arguments.reference.suffix == ".npz" and set(names) & set(METRICS):
+        raise UsageError(
+            f"{arguments.reference} holds mean and covariance; {', '.join(names)} need images"
+        )
+    return names
+
+
+def _more(
+    metrics: list[str], reference: Any, fake: Features, extractor: Extractor
+) -> dict[str, dict[str, Any]]:
+    """The further metrics, each with its settings and source beside its values."""
+    import torch
+
+    from dcar_eval.protocol import fid_name
+    from dcar_eval.set_metrics import INCEPTION_SCORE, METRICS, inception_score
+
+    found: dict[str, dict[str, Any]] = {}
+    for name in metrics:
+        key = fid_name(name, extractor.name)
+        if name != INCEPTION_SCORE:
+            metric = METRICS[name]
+            values = metric.compute(reference, fake)
+            found[key] = {**values, "n": len(fake), **metric.settings, "source": metric.source}
+            continue
+        if extractor.to_logits is None:
+            raise UsageError(
+                f"{INCEPTION_SCORE} needs a classifier, and extractor {extractor.name} is none; "
+                "use inception or efficientnet-lite0"
+            )
+        with torch.inference_mode():
+            logits = extractor.to_logits(torch.from_numpy(fake).to(extractor.device))
+        found[key] = {**inception_score(logits.cpu().numpy()), "n": len(fake), "splits_num": 10}
+    return found
 
 
 def run_stats(arguments: argparse.Namespace) -> int:

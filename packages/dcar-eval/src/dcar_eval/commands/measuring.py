@@ -20,8 +20,9 @@ def add_inception(verb: argparse.ArgumentParser) -> None:
     """Add what says which network makes the features, and where its weights are."""
     verb.add_argument(
         "--extractor", metavar="NAME",
-        help="another feature network: inception, inception-tf1, efficientnet-lite0 or "
-        "package.module:function; then results say fid[NAME] [the protocol's]",
+        help="another feature network: inception, inception-tf1, efficientnet-lite0 (offline), "
+        "dinov2 or clip (dinov2:FOLDER), package.module:function; then results say fid[NAME] "
+        "[the protocol's]",
     )  # fmt: skip
     verb.add_argument(
         "--inception-weights", metavar="PATH",
