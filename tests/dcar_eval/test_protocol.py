@@ -13,6 +13,7 @@ from dcar_eval.crops import cropping
 from dcar_eval.metrics import eight_bits, ssim
 from dcar_eval.protocol import GENERATION_PROTOCOLS, PROTOCOLS, Crop, Rounding, Ssim, fid_name
 from dcht.errors import UsageError
+from dcht.images import ImageError
 
 RNG = np.random.default_rng(0)
 
@@ -69,6 +70,14 @@ def test_adm_halves_by_box_first() -> None:
     assert np.array_equal(np.asarray(cut), np.asarray(expected))
     with pytest.raises(UsageError, match="size 64x32 is not square"):
         cropping(Crop.adm, (64, 32))
+
+
+@pytest.mark.parametrize("crop", Crop)
+@pytest.mark.parametrize("size", [(40_000, 2), (2, 40_000), (300_000, 1)])
+def test_no_crop_makes_more_pixels_than_the_cap(crop: Crop, size: tuple[int, int]) -> None:
+    """A few bytes of PNG can be as narrow as that."""
+    with pytest.raises(ImageError, match="too narrow"):
+        cropping(crop, (256, 256))(Image.new("RGB", size), (256, 256))
 
 
 def test_halves_are_rounded_as_said() -> None:

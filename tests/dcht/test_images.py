@@ -25,7 +25,7 @@ from dcht.images import (
 )
 
 
-def bomb(side: int = 50_000) -> bytes:
+def bomb(side: int = 50_000, text: bytes = b"") -> bytes:
     """A PNG of a few hundred bytes whose header claims side x side pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -34,7 +34,8 @@ def bomb(side: int = 50_000) -> bytes:
         )
 
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+    body = chunk(b"IHDR", header) + (chunk(b"tEXt", text) if text else b"")
+    body += chunk(b"IDAT", zlib.compress(b"\0" * 1000))
     return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
 
 
@@ -163,3 +164,36 @@ def test_the_narrowest_images_need_no_more_memory(size: tuple[int, int]) -> None
         fit_image(image, (256, 256), Fit.crop)
     for fit in (Fit.pad, Fit.resize):
         assert fit_image(image, (256, 256), fit).size == (256, 256)
+
+
+@pytest.mark.parametrize(
+    ("size", "refused"),
+    [
+        ((40_000, 2), [Fit.crop]),
+        ((2, 40_000), [Fit.crop]),
+        ((300_000, 1), [Fit.crop]),
+        # Stretched, its rows would have 256 pixels before its columns have so few.
+        ((1, 300_000), [Fit.crop, Fit.resize]),
+    ],
+)
+def test_the_cap_guards_every_resize(size: tuple[int, int], refused: list[Fit]) -> None:
+    for fit in Fit:
+        if fit in refused:
+            message = r"too narrow to be made \d+ x \d+: the cap is 64,000,000 pixels"
+            with pytest.raises(ImageError, match=message):
+                fit_image(Image.new("RGB", size), (256, 256), fit)
+        else:
+            assert fit_image(Image.new("RGB", size), (256, 256), fit).size == (256, 256)
+
+
+@pytest.mark.parametrize("side", [8_001, 20_000, 60_000])
+def test_the_texts_of_a_bomb_are_not_read(tmp_path: Path, side: int) -> None:
+    (tmp_path / "x.png").write_bytes(bomb(side, b"dcar\0{}"))
+    with pytest.raises(ImageError, match=r"x\.png is not a PNG that can be read: .*pixels"):
+        read_png_text(tmp_path / "x.png")
+
+
+def test_what_is_no_png_has_no_texts(pictures: Path) -> None:
+    for name, reason in (("b.jpg", "not a PNG image"), ("gone.png", "no such file")):
+        with pytest.raises(ImageError, match=reason):
+            read_png_text(pictures / name)

@@ -1,18 +1,20 @@
 """What counts as an input, what it is called, and what comes along with it."""
 
+import hashlib
 import io
 import json
 import os
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from dcht.entries import hash_entries
+from dcht.entries import MAX_SIDECAR, Content, content_sha256, digest_all, hash_entries
 from dcht.errors import UsageError
 from dcht.images import ImageError, list_images
-from dcht.inputs import list_inputs
+from dcht.inputs import find_inputs, list_inputs
 
 
 def png(color: str) -> bytes:
@@ -184,8 +186,8 @@ def test_a_pipe_in_the_place_of_a_file_does_not_block(pictures: Path) -> None:
 
 def test_sidecars_that_cannot_be_read_are_problems_of_their_image(pictures: Path) -> None:
     for name, content, reason in (
-        ("a.json", b"{", r"a\.json: not JSON"),
-        ("a.json", b"[" * 100_000, r"a\.json: not JSON"),
+        ("a.json", b"{", r"a\.json is not JSON"),
+        ("a.json", b"[" * 100_000, r"a\.json is not JSON"),
         ("a.json", b'"\xff"', r"a\.json: not a text in UTF-8"),
     ):
         (pictures / name).write_bytes(content)
@@ -268,3 +270,179 @@ def test_names_that_are_no_utf8_travel(tmp_path: Path) -> None:
     entries = list_inputs(folder)
     assert sorted(os.fsencode(entry.name) for entry in entries) == sorted(names)
     assert all(entry.open().size == (4, 4) for entry in entries)
+
+
+def rows(source: Path) -> dict[str, dict[str, object]]:
+    return {entry.name: entry.row() for entry in list_inputs(source) if not entry.problem}
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_every_row_of_an_image_gives_a_caption(pictures: Path, suffix: str) -> None:
+    """In one table, in two of them, and in a list: an image is one input with all its captions."""
+    texts = ["one", "two", "one", "three"]
+    if suffix == "jsonl":
+        lines = [json.dumps({"file_name": "c.webp", "text": text, "n": text}) for text in texts]
+    else:
+        lines = ["file_name,text,n", *(f"c.webp,{text},{text}" for text in texts)]
+    (pictures / f"metadata.{suffix}").write_text("\n".join(lines))
+    (pictures / "more" / "metadata.csv").write_text("file_name,text\n../c.webp,four\n")
+    row = rows(pictures)["c.webp"]
+    assert row["captions"] == ["one", "two", "three", "four"]
+    assert (row["caption"], row["n"]) == ("one", "one")
+    (pictures / "more" / "metadata.csv").unlink()
+    (entry,) = list_inputs((pictures / f"metadata.{suffix}").rename(pictures / f"list.{suffix}"))
+    assert entry.row()["captions"] == ["one", "two", "three"]
+
+
+def test_a_json_beside_an_image_goes_before_a_table(pictures: Path) -> None:
+    """Whatever the keys are called."""
+    (pictures / "e.json").write_text('{"text": "beside", "score": 1}')
+    line = {"file_name": "e.png", "captions": ["of", "the table"], "score": 2, "more": 3}
+    (pictures / "metadata.jsonl").write_text(json.dumps(line))
+    row = rows(pictures)["e.png"]
+    assert row["caption"] == "beside"
+    assert "captions" not in row
+    assert (row["score"], row["more"]) == (1, 3)
+
+
+def test_long_fields_of_a_csv_are_read(pictures: Path) -> None:
+    long = "a cat and " * 20_000
+    (pictures / "metadata.csv").write_text(f'file_name,text\nd.bmp,"{long}"\ne.png,behind it\n')
+    assert not problems(pictures)
+    assert rows(pictures)["d.bmp"]["caption"] == long
+    assert rows(pictures)["e.png"]["caption"] == "behind it"
+
+
+def test_a_csv_row_that_loses_a_part_of_its_caption_is_listed(pictures: Path) -> None:
+    table = "file_name, text\nd.bmp,a cat, sitting\ne.png,whole\n"
+    (pictures / "metadata.csv").write_text(table)
+    assert list(problems(pictures)) == ["metadata.csv line 2"]
+    assert "quotes" in problems(pictures)["metadata.csv line 2"]
+    assert rows(pictures)["e.png"]["caption"] == "whole"
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e"])
+def test_only_line_ends_end_a_line(pictures: Path, mark: str) -> None:
+    (pictures / "d.txt").write_bytes(f"a{mark}b\r\nsecond\rthird\n".encode())
+    assert rows(pictures)["d.bmp"]["captions"] == [f"a{mark}b", "second", "third"]
+    odd = f"x{mark}y.png"
+    (pictures / odd).write_bytes(png("red"))
+    (pictures / "list.txt").write_bytes(f"{odd}\r\na.png".encode())
+    assert [entry.name for entry in list_inputs(pictures / "list.txt")] == ["a.png", odd]
+
+
+def test_a_caption_that_is_no_text_is_refused(pictures: Path) -> None:
+    (pictures / "d.json").write_text('{"caption": "half \\ud800 a pair"}')
+    entry = next(entry for entry in list_inputs(pictures) if entry.name == "d.bmp")
+    with pytest.raises(UsageError, match="caption is no text"):
+        entry.row()
+
+
+def test_tables_and_texts_that_are_not_read_are_named(pictures: Path, archive: Path) -> None:
+    for name in ("captions.csv", "more/labels.json", "c.TXT", "gone.txt", "f.parquet"):
+        (pictures / name).write_text("file,caption\na.png,x\n")
+    (pictures / "metadata.csv").write_text("file_name,text\nd.bmp,word\n")
+    found = find_inputs(pictures)
+    assert found.unread == ["c.TXT", "captions.csv", "f.parquet", "gone.txt", "more/labels.json"]
+    assert not problems(pictures)
+    write_tar(archive, {"1.png": png("red"), "1.txt": b"x", "1.cls": b"3", "labels.csv": b"x"})
+    assert find_inputs(archive).unread == ["007.tar/1.cls", "007.tar/labels.csv"]
+
+
+def test_lists_of_different_folders_keep_their_images_apart(tmp_path: Path) -> None:
+    for name, color in (("one", "red"), ("two", "blue")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").write_bytes(png(color))
+        (tmp_path / name / "list.txt").write_text("x.png\n")
+    entries = list_inputs([tmp_path / "one" / "list.txt", tmp_path / "two" / "list.txt"])
+    assert [entry.name for entry in entries] == ["one/x.png", "two/x.png"]
+    assert [entry.open().getpixel((0, 0)) for entry in entries] == [(255, 0, 0), (0, 0, 255)]
+
+
+def test_an_image_that_two_sources_name_is_one(pictures: Path) -> None:
+    twice = list_inputs([pictures, pictures / "a.png", pictures])
+    once = [f"pictures/{entry.name}" for entry in list_inputs(pictures)]
+    assert [entry.name for entry in twice] == once
+
+
+def test_what_is_read_has_a_hash(pictures: Path, archive: Path) -> None:
+    """Of the picture, the text and the fields: a change of equal size shows."""
+    (pictures / "a.json").write_text('{"n": 1}')
+    expected = b"".join(
+        hashlib.sha256((pictures / name).read_bytes()).digest()
+        for name in ("a.png", "a.txt", "a.json")
+    )
+    assert next(digest_all(list_inputs(pictures))) == expected
+    whole = content_sha256(list_inputs(pictures))
+    pixels = bytearray((pictures / "d.bmp").read_bytes())
+    pixels[-1] ^= 1
+    (pictures / "d.bmp").write_bytes(pixels)
+    assert content_sha256(list_inputs(pictures)) != whole
+    members = list(digest_all(list_inputs(archive)))
+    assert members[0][:32] == hashlib.sha256(png("red")).digest()
+    assert members[0][32:64] == hashlib.sha256(b"a red one\n").digest()
+    assert members[2][64:] == bytes(32)
+    # What cannot be read differs by the reason.
+    assert Content(problem="x").sha256() != Content(problem="y").sha256()
+
+
+def test_patterns_stand_for_what_a_shell_makes_of_them(archive: Path) -> None:
+    folder = archive.parent
+    write_tar(folder / "008.tar", {"c.png": png("white")})
+    down = list_inputs(f"{folder}/{{008..007}}.tar")
+    assert [entry.name for entry in down] == [entry.name for entry in list_inputs(folder)]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["{0..99999999}.tar", "{000007..999999999999999999}.tar", "x{1..9}{1..99999999}.tar",
+     "{0.." + "9" * 5000 + "}.tar", "{}.tar", "{a,}{b,}{c..d}", "[", "{0..9..2}.tar"],
+)  # fmt: skip
+def test_a_pattern_of_too_much_answers_at_once(archive: Path, pattern: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(UsageError, match="is not there"):
+        list_inputs(f"{archive.parent}/{pattern}")
+    assert time.perf_counter() - start < 1
+
+
+def test_a_pattern_is_bounded(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dcht.inputs.MAX_PATTERN", 3)
+    with pytest.raises(UsageError, match="stands for more than 3 paths"):
+        list_inputs(f"{pictures}/*")
+    with pytest.raises(UsageError, match="stands for more than 3 paths"):
+        list_inputs(f"{pictures}/{{a,a,a,a}}.png")
+
+
+def test_images_of_other_formats_alone_are_said(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.gif", "b.GIF", "c.tiff"):
+        (tmp_path / "in" / name).write_bytes(b"GIF89a")
+    for source in (tmp_path / "in", [tmp_path / "in" / "a.gif"]):
+        with pytest.raises(
+            UsageError, match=r"no pictures that can be used: \.gif.* not read; convert"
+        ):
+            list_inputs(source)
+    with pytest.raises(UsageError, match=r"can be used: \.gif, \.tiff are not read"):
+        list_images(tmp_path / "in")
+
+
+def test_headers_of_an_archive_are_bounded(tmp_path: Path) -> None:
+    """A header may say that its name or its records fill the rest of a large file."""
+    path = tmp_path / "large.tar"
+    for kind in (b"x", b"L", b"K"):
+        info = tarfile.TarInfo("long")
+        info.type, info.size = kind, 1 << 33
+        header = info.tobuf(tarfile.GNU_FORMAT)
+        with path.open("wb") as file:
+            file.write(header)
+            file.truncate(1 << 34)  # sparse
+        start = time.perf_counter()
+        assert "damaged" in problems(path)["large.tar"]
+        assert time.perf_counter() - start < 1
+
+
+def test_a_large_file_beside_an_image_is_not_read(pictures: Path) -> None:
+    with (pictures / "a.json").open("wb") as file:
+        file.truncate(MAX_SIDECAR + 1)
+    with pytest.raises(ImageError, match=r"a\.json: .* the cap is"):
+        list_inputs(pictures)[0].row()

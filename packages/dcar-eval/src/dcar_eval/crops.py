@@ -8,7 +8,7 @@ from PIL import Image
 
 from dcar_eval.protocol import Crop
 from dcht.errors import UsageError
-from dcht.images import Fitting, resize_crop
+from dcht.images import Fitting, resize, resize_crop
 
 SHORT_SIDE = {
     Crop.short_side_bicubic: Image.Resampling.BICUBIC,
@@ -33,10 +33,10 @@ def adm_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Halve by box while twice as large, cover by bicubic, crop the centre (Dhariwal 2021)."""
     side = size[0]
     while min(image.size) >= 2 * side:
-        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+        image = resize(image, (image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = side / min(image.size)
     covered = (round(image.width * scale), round(image.height * scale))
-    image = image.resize(covered, Image.Resampling.BICUBIC)
+    image = resize(image, covered)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image.crop((left, top, left + side, top + side))
 
@@ -48,6 +48,6 @@ def short_side_crop(image: Image.Image, size: tuple[int, int], *, crop: Crop) ->
     """
     side, short = size[0], min(image.size)
     width, height = (int(side * length / short) for length in image.size)
-    image = image.resize((width, height), SHORT_SIDE[crop])
+    image = resize(image, (width, height), SHORT_SIDE[crop])
     left, top = round((width - side) / 2), round((height - side) / 2)
     return image.crop((left, top, left + side, top + side))

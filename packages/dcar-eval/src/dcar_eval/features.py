@@ -30,7 +30,7 @@ from dcar_eval.journal import Features, Journal
 from dcar_eval.metrics import eight_bits
 from dcar_eval.protocol import Crop
 from dcar_eval.transformers_features import DEFAULTS, load_transformers_features
-from dcht.entries import Entry
+from dcht.entries import Entry, content_sha256
 from dcht.errors import UsageError
 from dcht.images import Fitting, ImageError
 from dcht.reader import Reader, split
@@ -174,23 +174,6 @@ def cached_features(
                     saved = journal.done
                 progress.update(len(batch.rows))
         return journal.features(KIND)
-
-
-def content_sha256(entries: Sequence[Entry]) -> str:
-    """Hash of what the files of some images hold, in their order.
-
-    Raises:
-        UsageError: one cannot be read.
-    """
-    digest = hashlib.sha256()
-    for entry in entries:
-        if entry.image is None:
-            raise UsageError(f"{entry.name}: {entry.problem}")
-        try:
-            digest.update(hashlib.sha256(entry.image.read()).digest())
-        except ImageError as error:
-            raise UsageError(f"{entry.name}: {error}") from None
-    return digest.hexdigest()
 
 
 def same_size(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dcar.train_config import DataKind
-from dcht.captions import read_json
 from dcht.entries import Entry, file_entry
 from dcht.errors import UsageError
+from dcht.files import parse_json
 from dcht.inputs import list_inputs
 
 SYNSETS = "LOC_synset_mapping.txt"
@@ -105,7 +105,7 @@ def _list_journeydb(root: Path) -> Iterator[Picture]:
 
 def _journeydb_picture(root: Path, place: str, line: str) -> Picture:
     try:
-        fields = read_json(place, line)
+        fields = parse_json(line, place)
         name = posixpath.normpath(fields["img_path"])
         captions = [fields.get("prompt"), (fields.get("Task2") or {}).get("Caption")]
     except (UsageError, KeyError, TypeError, AttributeError):

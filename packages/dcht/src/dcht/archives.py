@@ -11,12 +11,18 @@ import os
 import posixpath
 import tarfile
 from pathlib import PurePosixPath
+from typing import Any, BinaryIO
 
+from dcht.captions import TEXT_SUFFIXES
 from dcht.entries import SIDECARS, Entry, Part, file_part
+from dcht.files import open_regular
 from dcht.images import IMAGE_SUFFIXES, ImageError
 
+MAX_HEADER = 1 << 20
+"""Bytes that one header of an archive may have: a long name, or PAX records."""
 
-def list_archive(path: str, name: str) -> list[Entry]:
+
+def list_archive(path: str, name: str, unread: list[str] | None = None) -> list[Entry]:
     """The images of a tar archive, with the captions and fields beside them.
 
     An archive that is damaged gives what stands before the damage, and an entry that says so.
@@ -24,14 +30,19 @@ def list_archive(path: str, name: str) -> list[Entry]:
     Args:
         path: the archive.
         name: what the names of its entries begin with.
+        unread: where names of members go that look like captions or labels and belong to no image.
     """
     members: dict[str, Part | str] = {}
     problem = _read_members(path, members)
+    used: set[str] = set()
     entries = [
-        _entry(f"{name}/{member}", member, members)
+        _entry(f"{name}/{member}", member, members, used)
         for member in members
         if _suffix(member) in IMAGE_SUFFIXES
     ]
+    if unread is not None:
+        texts = (member for member in members if _suffix(member) not in IMAGE_SUFFIXES)
+        unread += [f"{name}/{member}" for member in texts if member not in used]
     return [*entries, Entry(name, problem=problem)] if problem else entries
 
 
@@ -39,23 +50,38 @@ def _suffix(member: str) -> str:
     return posixpath.splitext(member)[1].lower()
 
 
+class _Bounded:
+    """An archive whose headers are read a little at a time: tarfile reads what they ask for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.tell, self.seek = file, file.tell, file.seek
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= MAX_HEADER:
+            raise tarfile.TarError(f"a header of {size:,} bytes")
+        return self.file.read(size)
+
+
 def _read_members(path: str, members: dict[str, Part | str]) -> str:
     """Fill in where each member is, or why it is refused; return what is wrong with the archive."""
     try:
-        size = file_part(path).size
-        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            last = -1
-            for member in tar:
-                if member.offset <= last:
-                    return f"damaged: headers go back from byte {last}"
-                last = member.offset
-                if _suffix(member.name) in (*IMAGE_SUFFIXES, *SIDECARS):
-                    part = Part(path, member.size, member.offset_data)
-                    members[member.name] = _refusal(member, size) or part
-            # tarfile takes a header that it does not understand for the end.
-            file.seek(tar.offset)
-            if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-                return f"damaged or cut at byte {tar.offset:,}"
+        whole = file_part(path)
+        with open_regular(path) as file:
+            bounded: Any = _Bounded(file)
+            with tarfile.open(fileobj=bounded, mode="r:") as tar:
+                last = -1
+                for member in tar:
+                    tar.members.clear()  # type: ignore[attr-defined]  # it keeps all, and nobody asks
+                    if member.offset <= last:
+                        return f"damaged: headers go back from byte {last}"
+                    last = member.offset
+                    if _suffix(member.name) in (*IMAGE_SUFFIXES, *TEXT_SUFFIXES):
+                        part = whole._replace(size=member.size, offset=member.offset_data)
+                        members[member.name] = _refusal(member, whole.size) or part
+                # tarfile takes a header that it does not understand for the end.
+                file.seek(tar.offset)
+                if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+                    return f"damaged or cut at byte {tar.offset:,}"
     except ImageError as error:
         return str(error)
     except Exception as error:
@@ -75,8 +101,8 @@ def _refusal(member: tarfile.TarInfo, size: int) -> str:
     return ""
 
 
-def _entry(name: str, member: str, members: dict[str, Part | str]) -> Entry:
-    """An image of an archive with what belongs to it."""
+def _entry(name: str, member: str, members: dict[str, Part | str], used: set[str]) -> Entry:
+    """An image of an archive with what belongs to it, whose names are added to `used`."""
     image = members[member]
     if isinstance(image, str):
         return Entry(name, problem=image)
@@ -87,6 +113,7 @@ def _entry(name: str, member: str, members: dict[str, Part | str]) -> Entry:
     found: dict[str, Part | None] = {}
     for suffix in SIDECARS:
         there = [stem + suffix for stem in stems if stem + suffix in members]
+        used.update(there)
         part = members[there[0]] if there else None
         if isinstance(part, str):
             return Entry(name, problem=f"{there[0]}: {part}")

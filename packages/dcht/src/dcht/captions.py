@@ -10,15 +10,23 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Iterator
+import posixpath
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from dcht.errors import UsageError
+from dcht.files import parse_json
 
 METADATA = ("metadata.jsonl", "metadata.csv")
+TEXT_SUFFIXES = (
+    ".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".caption", ".cap", ".cls",
+)  # fmt: skip
+"""What captions and labels come in. A file of these that is not read is named to the user."""
 PATH_KEYS = ("file_name", "path", "file")
 CAPTION_KEYS = ("captions", "caption", "text")
+
+# A field is as long as it is: the module's own limit ends a table at 131,072 characters.
+csv.field_size_limit(1 << 30)
 
 
 class Named(NamedTuple):
@@ -38,19 +46,20 @@ def read_table(name: str, content: bytes) -> Iterator[Named]:
         UsageError: this is not a text in UTF-8.
     """
     text = decode_text(name, content)
-    if name.endswith(".jsonl"):
-        for number, line in enumerate(text.split("\n"), start=1):
+    suffix = posixpath.splitext(name)[1].lower()
+    if suffix == ".jsonl":
+        for number, line in enumerate(io.StringIO(text), start=1):
             if line.strip():
                 yield _named(f"{name} line {number}", line)
-    elif name.endswith(".csv"):
+    elif suffix == ".csv":
         yield from _read_csv(name, text)
     else:
-        yield from (Named(line, {}) for line in text.splitlines() if line.strip())
+        yield from (Named(line, {}) for line in split_lines(text) if line.strip())
 
 
 def _named(place: str, line: str) -> Named:
     try:
-        return _pick_path(place, read_json(place, line))
+        return _pick_path(place, parse_json(line, place))
     except UsageError as error:
         return Named(place, {}, str(error))
 
@@ -66,8 +75,12 @@ def _read_csv(name: str, text: str) -> Iterator[Named]:
             return
         if row is None:
             return
-        fields = {key: value for key, value in row.items() if key is not None and value}
-        yield _pick_path(f"{name} line {rows.line_num}", fields)
+        place = f"{name} line {rows.line_num}"
+        if None in row:
+            reason = "more fields than the first line has; what holds a comma stands in quotes"
+            yield Named(place, {}, reason)
+        else:
+            yield _pick_path(place, {key.strip(): value for key, value in row.items() if value})
 
 
 def _pick_path(place: str, fields: object) -> Named:
@@ -77,6 +90,15 @@ def _pick_path(place: str, fields: object) -> Named:
         if isinstance(path := fields.get(key), str) and path:
             return Named(path, {other: fields[other] for other in fields if other != key})
     return Named(place, {}, f"names no image: one of {', '.join(PATH_KEYS)} should")
+
+
+def merge_fields(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What several rows say of one image: every caption, and of other fields the first value."""
+    if len(rows) == 1:
+        return rows[0]
+    merged = {key: value for row in reversed(rows) for key, value in row.items()}
+    captions = list(dict.fromkeys(text for row in rows for text in find_captions(row)))
+    return merged | ({"captions": captions} if captions else {})
 
 
 def decode_text(name: str, content: bytes) -> str:
@@ -91,36 +113,48 @@ def decode_text(name: str, content: bytes) -> str:
         raise UsageError(f"{name}: not a text in UTF-8 (byte {error.start})") from None
 
 
-def read_json(name: str, text: str) -> Any:
-    """The value of a JSON text.
+def split_lines(text: str) -> Iterator[str]:
+    """The lines of a text as editors end them.
 
-    Raises:
-        UsageError: it is none.
+    `str.splitlines` also splits at what stands inside of lines: U+2028, U+0085, form feeds.
     """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # nested too deep is no better than no JSON
-        raise UsageError(f"{name}: not JSON: {error}") from None
+    return (line.removesuffix("\n") for line in io.StringIO(text, newline=None))
 
 
-def caption_row(name: str, fields: dict[str, Any], text: str | None) -> dict[str, Any]:
+def caption_row(
+    name: str,
+    text: str | None,
+    fields: dict[str, Any] | None,
+    metadata: dict[str, Any] | None,
+) -> dict[str, Any]:
     """What a store keeps of an image: `file`, `caption` (or None), `captions` where several.
 
     Args:
-        name: the image's name, whatever `fields` says.
-        fields: what else is known of it; kept.
-        text: the content of its `.txt`; goes before captions in `fields`.
+        name: the image's name, whatever the fields say.
+        text: the content of its `.txt`; its captions go before all others.
+        fields: of its `.json`; kept, and its captions go before those of a table.
+        metadata: what a table says of it; kept.
+
+    Raises:
+        UsageError: a caption is no text: it holds half of a surrogate pair.
     """
-    captions = [line.strip() for line in (text or "").splitlines() if line.strip()]
-    captions = captions or _captions(fields)
-    row = {**fields, "file": name, "caption": captions[0] if captions else None}
+    captions = [line.strip() for line in split_lines(text or "") if line.strip()]
+    captions = captions or find_captions(fields or {}) or find_captions(metadata or {})
+    for caption in captions:
+        try:
+            caption.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"its caption is no text: {error.reason}") from None
+    row = {**(metadata or {}), **(fields or {}), "file": name}
+    row["caption"] = captions[0] if captions else None
     row.pop("captions", None)
     if len(captions) > 1:
         row["captions"] = captions
     return row
 
 
-def _captions(fields: dict[str, Any]) -> list[str]:
+def find_captions(fields: dict[str, Any]) -> list[str]:
+    """The captions that fields hold, under the first of `CAPTION_KEYS` that has any."""
     for key in CAPTION_KEYS:
         value = fields.get(key)
         texts = value if isinstance(value, list) else [value]

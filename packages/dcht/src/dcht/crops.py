@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dcht.images import ImageError, list_images, open_image
+from dcht.errors import printable
+from dcht.images import ImageError, list_images, open_image, resize
 from dcht.train_config import DataConfig
 
 
@@ -55,13 +55,13 @@ class Crops(Dataset[Tensor]):
         """Pixels (h, w, 3) with the short side resized; None, after saying so, if unreadable."""
         try:
             image = open_image(file)
+            scale = self.config.size / min(image.size)
+            width, height = (max(self.config.size, round(side * scale)) for side in image.size)
+            if (width, height) != image.size:
+                image = resize(image, (width, height))
         except ImageError as error:
-            print(f"skipped {file}: {error}", file=sys.stderr)
+            print(f"skipped {printable(file)}: {printable(error)}", file=sys.stderr)
             return None
-        scale = self.config.size / min(image.size)
-        width, height = (max(self.config.size, round(side * scale)) for side in image.size)
-        if (width, height) != image.size:
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
         return np.array(image)
 
     def _pixels(self, index: int) -> np.ndarray:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
@@ -25,8 +26,13 @@ from dcht.files import write_atomic
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+UNREAD_SUFFIXES = (
+    ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".tga",
+)  # fmt: skip
+"""Images for certain, of a format that is not opened: said rather than left out."""
 MAX_PIXELS = 64_000_000
-"""Largest image that is opened: 8000 x 8000. A larger header is refused as a decompression bomb."""
+"""Largest image that is opened or made of one: 8000 x 8000. A larger header is refused as a
+decompression bomb."""
 
 
 class ImageError(UsageError):
@@ -34,15 +40,28 @@ class ImageError(UsageError):
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """Every file below `folder` with an image's suffix, sorted by its path."""
+    """Every file below `folder` with an image's suffix, sorted by its path; there may be none.
+
+    Raises:
+        UsageError: not a folder, or one with images of none but formats that are not read.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder of images")
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(
-        (path for path in found if path.is_file() and not path.name.startswith(".")),
-        key=lambda path: path.relative_to(folder).as_posix(),
-    )
+    files = [path for path in folder.rglob("*") if not path.name.startswith(".")]
+    found = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    if not found and (foreign := unread_formats(path.name for path in files)):
+        raise UsageError(f"{folder} holds no pictures that can be used: {foreign}")
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def unread_formats(names: Iterable[str]) -> str:
+    """Which formats among these names are not read, as half a sentence; nothing if none."""
+    suffixes = {PurePosixPath(name).suffix.lower() for name in names} & set(UNREAD_SUFFIXES)
+    if not suffixes:
+        return ""
+    verb = "is" if len(suffixes) == 1 else "are"
+    return f"{', '.join(sorted(suffixes))} {verb} not read; convert to one of {', '.join(FORMATS)}"
 
 
 def open_image(file: str | Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -51,27 +70,9 @@ def open_image(file: str | Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> 
     Raises:
         ImageError: unknown format, damaged or truncated data, or more than `max_pixels` pixels.
     """
-    try:
-        with _open(file) as opened:
-            pixels = opened.width * opened.height
-            if pixels > max_pixels:
-                raise ImageError(
-                    f"{opened.width} x {opened.height} is {pixels:,} pixels; "
-                    f"the cap is {max_pixels:,}"
-                )
-            opened.load()
-            image = ImageOps.exif_transpose(opened)
-    except FileNotFoundError:
-        raise ImageError("no such file") from None
-    except UnidentifiedImageError:
-        raise ImageError(f"not a {', '.join(FORMATS)} image") from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(str(error)) from None
-    except ImageError:
-        raise
-    except Exception as error:
-        # Decoders of hostile data raise what they ran into: Pillow promises no exception's kind.
-        raise ImageError(f"damaged: {error or type(error).__name__}") from None
+    with _opened(file, FORMATS, max_pixels) as opened:
+        opened.load()
+        image = ImageOps.exif_transpose(opened)
     if image.mode.startswith("I;16"):
         # Pillow would clip 16-bit grey at 255; 257 maps 65535 to 255.
         return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)).convert("RGB")
@@ -82,11 +83,34 @@ def open_image(file: str | Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> 
     return image.convert("RGB")
 
 
-def _open(file: str | Path | BinaryIO) -> Image.Image:
-    # Pillow's own warning about bombs is silenced because the cap of `open_image` is stricter.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(file, formats=FORMATS)
+@contextmanager
+def _opened(
+    file: str | Path | BinaryIO, formats: tuple[str, ...], max_pixels: int = MAX_PIXELS
+) -> Iterator[Image.Image]:
+    """An image of one of some formats, not above the cap; whatever fails is an ImageError."""
+    try:
+        # Pillow's own warning about bombs is silenced because the cap is stricter.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(file, formats=formats)
+        with image:
+            if image.width * image.height > max_pixels:
+                raise ImageError(
+                    f"{image.width} x {image.height} is {image.width * image.height:,} pixels; "
+                    f"the cap is {max_pixels:,}"
+                )
+            yield image
+    except FileNotFoundError:
+        raise ImageError("no such file") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"not a {', '.join(formats)} image") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(str(error)) from None
+    except ImageError:
+        raise
+    except Exception as error:
+        # Decoders of hostile data raise what they ran into: Pillow promises no exception's kind.
+        raise ImageError(f"damaged: {error or type(error).__name__}") from None
 
 
 Fitting = Callable[[Image.Image, tuple[int, int]], Image.Image]
@@ -101,17 +125,41 @@ class Fit(Enum):
     resize = "stretch by bicubic"
 
 
+def resize(
+    image: Image.Image,
+    size: tuple[int, int],
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Image.Image:
+    """An image at another size (width, height); every image from outside is resized here.
+
+    Raises:
+        ImageError: it, or what Pillow makes on the way, would have more than `MAX_PIXELS` pixels:
+            a few bytes can be an image of 40000 x 2.
+    """
+    # Pillow first brings the rows to the new width.
+    if size[0] * max(size[1], image.height) > MAX_PIXELS:
+        raise ImageError(
+            f"{image.width} x {image.height} is too narrow to be made {size[0]} x {size[1]}: "
+            f"the cap is {MAX_PIXELS:,} pixels"
+        )
+    return image.resize(size, resample)
+
+
 def fit_image(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
-    """Bring an RGB image to `size` (width, height), bicubic and antialiased."""
+    """Bring an RGB image to `size` (width, height), bicubic and antialiased.
+
+    Raises:
+        ImageError: see `resize`.
+    """
     if fit is Fit.crop:
         return resize_crop(image, size)
     if fit is Fit.resize:
-        return image.resize(size, Image.Resampling.BICUBIC)
+        return resize(image, size)
     scale = min(size[0] / image.width, size[1] / image.height)
     inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     padded = Image.new("RGB", size, "white")
     corner = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
-    padded.paste(image.resize(inner, Image.Resampling.BICUBIC), corner)
+    padded.paste(resize(image, inner), corner)
     return padded
 
 
@@ -124,12 +172,8 @@ def resize_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     width, height = size
     scale = max(width / image.width, height / image.height)
     covered = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-    if covered[0] * covered[1] > MAX_PIXELS:
-        raise ImageError(
-            f"{image.width} x {image.height} is too narrow to crop to {width}x{height}"
-        )
     if covered != image.size:
-        image = image.resize(covered, Image.Resampling.BICUBIC)
+        image = resize(image, covered)
     left, top = (covered[0] - width) // 2, (covered[1] - height) // 2
     return image.crop((left, top, left + width, top + height))
 
@@ -188,11 +232,11 @@ def read_png_text(path: str | Path) -> dict[str, str]:
     """The text chunks of a PNG.
 
     Raises:
-        ImageError: not a PNG.
+        ImageError: not a PNG, damaged, or more than `MAX_PIXELS` pixels.
     """
     try:
-        with Image.open(path, formats=("PNG",)) as image:
+        with _opened(path, ("PNG",)) as image:
             image.load()
             return {key: str(value) for key, value in image.text.items()}  # type: ignore[attr-defined]
-    except (OSError, SyntaxError, ValueError) as error:
+    except ImageError as error:
         raise ImageError(f"{path} is not a PNG that can be read: {error}") from None

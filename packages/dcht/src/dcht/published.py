@@ -23,7 +23,7 @@ from tqdm import tqdm
 from dcht.checkpoint import CONFIG, WEIGHTS, load_strict, locate
 from dcht.config import VARIANTS
 from dcht.convert import convert_tensors
-from dcht.errors import CheckpointError, UsageError
+from dcht.errors import CheckpointError, UsageError, printable
 from dcht.files import require_unused, write_atomic
 from dcht.images import ImageError, list_images, open_image, resize_crop, to_tensor
 from dcht.latent_norm import LATENT_NORM, fold_latent_norm, mean_latent_norm
@@ -155,7 +155,7 @@ def _batches(folder: Path) -> Iterator[Tensor]:
         try:
             image = resize_crop(open_image(path), (CALIBRATION_SIDE, CALIBRATION_SIDE))
         except ImageError as error:
-            tqdm.write(f"skipped {path.name}: {error}", file=sys.stderr)
+            tqdm.write(f"skipped {printable(path.name)}: {printable(error)}", file=sys.stderr)
             continue
         read += 1
         yield to_tensor(image)[None]

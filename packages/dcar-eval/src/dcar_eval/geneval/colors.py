@@ -21,7 +21,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from dcar_eval.geneval.pretrained import read_pretrained
 from dcar_eval.geneval.rules import COLORS
 from dcht.errors import CheckpointError
-from dcht.images import to_bytes
+from dcht.images import resize, to_bytes
 
 CLIP = "openai/clip-vit-large-patch14"
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json")
@@ -126,7 +126,7 @@ def prepare_crop(crop: Image.Image, side: int) -> Tensor:
     """CLIP's input (3, side, side): short side bicubic to `side`, centre crop, normalised."""
     # Whole numbers as torchvision makes them: truncated for the size, rounded for the corner.
     width, height = (int(side * extent / min(crop.size)) for extent in crop.size)
-    resized = crop.resize((width, height), Image.Resampling.BICUBIC)
+    resized = resize(crop, (width, height))
     left, top = round((width - side) / 2), round((height - side) / 2)
     pixels = to_bytes(resized.crop((left, top, left + side, top + side))).float() / 255
     mean, std = (rearrange(torch.tensor(values), "c -> c 1 1") for values in (MEAN, STD))
