@@ -10,10 +10,16 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from dcar_eval.protocol import Rounding, Ssim
+from dcht.images import require_finite
 
 
 def eight_bits(images: Tensor, rounding: Rounding = Rounding.half_even) -> Tensor:
-    """Images (b, 3, H, W) in [-1, 1] as uint8: clamped, rounded."""
+    """Images (b, 3, H, W) in [-1, 1] as uint8: clamped, rounded.
+
+    Raises:
+        UsageError: pixels that are NaN or infinite.
+    """
+    require_finite(images)
     scaled = ((images.float() + 1) * 127.5).clamp(0, 255)
     rounded = scaled.round() if rounding is Rounding.half_even else (scaled + 0.5).floor()
     return rounded.to(torch.uint8)

@@ -16,7 +16,9 @@ from dcht.layers import (
     average_channels,
     build_block,
     build_norm,
+    convolve_as,
     duplicate_channels,
+    widen,
 )
 
 IMAGE_CHANNELS = 3
@@ -80,7 +82,8 @@ class Encoder(nn.Module):
 
     def leave(self, x: Tensor) -> Tensor:
         """The last layer: features (b, c_5, h, w) to latents (b, c, h, w)."""
-        return (self.output(x) + average_channels(x, self.latent_channels)).contiguous()
+        z = convolve_as(self.output, widen(x))
+        return (z + average_channels(x, self.latent_channels)).contiguous()
 
 
 class Decoder(nn.Module):

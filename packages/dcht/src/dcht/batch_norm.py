@@ -1,10 +1,12 @@
-"""BatchNorm over the batch of all ranks, so that how a batch is split changes nothing.
+"""BatchNorm in any precision, and over the batch of all ranks.
 
-torch's SyncBatchNorm does the same on GPUs alone; this one also runs on a CPU, where it is tested.
+Over all ranks how a batch is split changes nothing. torch's SyncBatchNorm does the same on GPUs
+alone; this one also runs on a CPU, where it is tested.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +15,8 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from dcht.distributed import World
+
+HALVES = (torch.float16, torch.bfloat16)
 
 
 class _MeanOverRanks(torch.autograd.Function):
@@ -31,8 +35,23 @@ class _MeanOverRanks(torch.autograd.Function):
         return total / dist.get_world_size()
 
 
-class GlobalBatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` whose training statistics are those of every rank's input (b, c, h, w)."""
+class BatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` that stays in fp32 when its model is cast to half precision.
+
+    A running variance may pass float16's 65504: the layer would then be 0 everywhere. Inputs and
+    results are of the model's precision.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BatchNorm2d:
+        def wide(tensor: Tensor) -> Tensor:
+            applied = fn(tensor)
+            return tensor.to(applied.device) if applied.dtype in HALVES else applied
+
+        return super()._apply(wide, recurse)
+
+
+class GlobalBatchNorm2d(BatchNorm2d):
+    """`BatchNorm2d` whose training statistics are those of every rank's input (b, c, h, w)."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise the input; while training, all ranks call this together with one shape."""
@@ -67,7 +86,7 @@ def normalise_over_ranks(module: nn.Module, world: World) -> None:
         return
     for parent in list(module.modules()):
         for name, child in parent.named_children():
-            if type(child) is nn.BatchNorm2d:
+            if isinstance(child, nn.BatchNorm2d):
                 replacement = GlobalBatchNorm2d(
                     child.num_features, eps=child.eps, momentum=child.momentum
                 )

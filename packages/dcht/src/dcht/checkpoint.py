@@ -152,7 +152,8 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], where: str) -> No
     """Give `module` (possibly on the meta device) these tensors; all must fit.
 
     Raises:
-        CheckpointError: naming the keys that are missing, unexpected or of another shape.
+        CheckpointError: naming the keys that are missing, unexpected, of another shape or type,
+            or that hold NaN or infinity.
     """
     expected = module.state_dict()
     problems = {
@@ -163,6 +164,12 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], where: str) -> No
             for key, value in expected.items()
             if key in tensors and tensors[key].shape != value.shape
         ],
+        "of another type": [
+            f"{key} {tensors[key].dtype}, expected {value.dtype}"
+            for key, value in expected.items()
+            if key in tensors and tensors[key].is_floating_point() != value.is_floating_point()
+        ],
+        "that are not finite": [key for key, value in tensors.items() if not is_finite(value)],
     }
     found = [f"{kind}: {_shorten(keys)}" for kind, keys in problems.items() if keys]
     if found:
@@ -170,6 +177,11 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], where: str) -> No
     # assign gives a meta module real storage; a live module keeps its own (and its device).
     on_meta = any(value.is_meta for value in expected.values())
     module.load_state_dict(tensors, strict=True, assign=on_meta)
+
+
+def is_finite(values: Tensor) -> bool:
+    """Whether there is neither NaN nor infinity in values of any type."""
+    return not values.is_floating_point() or bool(values.float().isfinite().all())
 
 
 def _shorten(keys: list[str]) -> str:

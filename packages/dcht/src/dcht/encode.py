@@ -147,7 +147,12 @@ class Coded(NamedTuple):
 
 @torch.inference_mode()
 def encode_batch(tokenizer: Tokenizer, images: Tensor, plan: Plan) -> Coded:
-    """Encode images (b, 3, H, W) in [-1, 1] as a plan says; (2b, ...) with both flips."""
+    """Encode images (b, 3, H, W) in [-1, 1] as a plan says; (2b, ...) with both flips.
+
+    Raises:
+        UsageError: the encoder overflows in the plan's precision, or has odd weights: z is not
+            finite.
+    """
     device = tokenizer.require_quantizer().codebook.device
     dtype = Precision(plan.precision).dtype
     views = [images, images.flip(-1)] if Flip(plan.flip) is Flip.both else [images]
@@ -156,6 +161,11 @@ def encode_batch(tokenizer: Tokenizer, images: Tensor, plan: Plan) -> Coded:
         with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
             z = tokenizer.encode(view.to(device))
         z = z.float()
+        if bad := int((~z.isfinite()).any(dim=(1, 2, 3)).sum()):
+            raise UsageError(
+                f"z of {bad} of {len(z)} images is NaN or infinite with --precision "
+                f"{plan.precision}; bf16 and fp32 reach further than fp16"
+            )
         indices, z_q = tokenizer.quantize(z)
         found.append(Coded(indices, z - z_q))
     if not found:

@@ -194,8 +194,13 @@ def scale(pixels: Tensor) -> Tensor:
 
 
 def to_pil(pixels: Tensor, *, truncate: bool = False) -> Image.Image:
-    """(3, H, W) in [-1, 1] as an RGB image: clamped, then rounded to 8 bits, or cut off there."""
+    """(3, H, W) in [-1, 1] as an RGB image: clamped, then rounded to 8 bits, or cut off there.
+
+    Raises:
+        UsageError: pixels that are NaN or infinite.
+    """
     pixels = pixels.detach().float().cpu()
+    require_finite(pixels)
     if truncate:
         # In this order of operations, which the published release has: a floor sees last bits.
         scaled = (pixels * 0.5 + 0.5).clamp(0, 1) * 255
@@ -203,6 +208,19 @@ def to_pil(pixels: Tensor, *, truncate: bool = False) -> Image.Image:
         scaled = ((pixels + 1) * 127.5).clamp(0, 255).round()
     scaled = rearrange(scaled.to(torch.uint8), "c h w -> h w c")
     return Image.fromarray(scaled.contiguous().numpy())
+
+
+def require_finite(pixels: Tensor) -> None:
+    """Stop what would become a picture of NaN, which 8 bits show as if it were one.
+
+    Raises:
+        UsageError: pixels that are NaN or infinite.
+    """
+    if not pixels.isfinite().all():
+        raise UsageError(
+            "a picture came out as NaN or infinity, not as pixels about [-1, 1]; "
+            "if the model runs in fp16, use bf16 or fp32"
+        )
 
 
 def grid(images: Sequence[Image.Image], columns: int, *, gap: int = 4) -> Image.Image:

@@ -24,7 +24,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from dcht.checkpoint import from_dict
+from dcht.checkpoint import from_dict, is_finite
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import read_rows
 
@@ -119,17 +119,39 @@ class LatentsStore:
             return json.loads(file.readline())
 
     def read(self, index: int) -> tuple[Tensor, Tensor]:
-        """Indices (h, w) int64 and residual (c, h, w) fp32 of one image."""
+        """Indices (h, w) int64 and residual (c, h, w) fp32 of one image.
+
+        Raises:
+            CheckpointError: the store is damaged.
+        """
         shard, number = self._place(index)
         file = self._open(shard)
-        indices = file.get_slice("indices")[number : number + 1][0]
-        residual = file.get_slice("residual")[number : number + 1][0]
-        return indices.long(), residual.float()
+        indices = file.get_slice("indices")[number : number + 1][0].long()
+        residual = file.get_slice("residual")[number : number + 1][0].float()
+        self._check(shard, indices, residual)
+        return indices, residual
 
     def read_shard(self, shard: int) -> tuple[Tensor, Tensor]:
-        """Indices (n, h, w) int64 and residual (n, c, h, w) fp16 of one shard."""
+        """Indices (n, h, w) int64 and residual (n, c, h, w) fp16 of one shard.
+
+        Raises:
+            CheckpointError: the store is damaged.
+        """
         file = self._open(shard)
-        return file.get_tensor("indices").long(), file.get_tensor("residual")
+        indices, residual = file.get_tensor("indices").long(), file.get_tensor("residual")
+        self._check(shard, indices, residual)
+        return indices, residual
+
+    def _check(self, shard: int, indices: Tensor, residual: Tensor) -> None:
+        largest = int(indices.max()) if indices.numel() else 0
+        if largest >= self.plan.codebook_size:
+            wrong = f"index {largest} of a codebook of {self.plan.codebook_size}"
+        elif not is_finite(residual):
+            wrong = "a residual that is NaN or infinite"
+        else:
+            return
+        path = tensors_path(self.folder, shard)
+        raise CheckpointError(f"{path} holds {wrong}; encode again into an empty folder")
 
     def load_all(self) -> tuple[Tensor, Tensor]:
         """Every image: indices (n, h, w) int64, residual (n, c, h, w) fp16. For small stores."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange, reduce, repeat
 from torch import Tensor, nn
 
+from dcht.batch_norm import BatchNorm2d
 from dcht.config import Act, Block, Norm, Resample
 
 HEAD_DIM = 32
@@ -41,10 +42,28 @@ class ChannelNorm(nn.Module):
         return torch.addcmul(bias, y.to(x.dtype), weight)
 
 
+@torch.autocast("cpu", enabled=False)
+@torch.autocast("cuda", enabled=False)
+def convolve_as(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """conv(x) in the precision of x (b, c, h, w), whatever that of the weights or of autocast."""
+    bias = None if conv.bias is None else conv.bias.to(x.dtype)
+    return F.conv2d(x, conv.weight.to(x.dtype), bias, padding=conv.padding)
+
+
+def widen(x: Tensor) -> Tensor:
+    """float16 as fp32, for what may pass its 65504; others, which reach further, as they are."""
+    return x.float() if x.dtype == torch.float16 else x
+
+
+def project_normalised(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
+    """norm(conv(x)) of x (b, c, h, w), in the precision of x; the result in that of the weights."""
+    return norm(convolve_as(conv, x)).to(conv.weight.dtype)
+
+
 def build_norm(norm: Norm, channels: int) -> nn.Module:
     """The normalisation layer for `channels` channels."""
     if norm is Norm.BATCH:
-        return nn.BatchNorm2d(channels, eps=NORM_EPS)
+        return BatchNorm2d(channels, eps=NORM_EPS)
     return ChannelNorm(channels, centre=norm is Norm.LAYER)
 
 
@@ -75,7 +94,9 @@ def convolve_normalised(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Ten
     assert norm.running_mean is not None and norm.running_var is not None, "it tracks both"
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     weight = conv.weight * rearrange(scale, "o -> o 1 1 1")
-    return F.conv2d(x, weight, norm.bias - norm.running_mean * scale, padding=conv.padding)
+    bias = norm.bias - norm.running_mean * scale
+    # The norm's tensors are fp32 even where the others are not.
+    return F.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), padding=conv.padding)
 
 
 class LinearAttention(nn.Module):
@@ -118,41 +139,45 @@ class LinearAttention(nn.Module):
     def apply_summary(self, x: Tensor, q: Tensor, summary: Tensor) -> Tensor:
         """Add to x (b, c, h, w) what its queries (b, heads, e, n) read from a summary."""
         out = rearrange(
-            read_summary(q, summary).to(x.dtype),
+            read_summary(q, summary).to(widen(q).dtype),
             "b heads e (h w) -> b (heads e) h w",
             h=x.shape[-2],
         )
-        return x + self.norm(self.proj(out))
+        return x + project_normalised(out, self.proj, self.norm)
 
 
 def split_heads(qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """q, k and v (b, heads, e, n) in fp32 (the sums below overflow in fp16)."""
+    """q, k and v (b, heads, e, n)."""
     qkv = rearrange(qkv, "b (heads three e) h w -> three b heads e (h w)", three=3, e=HEAD_DIM)
-    q, k, v = qkv.float().unbind(0)
+    q, k, v = qkv.unbind(0)
     return q, k, v
 
 
 @torch.autocast("cpu", enabled=False)
 @torch.autocast("cuda", enabled=False)
 def summarise(k: Tensor, v: Tensor) -> Tensor:
-    """All that queries need of keys and values (b, heads, e, n): (b, heads, e + 1, e).
+    """All that queries need of keys and values (b, heads, e, n): (b, heads, e + 1, e), in fp32.
 
     It is a sum over positions, so that of an image is the sum of those of its parts.
     """
-    v = F.pad(v, (0, 0, 0, 1), value=1.0)  # a row of ones sums the keys
-    return v @ F.relu(k).mT
+    v = F.pad(v.float(), (0, 0, 0, 1), value=1.0)  # a row of ones sums the keys
+    return v @ F.relu(k.float()).mT
 
 
 @torch.autocast("cpu", enabled=False)
 @torch.autocast("cuda", enabled=False)
 def read_summary(q: Tensor, summary: Tensor) -> Tensor:
-    """Attention (b, heads, e, n) with the kernel relu(q)·relu(k), normalised over keys."""
-    out = summary @ F.relu(q)
+    """Attention (b, heads, e, n) in fp32: the kernel relu(q)·relu(k), normalised over keys."""
+    out = summary @ F.relu(q.float())
     return out[..., :-1, :] / (out[..., -1:, :] + ATTENTION_EPS)
 
 
 class GLUConv(nn.Module):
-    """Gated inverted bottleneck: 1x1 to 8c, depthwise 3x3, value · silu(gate), 1x1 back to c."""
+    """Gated inverted bottleneck: 1x1 to 8c, depthwise 3x3, value · silu(gate), 1x1 back to c.
+
+    The norm behind it forgives any scale, and training makes use of that: the product reaches 2e6
+    with the bundled weights, so that float16 ends before it.
+    """
 
     def __init__(self, channels: int, *, norm: Norm) -> None:
         super().__init__()
@@ -164,8 +189,8 @@ class GLUConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) to the same shape, residual included."""
-        value, gate = self.depthwise(F.silu(self.expand(x))).chunk(2, dim=1)
-        return x + self.norm(self.point(value * F.silu(gate)))
+        value, gate = widen(self.depthwise(F.silu(self.expand(x)))).chunk(2, dim=1)
+        return x + project_normalised(value * F.silu(gate), self.point, self.norm)
 
 
 class EViTBlock(nn.Module):

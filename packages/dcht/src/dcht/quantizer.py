@@ -56,13 +56,15 @@ class VectorQuantizer(nn.Module):
     def nearest(self, z: Tensor) -> Tensor:
         """Indices (b, h, w) of the codes nearest to unit-length z (b, c, h, w).
 
+        A z that is NaN has none: its index is the codebook's size, which no code has.
+
         Of unit vectors the nearest is the one of largest inner product; of several, the first. The
         codes are taken in pieces, so that not all (n, k) scores of a large image exist at once.
         """
         b, _, h, w = z.shape
         flat = rearrange(z.float(), "b c h w -> (b h w) c")
         best = torch.full_like(flat[:, 0], -torch.inf)
-        indices = torch.zeros_like(best, dtype=torch.int64)
+        indices = torch.full_like(best, self.codebook.shape[0], dtype=torch.int64)
         for start in range(0, self.codebook.shape[0], CODES_AT_ONCE):
             codes = F.normalize(self.codebook[start : start + CODES_AT_ONCE].float(), dim=-1)
             score, index = (flat @ codes.T).max(dim=-1)
@@ -72,9 +74,11 @@ class VectorQuantizer(nn.Module):
         return rearrange(indices, "(b h w) -> b h w", b=b, h=h, w=w)
 
     def forward(self, z: Tensor) -> Quantized:
-        """Quantize z (b, c, h, w)."""
-        indices = self.nearest(z)
-        return Quantized(indices, self.lookup(indices))
+        """Quantize z (b, c, h, w); where z is NaN, so is z_q."""
+        indices, last = self.nearest(z), self.codebook.shape[0] - 1
+        z_q = self.lookup(indices.clamp(max=last))
+        nameless = rearrange(indices > last, "b h w -> b 1 h w")
+        return Quantized(indices, z_q.masked_fill(nameless, torch.nan))
 
     def forward_train(self, z: Tensor) -> QuantizedTrain:
         """Quantize z (b, c, h, w) with the straight-through gradient and the two losses.
