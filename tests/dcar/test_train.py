@@ -190,3 +190,16 @@ def test_a_damaged_save_is_named(config: TrainConfig) -> None:
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=r"step-000000004 is damaged: .*; delete it to"):
         train(config)
+
+
+def test_a_run_pauses_and_saves_by_the_clock(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pause = Path(config.out) / "PAUSE"
+    pause.parent.mkdir(parents=True, exist_ok=True)
+    pause.touch()
+    monkeypatch.setattr("dcht.training.time.sleep", lambda _: pause.unlink())
+    config = replace(config, save_every=1000, save_minutes=1e-9, keep_saves=3)
+    assert train(config) == 0
+    assert "paused for as long as" in capsys.readouterr().err
+    assert [int(name.split("-")[1]) for name in saves(config)] == [6, 7, 8]

@@ -177,3 +177,68 @@ def test_half_precision_halves_the_file(pictures, tmp_path):
     train(replace(run, publish_dtype=PublishDtype.float16))
     stored = {value.dtype for key, value in weights(tmp_path / "run").items() if "num_" not in key}
     assert stored == {torch.float16}
+
+
+def test_a_run_pauses_and_saves_by_the_clock(pictures, tmp_path, monkeypatch, capsys):
+    """It ends with the bits of a run that did neither; a pause is in no rate."""
+    straight, paused = tmp_path / "straight", tmp_path / "paused"
+    assert train(config(pictures, straight, Stage.continuous_warmup, steps=4)) == OK
+    (paused / "PAUSE").parent.mkdir()
+    (paused / "PAUSE").touch()
+    waited = []
+
+    def sleep(seconds):
+        waited.append(sorted(path.name for path in paused.glob("resume-*")))
+        (paused / "PAUSE").unlink()
+
+    monkeypatch.setattr("dcht.training.time.sleep", sleep)
+    run = config(pictures, paused, Stage.continuous_warmup, steps=4, save_minutes=1e-9)
+    assert train(run) == OK
+    assert waited == [[]]  # after the first step, and once
+    assert "paused" in capsys.readouterr().err
+    assert len(list(paused.glob("resume-*"))) == 2
+    assert (paused / "resume-000000003.pt").exists()
+    assert checkpoint_sha256(paused / "tokenizer") == checkpoint_sha256(straight / "tokenizer")
+
+
+def test_the_discriminator_goes_on_over_stages_and_runs(pictures, tmp_path):
+    loss = LossConfig(lpips=0.0, gan_start_in_stage=1, discriminator_channels=4)
+    first = config(pictures, tmp_path / "a", *list(Stage)[:2], steps=3, loss=loss)
+    assert train(first) == OK
+    found = rows(tmp_path / "a")
+    # It is out in the first step of each stage, and in no mean of the two others.
+    assert {row["step"]: row["gan_weight"] for row in found if "gan" in row} == {
+        2: 0.5,
+        3: 0.5,
+        6: 0.5,
+    }
+    learned = load_file(tmp_path / "a" / "discriminator.safetensors")
+    after = replace(loss, discriminator_from=str(tmp_path / "a"), gan_start_in_stage=100)
+    alone = (Stage.alternate_finetune,)
+    second = config(pictures, tmp_path / "b", *alone, steps=1, loss=after)
+    second.init_from = str(tmp_path / "a" / "tokenizer")
+    assert train(second) == OK
+    kept = load_file(tmp_path / "b" / "discriminator.safetensors")
+    assert all(torch.equal(value, kept[key]) for key, value in learned.items())
+
+
+def test_a_gan_that_never_comes_in_is_told(pictures, tmp_path, capsys):
+    short = LossConfig(lpips=0.0, gan_start=5, discriminator_channels=4)
+    for name, loss, told in (
+        ("a", short, "gan_start=5 counts the steps of the run, which has 3; loss.gan_start_in"),
+        ("b", replace(short, gan_start_in_stage=3), "gan_start_in_stage=3 and no stage has more"),
+        ("c", replace(short, gan_start=2), None),
+        ("d", replace(short, gan=0.0), None),
+    ):
+        run = config(pictures, tmp_path / name, Stage.continuous_warmup, steps=3, loss=loss)
+        assert train(run) == OK
+        said = capsys.readouterr().err
+        assert ("the GAN never comes in" in said) == (told is not None)
+        assert told is None or told in said
+
+
+def test_validation_says_its_stage(pictures, tmp_path):
+    run = config(pictures, tmp_path / "run", *list(Stage)[:2], steps=2)
+    assert train(run) == OK
+    found = [row for row in rows(tmp_path / "run") if "val_psnr_hybrid" in row]
+    assert [(row["step"], row["stage"]) for row in found] == [(2, 0), (4, 1)]

@@ -2,6 +2,7 @@ import json
 import os
 import resource
 import signal
+from contextlib import closing
 
 import pytest
 import torch
@@ -10,9 +11,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dcht.checkpoint import checkpoint_sha256, write_checkpoint
+from dcht.distributed import World
 from dcht.errors import NonFiniteLossError, UsageError
 from dcht.run_folder import check_settings, load_resume, room_to_write, save_resume
-from dcht.training import EMA, GracefulStop, RunLog, finite_or_stop, warmup_lr
+from dcht.training import EMA, GracefulStop, RunLog, SaveClock, finite_or_stop, warmup_lr
+
+ALONE = World(0, 1, torch.device("cpu"))
 
 
 def test_ema_follows_the_closed_form_and_warms_up():
@@ -169,3 +173,49 @@ def test_settings_of_a_run_are_kept_and_compared(tmp_path):
     other = {"seed": 2, "data": {"root": "b", "workers": 4}}
     with pytest.raises(UsageError, match=r"\(data\.root, seed\)"):
         check_settings(tmp_path, other, free={"workers"}, resuming=True)
+
+
+@pytest.fixture
+def log(tmp_path):
+    with closing(RunLog(tmp_path / "run", trackers=[])) as opened:
+        yield opened
+
+
+def test_a_run_waits_while_there_is_a_file_pause(log, monkeypatch, capsys):
+    pause, slept = log.folder / "PAUSE", []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 3:
+            pause.unlink()
+
+    monkeypatch.setattr("dcht.training.time.sleep", sleep)
+    stop = GracefulStop()
+    assert not stop.agreed(ALONE, log)
+    assert not slept
+    pause.touch()
+    assert not stop.agreed(ALONE, log)
+    assert len(slept) == 3
+    assert capsys.readouterr().err.count(f"paused for as long as {pause} exists") == 1
+
+
+def test_a_paused_run_can_be_stopped(log, monkeypatch):
+    (log.folder / "PAUSE").touch()
+    stop = GracefulStop()
+    monkeypatch.setattr("dcht.training.time.sleep", lambda _: setattr(stop, "requested", True))
+    assert stop.agreed(ALONE, log)
+
+
+def test_the_clock_asks_for_a_save_once_its_minutes_are_over(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("dcht.training.time.monotonic", lambda: now[0])
+    clock = SaveClock(0.5)
+    asked = []
+    for seconds in (29, 30, 31, 59, 60):
+        now[0] = 100.0 + seconds
+        asked.append(clock.due(ALONE))
+        if asked[-1]:
+            clock.saved()
+    assert asked == [False, True, False, False, True]
+    with pytest.raises(UsageError, match="save_minutes is 0; expected more than 0"):
+        SaveClock(0)

@@ -3,6 +3,7 @@ import torch
 
 from dcht.crops import Crops
 from dcht.images import list_images
+from dcht.perceptual import LPIPS
 from dcht.train_config import DataConfig
 from dcht.validation import centre_batches, measure_residual_std, psnr, sample_latents, validate
 
@@ -39,3 +40,14 @@ def test_latents_and_residual(tokenizer, crops):
         residual = tokenizer.residual(tokenizer.encode(images))
     measured = measure_residual_std(tokenizer, crops, 4)
     assert measured == pytest.approx(residual.std(correction=0).item(), rel=1e-5)
+
+
+def test_lpips_is_measured_where_its_network_is_given(tokenizer, crops):
+    torch.manual_seed(0)
+    network = LPIPS("alex").eval()
+    numbers = validate(tokenizer, crops, 4, lpips=network).scalars()
+    images = torch.cat(list(centre_batches(tokenizer, crops, 4)))
+    with torch.no_grad():
+        expected = network(tokenizer.reconstruct(images), images).mean().item()
+    assert numbers["val_lpips_hybrid"] == pytest.approx(expected, rel=1e-4)
+    assert numbers["val_lpips_discrete"] != numbers["val_lpips_hybrid"]

@@ -5,6 +5,7 @@ import torch
 
 from dcht import PRESETS, CheckpointError, Tokenizer, UsageError
 from dcht.latent_norm import LATENT_NORM
+from dcht.tokenizer import BUNDLED
 from dcht.warm_start import start_tokenizer
 
 
@@ -59,3 +60,36 @@ def test_another_layout_is_refused_by_name(saved_tokenizer):
         start_tokenizer(other, str(saved_tokenizer))
     with pytest.raises(CheckpointError):
         start_tokenizer(other, "./nowhere")
+
+
+def test_a_deeper_tokenizer_begins_with_the_pictures_of_the_shallower(tokenizer, tmp_path):
+    """Blocks beyond the source's are the identity, in both coders; and can learn."""
+    tokenizer.eval().save_pretrained(tmp_path)
+    ours = PRESETS["tiny"]
+    deeper = replace(
+        ours,
+        encoder=replace(ours.encoder, depths=[0, 2, 1, 1, 3, 1]),
+        decoder=replace(ours.decoder, depths=[0, 3, 1, 2, 1, 1]),
+    )
+    started = start_tokenizer(deeper, str(tmp_path)).eval()
+    images = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(started.encode(images), tokenizer.encode(images))
+        assert torch.equal(started.reconstruct(images), tokenizer.reconstruct(images))
+    started.train().decode(started.encode(images)).square().mean().backward()
+    new = started.decoder.stages[-1][-1]  # type: ignore[index]
+    assert new.norm.weight.grad.abs().sum() > 0
+    for depths in ([0, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1]):  # shallower; and another stem
+        other = replace(ours, decoder=replace(ours.decoder, depths=depths))
+        with pytest.raises(UsageError, match=r"another layout.*\(decoder\)"):
+            start_tokenizer(other, str(tmp_path))
+
+
+def test_small_deep_starts_from_what_is_bundled():
+    started = start_tokenizer(PRESETS["small_deep"], str(BUNDLED)).eval()
+    bundled = Tokenizer.from_pretrained()
+    images = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(started.reconstruct(images), bundled.reconstruct(images))
+    half = 2 * sum(value.numel() for value in started.state_dict().values())
+    assert half < 18e6

@@ -193,7 +193,7 @@ def draw_run(folder: str | Path, stages: Sequence[str]) -> None:
 
 
 class Report:
-    """Means over the steps since the last row, and the rate at which they went."""
+    """Means over the steps since the last row that had a term, and the rate at which they went."""
 
     def __init__(self, trainer: Trainer, log: RunLog) -> None:
         self.trainer = trainer
@@ -202,6 +202,7 @@ class Report:
 
     def _restart(self) -> None:
         self.sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
+        self.counts: dict[str, int] = defaultdict(int)
         self.num_steps = 0
         self.since = time.monotonic()
 
@@ -210,12 +211,13 @@ class Report:
         self.num_steps += 1
         for name, value in terms.items():
             self.sums[name] = self.sums[name].to(value.device) + value.detach()
+            self.counts[name] += 1
 
     def write(self) -> None:
         """Log a row."""
         trainer = self.trainer
         images = self.num_steps * trainer.config.batch_size
-        row = {name: total.item() / self.num_steps for name, total in self.sums.items()}
+        row = {name: total.item() / self.counts[name] for name, total in self.sums.items()}
         row["lr"] = trainer.optimizer.param_groups[0]["lr"]
         row["images_per_second"] = images / (time.monotonic() - self.since)
         row |= trainer.usage()
