@@ -26,7 +26,7 @@ if [ ! -f "$work/data/drawn" ]; then
 fi
 
 # One rank a core, each with one thread: a step waits for nobody but at its end, which on a busy machine is four times
-# as fast as one process with two threads, and no slower on a quiet one.
+# as fast as one process with two threads.
 train=(torchrun --standalone --nproc-per-node "${RANKS:-2}" -m dcht.launch)
 leg() { # NAME FROM STAGE STEPS OPTION...
     "${train[@]}" +experiment=scenes tokenizer=small_deep stages="[$3]" "$3.steps=$4" init_from="$2" \
