@@ -6,7 +6,10 @@
 #
 # A leg that is done is not done again, and one that was stopped or killed goes on: the same command. While
 # WORK/runs/LEG/PAUSE exists the leg waits. Hardware: 2 CPU cores with AVX512-BF16 or AMX, in bf16. Time: data 6
-# minutes; legs about 10 images a second at 256 px on quiet cores, about half of that beside other work.
+# minutes; the legs not measured. Bare steps of a layout with fewer blocks (encoder 0 1 1 1 2 2, decoder 0 2 4 3 2 2),
+# eight images of 256 px, ran at 8 to 10 images a second on a machine that was not quite quiet.
+# Run: NOT RUN but for 53 steps of the first leg, as one process with two threads, at 0.7 images a second on a machine with
+# fifteen other processes.
 # START, if set, is what the first leg starts from in place of the bundled weights (an earlier session's last leg).
 set -euo pipefail
 [ $# -eq 4 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
@@ -25,8 +28,9 @@ if [ ! -f "$work/data/drawn" ]; then
     touch "$work/data/drawn"
 fi
 
-# One rank a core, each with one thread: a step waits for nobody but at its end, which on a busy machine is four times
-# as fast as one process with two threads.
+# One rank a core, each with one thread (OMP_NUM_THREADS=1). On that busy machine a step of one process took 6 s with one
+# thread and 23 to 29 s with two, because every operator waits for the thread that is not running; two ranks wait for
+# each other at BatchNorm and at the step's end alone. Two ranks were not measured.
 train=(torchrun --standalone --nproc-per-node "${RANKS:-2}" -m dcht.launch)
 leg() { # NAME FROM STAGE STEPS OPTION...
     "${train[@]}" +experiment=scenes tokenizer=small_deep stages="[$3]" "$3.steps=$4" init_from="$2" \
