@@ -158,3 +158,58 @@ def test_encode_inspect_and_decode(
     assert (tmp_path / "codes.png").stat().st_size > 1000
     assert dcht("decode", out, "--out", tmp_path / "seen", *ckpt)["images"] == 6
     assert len(list((tmp_path / "seen").rglob("*.png"))) == 6
+
+
+@pytest.mark.parametrize("verb", ["encode", "reconstruct", "decode"])
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [("apple.jpg", "is a folder to write"), ("x.tar", "is a folder to write"), ("", "not a path")],
+)
+def test_a_folder_called_like_a_picture_is_refused(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    verb: str, out: str, message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(pictures)
+    monkeypatch.setattr(sys, "argv", ["dcht", verb, ".", "--out", out])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not Path("apple.jpg").exists()
+
+
+def test_the_summary_counts_captions_and_names_what_was_not_read(
+    pictures: Path, saved_tokenizer: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def encode(*more: object) -> tuple[int, str]:
+        words = ("encode", pictures, "--out", tmp_path / "x", "--ckpt", saved_tokenizer)
+        monkeypatch.setattr(sys, "argv", [str(w) for w in ("dcht", *words, "--size", "64", *more)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code, capsys.readouterr().out  # type: ignore[return-value]
+
+    (pictures / "captions\n.csv").write_text("file,caption\na.png,x\n")
+    (pictures / "e.png").write_text("no picture")
+    code, told = encode()
+    assert code == 3
+    assert f"{tmp_path / 'x'}: 5 images, 2 with captions, 5 encoded now in" in told
+    assert "; not read: captions\\n.csv\n" in told and told.count("\n") == 1
+    code, told = encode("--json")
+    found = json.loads(told)
+    assert (found["images"], found["captioned"], found["encoded"]) == (5, 2, 0)
+    assert found["unread"] == ["captions\n.csv"]
+
+
+def test_inputs_that_are_no_images_are_not_counted_as_such(
+    pictures: Path, saved_tokenizer: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for path in pictures.rglob("*.*"):
+        path.write_text("no picture")
+    words = ("encode", pictures, "--out", tmp_path / "x", "--ckpt", saved_tokenizer)
+    monkeypatch.setattr(sys, "argv", ["dcht", *map(str, words)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 3
+    assert ": 0 images, 0 with captions, 0 encoded now" in capsys.readouterr().out

@@ -46,7 +46,7 @@ def spoil(pictures: Path) -> None:
 def test_store_holds_what_the_tokenizer_gives(
     encode: Encode, tokenizer: Tokenizer, pictures: Path, tmp_path: Path
 ) -> None:
-    assert encode() == Encoded(images=6, skipped=0, encoded=6, missing=0)
+    assert encode() == Encoded(images=6, skipped=0, encoded=6, missing=0, captioned=2, unread=[])
     store = LatentsStore(tmp_path / "latents")
     assert (len(store), store.manifest.shards) == (6, [4, 2])
     assert store.plan.tokenizer_sha256 == Tokenizer.from_pretrained(tmp_path / "tokenizer").sha256
@@ -85,7 +85,7 @@ def test_bad_images_are_skipped_counted_and_listed(
 ) -> None:
     encode(tmp_path / "good")
     spoil(pictures)
-    assert encode() == Encoded(images=4, skipped=2, encoded=6, missing=0)
+    assert encode() == Encoded(images=4, skipped=2, encoded=4, missing=0, captioned=0, unread=[])
     assert LatentsStore(tmp_path / "latents").manifest.shards == [2, 2]
     lines = (tmp_path / "latents" / "errors.jsonl").read_text().splitlines()
     errors = [json.loads(line) for line in lines]
@@ -136,7 +136,7 @@ def test_a_finished_store_is_left_alone(encode: Encode, pictures: Path, tmp_path
     spoil(pictures)
     encode()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "latents").glob("shard-*")}
-    assert encode() == Encoded(images=4, skipped=2, encoded=0, missing=0)
+    assert encode() == Encoded(images=4, skipped=2, encoded=0, missing=0, captioned=0, unread=[])
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "latents").glob("shard-*")}
     assert after == before
 

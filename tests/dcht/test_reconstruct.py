@@ -1,11 +1,16 @@
 """Pictures of what a tokenizer gives back, and how writing them goes on."""
 
+import hashlib
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from dcht import Tokenizer, UsageError
+from dcht.files import locked
+from dcht.images import read_png_text
 from dcht.reconstruct import Reconstructed, reconstruct_images
 
 
@@ -36,3 +41,76 @@ def test_reconstruct_writes_pictures(
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
     with pytest.raises(UsageError, match="other settings"):
         reconstruct(96)
+
+
+def pixels(path: Path) -> bytes:
+    with Image.open(path) as image:
+        return image.tobytes()
+
+
+def test_what_was_painted_over_or_repaired_is_made_anew(
+    saved_tokenizer: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Name, size and settings are as they were; the result is that of an empty folder."""
+    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
+
+    def reconstruct(out: Path) -> Reconstructed:
+        return reconstruct_images(tokenizer, pictures, out, size=(64, 64), batch_size=2)
+
+    (pictures / "a.png").write_text("no picture")
+    out = tmp_path / "seen"
+    assert [row["file"] for row in reconstruct(out).errors] == ["a.png"]
+    old = pixels(out / "d.bmp.png")
+    content = (pictures / "d.bmp").read_bytes()
+    (pictures / "d.bmp").write_bytes(content[:54] + bytes(len(content) - 54))
+    Image.new("RGB", (64, 64), "red").save(pictures / "a.png")
+    (pictures / "e.png").write_text("damaged now")
+    result = reconstruct(out)
+    assert (result.written, [row["file"] for row in result.errors]) == (5, ["e.png"])
+    assert pixels(out / "d.bmp.png") != old
+    assert result == reconstruct(tmp_path / "anew")
+    made = {path.name: path.read_bytes() for path in (tmp_path / "anew").rglob("*.png")}
+    assert {name: made[name] for name in made} == {
+        path.name: path.read_bytes() for path in out.rglob("*.png") if path.name in made
+    }
+    assert (
+        read_png_text(out / "d.bmp.png")["source_sha256"]
+        == hashlib.sha256((pictures / "d.bmp").read_bytes()).hexdigest()
+    )
+    (pictures / "e.png").unlink()
+    assert reconstruct(out) == Reconstructed(5, [])
+
+
+NAMES = (
+    ".x.partial/y.png", ".lock/y.png", ".settings.json/y.png", "errors.jsonl/y.png",
+    "x" * 250 + ".png", "ü" * 120 + ".png", "long" * 100 + "/y.png", "a.png", "a.png.png/b.png",
+)  # fmt: skip
+
+
+def test_names_that_are_hard_to_write(saved_tokenizer: Path, tmp_path: Path) -> None:
+    """They work, and work again; what cannot is listed, and the rest is there."""
+    picture = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(picture, format="PNG")
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name in NAMES:
+            member = tarfile.TarInfo(name)
+            member.size = len(picture.getvalue())
+            tar.addfile(member, io.BytesIO(picture.getvalue()))
+    tokenizer, out = Tokenizer.from_pretrained(saved_tokenizer), tmp_path / "seen"
+    for _ in range(2):
+        found = reconstruct_images(tokenizer, tmp_path / "x.tar", out, size=(32, 32))
+        assert [row["file"] for row in found.errors] == ["x.tar/a.png.png/b.png"]
+        assert found.written == len(NAMES) - 1 == len(list(out.rglob("*.png"))) - 0
+    assert not list(out.rglob("*.lock"))
+
+
+def test_two_processes_do_not_write_one_folder(
+    saved_tokenizer: Path, pictures: Path, tmp_path: Path
+) -> None:
+    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
+    with (
+        locked(tmp_path / "seen"),
+        pytest.raises(UsageError, match=r"is being written by process \d+"),
+    ):
+        reconstruct_images(tokenizer, pictures, tmp_path / "seen", size=(32, 32))
+    assert reconstruct_images(tokenizer, pictures, tmp_path / "seen", size=(32, 32)).written == 6

@@ -2,6 +2,7 @@
 
 import hashlib
 import multiprocessing
+import os
 import random
 import resource
 import signal
@@ -62,7 +63,7 @@ def test_two_workers_make_the_same_bytes(
 ) -> None:
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
     result = encode_images(tokenizer, photos, tmp_path / "two", replace(SETTINGS, workers=2))
-    assert result == Encoded(images=38, skipped=2, encoded=40, missing=0)
+    assert result == Encoded(images=38, skipped=2, encoded=38, missing=0, captioned=38, unread=[])
     assert hashes(tmp_path / "two") == whole
 
 
@@ -185,3 +186,58 @@ def test_a_full_disk_is_said_and_leaves_no_half_shard(
         LatentsStore(out)
     encode_images(tokenizer, photos, out, settings)
     assert hashes(out) == hashes(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["import", "start"])
+def test_a_worker_that_dies_while_it_starts_is_said(
+    photos: Path,
+    saved_tokenizer: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+) -> None:
+    """Much waits for it: what a pipe does not take would hold the parent for ever."""
+    deadly = tmp_path / "deadly"
+    deadly.mkdir()
+    code = "import os, sys\nif '--multiprocessing-fork' in sys.argv: os._exit(9)\n"
+    (deadly / "sitecustomize.py").write_text(code)
+    if moment == "import":
+        monkeypatch.setenv("PYTHONPATH", str(deadly))
+    else:
+        monkeypatch.setattr("dcht.workers._device", lambda job, k: "cpu" if k else "no device")
+    big = Tokenizer.from_pretrained(saved_tokenizer)
+    big.register_buffer("ballast", torch.zeros(1 << 22), persistent=False)
+    settings = replace(SETTINGS, workers=2)
+    start = time.perf_counter()
+    with pytest.raises(UsageError, match="a worker stopped before its work was done"):
+        encode_images(big, photos, tmp_path / "x", settings)
+    assert time.perf_counter() - start < 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wait", [0.0, 1.0, "shard"])
+def test_an_interrupt_of_the_terminal_is_one_line(
+    photos: Path, saved_tokenizer: Path, tmp_path: Path, wait: float | str
+) -> None:
+    """Ctrl-C reaches every process of the terminal: while workers start, and while they work."""
+    rng = np.random.default_rng(1)
+    for number in range(40, 600):
+        pixels = rng.integers(0, 256, (80, 96, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(photos / f"{number:04d}.png")
+    out = tmp_path / "stopped"
+    words = [sys.executable, "-c", "from dcht.cli import main; main()", "encode", photos, "--out"]
+    words += [out, "--ckpt", saved_tokenizer, "--size", "64", "--batch-size", "2"]
+    words += ["--shard-size", "3", "--threads", "1", "--workers", "2"]
+    process = subprocess.Popen(
+        [*map(str, words)], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    until = (lambda: list(out.glob("shard-*"))) if wait == "shard" else (lambda: out.exists())
+    while not until():
+        time.sleep(0.01)
+    time.sleep(wait if isinstance(wait, float) else 0)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert told.splitlines()[-1] == "error: interrupted"

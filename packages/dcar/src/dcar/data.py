@@ -151,14 +151,13 @@ class Latents:
         rows = self.store.rows
         if described is not None:
             known = {row["file"]: row for row in described}
-            rows = [known.get(row["file"], {}) | {"file": row["file"], "flip": row.get("flip")}
-                    for row in rows]  # fmt: skip
+            rows = [known.get(row["file"], {}) | {"file": row["file"]} for row in rows]
         # A mirrored image is not what its caption says where that names a side.
         captions = read_captions(rows, root)
         self._kept = [
             number
-            for number, (row, texts) in enumerate(zip(rows, captions.texts, strict=True))
-            if not (row.get("flip") and name_a_side(texts))
+            for number, texts in enumerate(captions.texts)
+            if not (self.store.is_flipped(number) and name_a_side(texts))
         ]
         if not self._kept:
             raise UsageError(f"{root} holds no images; look into its errors.jsonl")

@@ -12,7 +12,7 @@ from typing import Any
 
 from dcht.command import OK, add_common, positive
 from dcht.config import VARIANTS
-from dcht.errors import UsageError
+from dcht.errors import UsageError, printable
 from dcht.files import require_unused
 
 
@@ -81,7 +81,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     else:
         norm = record["folded_latent_norm"]
         folded = "" if norm is None else f", latent norm {norm:.4g} folded into the decoder"
-        print(f"{arguments.out}: {record['sha256'][:12]}{folded}")
+        print(f"{printable(arguments.out)}: {record['sha256'][:12]}{folded}")
     return OK
 
 
@@ -98,5 +98,5 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"out": str(out), "files": files, "tokenizer": tokenizer.sha256}))
     else:
-        print(f"{out}: {', '.join(files)}")
+        print(f"{printable(out)}: {', '.join(files)}")
     return OK

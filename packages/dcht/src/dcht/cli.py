@@ -22,11 +22,13 @@ from dcht.command import (
     pick_device,
     positive,
     report_skipped,
+    require_folder_name,
     run_verb,
 )
-from dcht.errors import UsageError
+from dcht.errors import UsageError, printable
 
 if TYPE_CHECKING:
+    from dcht.encode import Encoded
     from dcht.tokenizer import Tokenizer
 
 EXAMPLES = """examples:
@@ -143,6 +145,7 @@ def _add_fit(verb: argparse.ArgumentParser) -> None:
 
 def _encode(arguments: argparse.Namespace) -> int:
     size = parse_size(arguments.size)
+    require_folder_name(arguments.out)
     _check_sources(arguments.images)
     from dcht.encode import encode_images, estimate
     from dcht.encode_job import Backend, EncodeSettings, Flip, Precision
@@ -184,11 +187,7 @@ def _encode(arguments: argparse.Namespace) -> int:
         result |= {"seconds": round(seconds, 3), "images_per_second": round(rate, 1)}
         print(json.dumps(result))
     else:
-        others = f"; {found.missing} shards are still to be made" if found.missing else ""
-        print(
-            f"{arguments.out}: {found.images} images, {found.encoded} encoded now in "
-            f"{seconds:.1f} s ({rate:.1f} images/s){others}"
-        )
+        print(f"{printable(arguments.out)}: {_summary(found, seconds)}")
     if found.missing and found.skipped:
         # The list is written with the manifest, by the run that finishes the store.
         print(f"{found.skipped} skipped: will be in errors.jsonl", file=sys.stderr)
@@ -196,7 +195,21 @@ def _encode(arguments: argparse.Namespace) -> int:
     return report_skipped(found.skipped, arguments.out / "errors.jsonl")
 
 
+def _summary(found: Encoded, seconds: float) -> str:
+    parts = [
+        f"{found.images} images, {found.captioned} with captions, {found.encoded} encoded now in "
+        f"{seconds:.1f} s ({found.encoded / seconds:.1f} images/s)"
+    ]
+    if found.missing:
+        parts.append(f"{found.missing} shards are still to be made")
+    if found.unread:
+        more = f" and {len(found.unread) - 1:,} more" if len(found.unread) > 1 else ""
+        parts.append(f"not read: {printable(found.unread[0])}{more}")
+    return "; ".join(parts)
+
+
 def _decode(arguments: argparse.Namespace) -> int:
+    require_folder_name(arguments.out)
     _check_sources([str(arguments.latents)])
     from dcht.decode import decode_store
     from dcht.latents import LatentsStore
@@ -212,7 +225,8 @@ def _decode(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         force=arguments.force,
     )
-    return _report(arguments, count, 0, time.perf_counter() - start)
+    asked = len(store) if arguments.limit is None else min(arguments.limit, len(store))
+    return _report(arguments, count, asked - count, time.perf_counter() - start)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
@@ -234,6 +248,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 def _reconstruct(arguments: argparse.Namespace) -> int:
     size = parse_size(arguments.size)
+    require_folder_name(arguments.out)
     _check_sources(arguments.images)
     from dcht.images import Fit
     from dcht.reconstruct import reconstruct_images
@@ -272,7 +287,7 @@ def _report(arguments: argparse.Namespace, count: int, skipped: int, seconds: fl
         result = {"out": str(arguments.out), "images": count, "skipped": skipped}
         print(json.dumps(result | {"seconds": round(seconds, 3)}))
     else:
-        print(f"{arguments.out}: {count} images in {seconds:.1f} s")
+        print(f"{printable(arguments.out)}: {count} images in {seconds:.1f} s")
     return report_skipped(skipped, arguments.out / "errors.jsonl")
 
 

@@ -40,8 +40,20 @@ def part(text: str) -> tuple[int, int]:
     return int(number), int(of)
 
 
+def path(text: str) -> Path:
+    """An argparse type: a path; an empty text (an unset variable of the shell, say) is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty text is not a path")
+    return Path(text)
+
+
+FILE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif",
+    ".tar", ".zip", ".npz", ".safetensors", ".json", ".jsonl", ".csv", ".txt",
+)  # fmt: skip
+"""What names of files end in, and those of folders do not."""
 COMMON: dict[str, dict[str, Any]] = {
-    "out": {"type": Path, "required": True, "metavar": "PATH", "help": "where to write"},
+    "out": {"type": path, "required": True, "metavar": "PATH", "help": "where to write"},
     "ckpt": {"help": "checkpoint folder or Hub id [the bundled one]"},
     "size": {"default": "256", "help": "N or WxH, multiples of 32 [256]"},
     "seed": {"type": int, "default": 0, "help": "what everything random depends on [0]"},
@@ -185,6 +197,16 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"device {name!r} is not available here; use auto or cpu")
     return device
+
+
+def require_folder_name(out: Path) -> None:
+    """Refuse a folder to write that is called like a file: `--out apple.jpg` means a picture.
+
+    Raises:
+        UsageError: it is called so, and is no folder yet.
+    """
+    if out.suffix.lower() in FILE_SUFFIXES and not out.is_dir():
+        raise UsageError(f"--out {out} is a folder to write; give it a name without {out.suffix}")
 
 
 def parse_size(text: str) -> tuple[int, int]:

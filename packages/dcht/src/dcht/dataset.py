@@ -44,4 +44,4 @@ class LatentDataset(Dataset[LatentSample]):
 
     def __getitem__(self, index: int) -> LatentSample:
         row = self.store.row(index)
-        return LatentSample(*self.store.read(index), row["caption"] or "", row["file"])
+        return LatentSample(*self.store.read(index), row.get("caption") or "", row["file"])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from dcht.errors import CheckpointError, UsageError
-from dcht.images import to_pil
+from dcht.files import locked
+from dcht.images import ImageError, to_pil
 from dcht.latents import LatentsStore
-from dcht.picture_folder import PictureFolder
+from dcht.picture_folder import PictureFolder, Source
 from dcht.tokenizer import Tokenizer
 
 
@@ -28,7 +30,8 @@ def decode_store(
 ) -> int:
     """Write the images of a store as PNG; return how many there are now.
 
-    Pictures that an earlier run of the same settings made are kept.
+    Pictures that an earlier run of the same settings made of the same latents are kept. One whose
+    name no file can have is listed in `errors.jsonl`.
 
     Args:
         tokenizer: the one that made the store.
@@ -40,8 +43,8 @@ def decode_store(
         force: write over what `out` holds.
 
     Raises:
-        CheckpointError: another tokenizer made the store.
-        UsageError: `out` holds something else.
+        CheckpointError: another tokenizer made the store, or it is damaged.
+        UsageError: `out` holds something else, or another process is writing it.
     """
     made_by = store.plan.tokenizer_sha256
     if tokenizer.sha256 != made_by:
@@ -51,23 +54,43 @@ def decode_store(
         )
     if path not in ("hybrid", "discrete"):
         raise UsageError(f"path {path!r} is not known; use hybrid or discrete")
-    folder = PictureFolder(out, {"tokenizer": made_by, "path": path}, force=force)
     device = next(tokenizer.parameters()).device
     count = len(store) if limit is None else min(limit, len(store))
-    with tqdm(total=count, unit="img", desc="decode", disable=None) as progress:
+    sources: list[Source] = []
+    errors: list[dict[str, str]] = []
+    with (
+        locked(out),
+        tqdm(total=count, unit="img", desc="decode", disable=None) as progress,
+    ):
+        folder = PictureFolder(out, {"tokenizer": made_by, "path": path}, force=force)
         for start in range(0, count, batch_size):
             numbers = range(start, min(start + batch_size, count))
-            names = [_name(store.row(number)) for number in numbers]
-            if not folder.has(names):
-                parts = zip(*(store.read(number) for number in numbers), strict=True)
-                indices, residual = (torch.stack(part).to(device) for part in parts)
-                z_q = tokenizer.lookup(indices)
-                pixels = tokenizer.decode(z_q if path == "discrete" else z_q + residual)
-                for name, image in zip(names, pixels, strict=True):
-                    folder.save(name, to_pil(image))
-            progress.update(len(names))
-    return count
+            parts = zip(*(store.read(number) for number in numbers), strict=True)
+            indices, residual = (torch.stack(part) for part in parts)
+            some = [
+                Source(_name(store, number), _sha256(*latents))
+                for number, *latents in zip(numbers, indices, residual, strict=True)
+            ]
+            sources += some
+            if not folder.has(some):
+                z_q = tokenizer.lookup(indices.to(device))
+                latent = z_q if path == "discrete" else z_q + residual.to(device)
+                for source, image in zip(some, tokenizer.decode(latent), strict=True):
+                    try:
+                        folder.save(source, to_pil(image))
+                    except ImageError as error:
+                        row = {"file": source.name, "reason": str(error)}
+                        errors.append(row | {"sha256": source.sha256})
+            progress.update(len(some))
+        errors = folder.finish(sources, errors)
+    return count - len(errors)
 
 
-def _name(row: dict[str, Any]) -> str:
-    return row["file"] + (".flip" if row.get("flip") else "")
+def _name(store: LatentsStore, number: int) -> str:
+    return store.row(number)["file"] + (".flip" if store.is_flipped(number) else "")
+
+
+def _sha256(indices: Tensor, residual: Tensor) -> str:
+    digest = hashlib.sha256(indices.numpy().tobytes())
+    digest.update(residual.numpy().tobytes())
+    return digest.hexdigest()

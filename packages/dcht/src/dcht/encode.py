@@ -20,9 +20,12 @@ from tqdm import tqdm
 from dcht.encode_job import Backend, EncodeSettings, Flip, Job, Precision, plan_encoding
 from dcht.errors import UsageError
 from dcht.images import Fit
-from dcht.inputs import list_inputs
-from dcht.latents import Manifest, Plan
+from dcht.inputs import find_inputs, list_inputs
+from dcht.kept import find_change, write_stamp
+from dcht.latents import Plan
+from dcht.latents_writer import LatentsWriter
 from dcht.reader import Batch, Reader, split
+from dcht.shards import ShardData, read_shard_rows
 from dcht.tokenizer import Tokenizer
 
 
@@ -33,9 +36,13 @@ class Encoded(NamedTuple):
     """Rows of the store, or, while it is not finished, those of this run."""
     skipped: int
     encoded: int
-    """Inputs that this run went through itself."""
+    """Rows that this run made itself."""
     missing: int
     """Shards that other runs still have to make; 0: the store is finished."""
+    captioned: int
+    """Of the images those with a caption."""
+    unread: list[str]
+    """Files beside the images that look like captions or labels and were not read."""
 
 
 def encode_images(
@@ -49,16 +56,19 @@ def encode_images(
     """Encode every image of some sources (see `list_inputs`) into a store (see `dcht.latents`).
 
     Interrupted work continues shard by shard; a finished store of the same plan is left alone.
+    What is kept is what encoding the same inputs would make: a shard of which an image, its text or
+    its fields have changed is refused, or with `force` made again.
 
     Args:
         tokenizer: in eval mode, with a quantizer and a known hash.
         sources: folders, tar archives, lists, or patterns of such.
         out: the store.
         settings: how.
-        force: replace a store of another plan.
+        force: replace a store of another plan, or what has changed of one of this plan.
 
     Raises:
-        UsageError: no images, `out` holds something else, or it cannot be written.
+        UsageError: no images, `out` holds something else, an input has changed, or it cannot be
+            written.
         CheckpointError: the tokenizer has no quantizer or no hash.
     """
     number, of = settings.part
@@ -67,26 +77,54 @@ def encode_images(
             f"--force with --shard {number}/{of} would remove what the other runs wrote; "
             f"remove {out} first"
         )
-    entries = list_inputs(sources)
+    entries, unread = find_inputs(sources)
     plan = plan_encoding(tokenizer, entries, settings)
     job = Job(plan, entries, Path(out), settings.strict)
     mine = range(job.num_shards)[number::of]
     writer = job.writer(mine if of > 1 else None, force=force)
-    if (finished := writer.finished) is not None:
-        return _count(finished, encoded=0)
+    _refuse_changed(job, writer, mine, force=force)
+    if writer.finished is not None:
+        return _count(writer, range(job.num_shards), [], unread)
     todo = writer.missing(mine)
-    inputs = job.count(todo)
-    with tqdm(total=inputs, unit="img", desc="encode", disable=None) as progress:
+    with tqdm(total=job.count(todo), unit="img", desc="encode", disable=None) as progress:
         _run(job, tokenizer, todo, settings, progress.update)
-    if missing := writer.missing():
-        skipped = len(writer.skipped(mine))
-        rows = (job.count(mine) - skipped) * (2 if settings.flip is Flip.both else 1)
-        return Encoded(rows, skipped, inputs, len(missing))
-    return _count(writer.finish(), encoded=inputs)
+    if writer.missing():
+        return _count(writer, mine, todo, unread)
+    _refuse_changed(job, writer, sorted({*range(job.num_shards)} - {*mine}), force=False)
+    writer.finish()
+    return _count(writer, range(job.num_shards), todo, unread)
 
 
-def _count(manifest: Manifest, *, encoded: int) -> Encoded:
-    return Encoded(manifest.count, manifest.skipped, encoded, missing=0)
+def _refuse_changed(job: Job, writer: LatentsWriter, shards: Sequence[int], *, force: bool) -> None:
+    """Refuse shards that were made of what their inputs do not hold now; with `force` remove them.
+
+    Raises:
+        UsageError: there is one, and `force` is off.
+    """
+    missing = set(writer.missing(shards))
+    stale = []
+    for shard in (shard for shard in shards if shard not in missing):
+        if change := find_change(job.out, shard, job.plan.shape, job.inputs(shard)):
+            if not force:
+                raise UsageError(f"{change}; use --force or another --out than {job.out}")
+            stale.append(shard)
+    if stale:
+        writer.discard(stale)
+
+
+def _count(
+    writer: LatentsWriter, shards: Sequence[int], todo: Sequence[int], unread: list[str]
+) -> Encoded:
+    """What there is in some shards, which are there, of which this run made some."""
+    made = set(todo)
+    images = skipped = encoded = captioned = 0
+    for number, shard in zip(shards, writer.shards(shards), strict=True):
+        images += shard.count
+        skipped += len(shard.errors())
+        encoded += shard.count if number in made else 0
+        rows = read_shard_rows(writer.folder, number, shard.count)
+        captioned += sum(row.get("caption") is not None for row in rows)
+    return Encoded(images, skipped, encoded, len(writer.missing()), captioned, unread)
 
 
 def _run(
@@ -124,7 +162,7 @@ def encode_shards(
                     strict=job.strict)  # fmt: skip
     batches = reader.batches(part for shard in parts for part in shard)
     for shard, in_shard in zip(shards, parts, strict=True):
-        rows, errors = [], []
+        rows, errors, digests = [], [], []
         indices = [torch.empty(0, plan.latent_height, plan.latent_width, dtype=torch.long)]
         residual = [torch.empty(0, plan.latent_channels, plan.latent_height, plan.latent_width)]
         for _ in in_shard:
@@ -134,8 +172,11 @@ def encode_shards(
             residual.append(found.residual.cpu())
             rows += _with_flips(batch, plan)
             errors += batch.errors
-            progress(len(batch.rows) + len(batch.errors))
-        writer.write(shard, rows, errors, torch.cat(indices), torch.cat(residual))
+            digests += batch.sha256
+            progress(len(batch.sha256))
+        data = ShardData(rows, errors, torch.cat(indices), torch.cat(residual), digests)
+        writer.write(shard, data)
+        write_stamp(job.out, shard, job.inputs(shard))
 
 
 class Coded(NamedTuple):
@@ -179,10 +220,14 @@ def encode_batch(tokenizer: Tokenizer, images: Tensor, plan: Plan) -> Coded:
 
 
 def _with_flips(batch: Batch, plan: Plan) -> Iterator[dict[str, Any]]:
+    """In a store of both flips `flip` is the store's word; a key of the user's gives way to it."""
     for row in batch.rows:
-        yield row
         if Flip(plan.flip) is Flip.both:
-            yield {**row, "flip": True}
+            plain = {key: value for key, value in row.items() if key != "flip"}
+            yield plain
+            yield {**plain, "flip": True}
+        else:
+            yield row
 
 
 class Estimate(NamedTuple):

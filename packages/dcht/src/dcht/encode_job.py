@@ -12,6 +12,7 @@ import torch
 from dcht.entries import Entry, hash_entries
 from dcht.errors import CheckpointError
 from dcht.images import Fit
+from dcht.kept import find_other_input
 from dcht.latents import Plan
 from dcht.latents_writer import LatentsWriter
 from dcht.tokenizer import Tokenizer
@@ -92,8 +93,16 @@ class Job:
     def writer(self, mine: Sequence[int] | None, *, force: bool = False) -> LatentsWriter:
         """A writer for the shards `mine` (None: for all, and nobody else is writing)."""
         return LatentsWriter(
-            self.out, self.plan, num_shards=self.num_shards, mine=mine, force=force
+            self.out,
+            self.plan,
+            num_shards=self.num_shards,
+            mine=mine,
+            force=force,
+            find_difference=self._find_difference,
         )
+
+    def _find_difference(self, known: Plan) -> str:
+        return find_other_input(self.out, known.shape, self.entries, known.shard_size)
 
 
 def plan_encoding(tokenizer: Tokenizer, entries: list[Entry], settings: EncodeSettings) -> Plan:

@@ -142,7 +142,7 @@ class Entry(NamedTuple):
             try:
                 read = part.read(cap=MAX_SIDECAR if label else MAX_BYTES)
             except ImageError as error:
-                where = f"{self._beside(label)}: " if label else ""
+                where = f"{self.beside(label)}: " if label else ""
                 return content._replace(problem=f"{where}{error}")
             content = content._replace(**{field: read})
         return content
@@ -169,19 +169,20 @@ class Entry(NamedTuple):
             raise ImageError(content.problem)
         fields, text = None, None
         if content.fields is not None:
-            name = self._beside(".json")
+            name = self.beside(".json")
             found = parse_json(decode_text(name, content.fields), name)
             fields = found if isinstance(found, dict) else {"json": found}
         if content.text is not None:
-            text = decode_text(self._beside(".txt"), content.text)
+            text = decode_text(self.beside(".txt"), content.text)
         return caption_row(self.name, text, fields, self.metadata)
 
     def parts(self) -> Iterator[Part]:
         """The places on disk that it is read from."""
         yield from (part for part in (self.image, self.text, self.fields) if part is not None)
 
-    def _beside(self, suffix: str) -> str:
-        return posixpath.splitext(posixpath.basename(self.name))[0] + suffix
+    def beside(self, suffix: str) -> str:
+        """The name of the file beside it with a suffix."""
+        return posixpath.splitext(self.name)[0] + suffix
 
 
 def hash_entries(entries: Sequence[Entry]) -> str:

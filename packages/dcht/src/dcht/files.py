@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from dcht.errors import UsageError, printable
 
@@ -45,17 +45,25 @@ def write_atomic(path: Path, content: bytes) -> None:
     Raises:
         UsageError: it cannot be written (the disk is full, say); no part of it is left.
     """
-    partial = partial_path(path)
-    try:
-        with partial.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+    for tries_left in (2, 1, 0):
+        partial = partial_path(path)
+        try:
+            with partial.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.replace(partial, path)
+            except FileNotFoundError:
+                # Another run of the same command took it for what a killed one had left.
+                if not tries_left:
+                    raise
+            else:
+                return
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise UsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def partial_path(path: Path) -> Path:
@@ -274,11 +282,24 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """
     try:
         with open_regular(path) as file:
-            return [parse_row(line, f"{path} line {n}") for n, line in enumerate(file, start=1)]
+            lines = enumerate(read_lines(file), start=1)
+            return [parse_row(line, f"{path} line {number}") for number, line in lines]
     except FileNotFoundError:
         raise
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def read_lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file, each with its newline.
+
+    Raises:
+        UsageError: one is longer than any row.
+    """
+    while line := file.readline(MAX_JSON + 1):
+        if len(line) > MAX_JSON:
+            raise UsageError(f"a line of more than {MAX_JSON:,} bytes: no row is as long")
+        yield line
 
 
 def parse_row(line: bytes, where: str) -> dict[str, Any]:

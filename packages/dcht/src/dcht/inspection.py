@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from dcht.errors import CheckpointError
+from dcht.errors import CheckpointError, printable
 from dcht.files import file_sha256
 from dcht.latents import LatentsStore
 
@@ -50,8 +50,8 @@ class Inspection:
             [
                 f"images      {self.images:,} in {self.shards} shards ({self.bytes / 1e6:,.1f} MB),"
                 f" {self.captioned:,} with a caption, {self.skipped:,} inputs skipped",
-                f"pixels      {self.width} x {self.height}, {self.transform}",
-                f"tokenizer   {self.tokenizer_sha256}",
+                f"pixels      {self.width} x {self.height}, {printable(self.transform)}",
+                f"tokenizer   {printable(self.tokenizer_sha256)}",
                 f"codes       {self.codes_used:,} of {self.codebook_size:,} used by "
                 f"{self.tokens:,} tokens, perplexity {self.perplexity:,.1f}",
                 f"residual    mean {self.residual_mean:.5f}, std {self.residual_std:.5f} "
@@ -77,7 +77,7 @@ def inspect_store(store: LatentsStore) -> tuple[Inspection, np.ndarray]:
             found = file_sha256(store.folder / name)
         except OSError as error:
             raise CheckpointError(
-                f"{store.folder / name} cannot be read: {error.strerror}; encode again"
+                f"{store.folder / name} is missing or damaged: {error.strerror}; encode again"
             ) from None
         if found != expected:
             raise CheckpointError(
@@ -100,7 +100,7 @@ def inspect_store(store: LatentsStore) -> tuple[Inspection, np.ndarray]:
     share = histogram[histogram > 0].double() / max(1, int(histogram.sum()))
     return Inspection(
         images=len(store),
-        captioned=sum(row["caption"] is not None for row in store.rows),
+        captioned=sum(row.get("caption") is not None for row in store.rows),
         skipped=manifest.skipped,
         shards=len(manifest.shards),
         bytes=sum(path.stat().st_size for path in store.folder.iterdir() if path.is_file()),

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import save
-from torch import Tensor
-
 from dcht.checkpoint import from_dict
-from dcht.errors import UsageError
-from dcht.files import ERRORS, file_sha256, is_in_use, jsonl, write_atomic
-from dcht.latents import (
-    FORMAT,
-    MANIFEST,
-    PLAN,
-    Manifest,
-    Plan,
-    read_manifest,
-    rows_path,
-    tensors_path,
+from dcht.errors import CheckpointError, UsageError
+from dcht.files import (
+    ERRORS,
+    file_sha256,
+    is_in_use,
+    jsonl,
+    read_json,
+    remove_partials,
+    write_atomic,
 )
-
-MAX_CODES = 65536
-"""What a uint16 can name."""
+from dcht.kept import stamp_path
+from dcht.latents import FORMAT, MANIFEST, PLAN, Manifest, Plan, read_manifest
+from dcht.shards import Shard, ShardData, rows_path, tensors_path, write_shard
 
 
 class LatentsWriter:
@@ -42,6 +35,7 @@ class LatentsWriter:
         num_shards: int,
         mine: Sequence[int] | None = None,
         force: bool = False,
+        find_difference: Callable[[Plan], str] | None = None,
     ) -> None:
         """Open `folder` for this plan, continuing what an earlier run of it began.
 
@@ -52,14 +46,14 @@ class LatentsWriter:
             mine: the shards that this process sees to; None, all of them, means that nobody else
                 is writing here.
             force: replace a store of another plan.
+            find_difference: says in what the inputs of the store's plan are others.
 
         Raises:
             UsageError: the folder holds something else and `force` is off.
         """
-        if plan.codebook_size > MAX_CODES:
-            raise UsageError(f"{plan.codebook_size} codes do not fit uint16 ({MAX_CODES} at most)")
         self.folder, self.plan, self.num_shards = Path(folder), plan, num_shards
         self.mine = range(num_shards) if mine is None else mine
+        self._find_difference = find_difference
         known = self._read_plan()
         if known != plan:
             if not force and is_in_use(self.folder):
@@ -79,8 +73,8 @@ class LatentsWriter:
     def _read_plan(self) -> Plan | None:
         path = self.folder / PLAN
         try:
-            return from_dict(Plan, json.loads(path.read_text()), str(path))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return from_dict(Plan, read_json(path), str(path))
+        except (OSError, CheckpointError, UsageError):
             return None
 
     def _difference(self, known: Plan | None) -> str:
@@ -88,11 +82,13 @@ class LatentsWriter:
             return "is not empty and is not a store of latents"
         old, new = asdict(known), asdict(self.plan)
         key = next(key for key in new if old[key] != new[key])
+        if key == "files_sha256" and self._find_difference is not None:
+            return f"was made of other inputs: {self._find_difference(known)}"
         return f"was begun with {key} {old[key]!r}, not {new[key]!r}"
 
     def _clear(self) -> None:
         # What says that there is a store goes first: no shard is ever missing from one.
-        for pattern in (MANIFEST, PLAN, ERRORS, "shard-*", ".*.partial"):
+        for pattern in (MANIFEST, PLAN, ERRORS, "shard-*", ".stamp-*", ".*.partial"):
             for path in self.folder.glob(pattern):
                 path.unlink()
 
@@ -106,47 +102,44 @@ class LatentsWriter:
         asked = range(self.num_shards) if shards is None else shards
         return [shard for shard in asked if not tensors_path(self.folder, shard).exists()]
 
-    def write(
-        self,
-        shard: int,
-        rows: list[dict[str, Any]],
-        errors: list[dict[str, str]],
-        indices: Tensor,
-        residual: Tensor,
-    ) -> None:
-        """Write a shard: indices (n, h, w), residual (n, c, h, w), a row each, and what failed.
+    def write(self, shard: int, data: ShardData) -> None:
+        """Write a shard."""
+        write_shard(self.folder, shard, data)
 
-        The tensors come last: with them the shard is there. They carry what failed in the file's
-        metadata, so that whoever finishes the store finds it.
-        """
-        write_atomic(rows_path(self.folder, shard), jsonl(rows))
-        tensors = {
-            "indices": indices.to(torch.uint16).contiguous(),
-            "residual": residual.to(torch.float16).contiguous(),
-        }
-        content = save(tensors, metadata={"errors": json.dumps(errors)})
-        write_atomic(tensors_path(self.folder, shard), content)
-
-    def skipped(self, shards: Sequence[int]) -> list[dict[str, str]]:
-        """What failed in these shards, which must be there."""
-        errors = []
+    def discard(self, shards: Iterable[int]) -> None:
+        """Remove shards, which are to be made again, and with them that the store is finished."""
+        for name in (MANIFEST, ERRORS):
+            (self.folder / name).unlink(missing_ok=True)
         for shard in shards:
-            with safe_open(tensors_path(self.folder, shard), "pt") as file:
-                errors += json.loads(file.metadata()["errors"])
-        return errors
+            for place in (tensors_path, rows_path, stamp_path):
+                place(self.folder, shard).unlink(missing_ok=True)
+
+    def shards(self, numbers: Iterable[int]) -> Iterator[Shard]:
+        """Some shards, which must be there, opened one after another.
+
+        Raises:
+            CheckpointError: one is damaged.
+        """
+        for number in numbers:
+            yield Shard(self.folder, number, self.plan.shape)
 
     def finish(self) -> Manifest:
         """Write `errors.jsonl`, if there are any, and the manifest, which makes it complete.
 
         Of several processes that find all shards there each may do so: they write the same bytes.
+
+        Raises:
+            CheckpointError: a shard is damaged.
         """
-        errors = self.skipped(range(self.num_shards))
+        remove_partials(self.folder)
+        counts, errors = [], []
+        for shard in self.shards(range(self.num_shards)):
+            counts.append(shard.count)
+            errors += shard.errors()
         if errors:
             write_atomic(self.folder / ERRORS, jsonl(errors))
-        counts, hashes = [], {}
+        hashes = {}
         for shard in range(self.num_shards):
-            with safe_open(tensors_path(self.folder, shard), "pt") as file:
-                counts.append(file.get_slice("indices").get_shape()[0])
             for path in (tensors_path(self.folder, shard), rows_path(self.folder, shard)):
                 hashes[path.name] = file_sha256(path)
         if errors:

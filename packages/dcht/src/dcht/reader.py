@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,12 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dcht.entries import Entry
+from dcht.entries import READERS, Entry
 from dcht.errors import UsageError
 from dcht.images import Fit, Fitting, fit_image, scale, to_bytes
 
-READERS = min(16, max(4, os.cpu_count() or 4))
-"""Threads that decode images (decoding releases the interpreter lock)."""
 AHEAD = 2
 """Batches that are read while one is in use."""
 
@@ -30,6 +27,8 @@ class Batch(NamedTuple):
     images: Tensor
     """(b, 3, H, W) fp32 in [-1, 1]; b may be 0."""
     errors: list[dict[str, str]]
+    sha256: list[bytes]
+    """`Content.sha256()` of every input of the batch in order, in `rows` or in `errors`."""
 
 
 class Reader:
@@ -77,17 +76,20 @@ class Reader:
                 for future in futures:
                     future.cancel()
 
-    def _read(self, entry: Entry) -> tuple[dict[str, Any], Tensor] | UsageError:
+    def _read(self, entry: Entry) -> tuple[bytes, tuple[dict[str, Any], Tensor] | UsageError]:
+        content = entry.read(beside=self.captions)
+        digest = content.sha256()
         try:
-            row = entry.row() if self.captions else {"file": entry.name}
-            return row, to_bytes(self._fit(entry.open(), self.size))
+            row = entry.row(content) if self.captions else {"file": entry.name}
+            return digest, (row, to_bytes(self._fit(content.open(), self.size)))
         except UsageError as error:
-            return error
+            return digest, error
 
     def _collect(self, part: Sequence[Entry], futures: Sequence[Future[Any]]) -> Batch:
-        rows, images, errors = [], [], []
+        rows, images, errors, digests = [], [], [], []
         for entry, future in zip(part, futures, strict=True):
-            result = future.result()
+            digest, result = future.result()
+            digests.append(digest)
             if isinstance(result, UsageError):
                 if self.strict:
                     raise UsageError(f"{entry.name}: {result}")
@@ -97,7 +99,7 @@ class Reader:
                 images.append(result[1])
         width, height = self.size
         pixels = torch.stack(images) if images else torch.empty(0, 3, height, width).byte()
-        return Batch(rows, scale(pixels), errors)
+        return Batch(rows, scale(pixels), errors, digests)
 
 
 def split(entries: Sequence[Entry], size: int) -> list[Sequence[Entry]]:

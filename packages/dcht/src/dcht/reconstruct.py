@@ -11,9 +11,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from dcht.images import Fit, grid, to_pil
+from dcht.entries import Entry, digest_all
+from dcht.errors import UsageError
+from dcht.files import locked
+from dcht.images import Fit, ImageError, grid, to_pil
 from dcht.inputs import list_inputs
-from dcht.picture_folder import PictureFolder
+from dcht.picture_folder import PictureFolder, Source
 from dcht.reader import Reader, split
 from dcht.tokenizer import Tokenizer
 
@@ -46,33 +49,55 @@ def reconstruct_images(
 
     `path` is `hybrid`, `discrete`, or `compare`: a strip of input, discrete, hybrid and 5 x error.
     With `tile`, by tiles of that side in pixels: the same pictures in less memory.
-    Pictures that an earlier run of the same settings made are kept.
+    Pictures that an earlier run of the same settings made of the same inputs are kept.
 
     Raises:
-        UsageError: no images, or `out` holds pictures made with other settings.
+        UsageError: no images, `out` holds pictures made with other settings, or another process is
+            writing it.
     """
     entries = list_inputs(sources)
     settings = {"tokenizer": tokenizer.sha256, "size": list(size), "fit": fit.value, "path": path}
-    folder = PictureFolder(out, settings, force=force)
-    parts = [
-        part
-        for part in split(entries, batch_size)
-        if not folder.has([entry.name for entry in part])
-    ]
-    device = next(tokenizer.parameters()).device
-    errors: list[dict[str, str]] = []
-    reader = Reader(size, fit=fit, strict=strict)
-    with tqdm(total=sum(map(len, parts)), unit="img", desc="reconstruct", disable=None) as progress:
-        for batch in reader.batches(parts):
-            errors += batch.errors
-            pictures = (
-                _pictures(tokenizer, batch.images.to(device), path, tile) if batch.rows else []
-            )
-            for row, picture in zip(batch.rows, pictures, strict=True):
-                folder.save(row["file"], picture)
-            progress.update(len(batch.rows) + len(batch.errors))
-    errors = folder.finish(errors)
+    with locked(out):
+        folder = PictureFolder(out, settings, force=force)
+        sources = {} if folder.fresh else _sources(entries)
+        parts = [
+            part
+            for part in split(entries, batch_size)
+            if folder.fresh or not folder.has(sources[entry.name] for entry in part)
+        ]
+        device = next(tokenizer.parameters()).device
+        errors: list[dict[str, str]] = []
+        reader = Reader(size, fit=fit, strict=strict)
+        total = sum(map(len, parts))
+        with tqdm(total=total, unit="img", desc="reconstruct", disable=None) as progress:
+            for part, batch in zip(parts, reader.batches(parts), strict=True):
+                read = zip(part, batch.sha256, strict=True)
+                sources |= {entry.name: Source(entry.name, _key(digest)) for entry, digest in read}
+                failed = list(batch.errors)
+                pictures = (
+                    _pictures(tokenizer, batch.images.to(device), path, tile) if batch.rows else []
+                )
+                for row, picture in zip(batch.rows, pictures, strict=True):
+                    try:
+                        folder.save(sources[row["file"]], picture)
+                    except ImageError as error:
+                        if strict:
+                            raise UsageError(f"{row['file']}: {error}") from None
+                        failed.append({"file": row["file"], "reason": str(error)})
+                errors += [row | {"sha256": sources[row["file"]].sha256} for row in failed]
+                progress.update(len(part))
+        errors = folder.finish([sources[entry.name] for entry in entries], errors)
     return Reconstructed(len(entries) - len(errors), errors)
+
+
+def _sources(entries: Sequence[Entry]) -> dict[str, Source]:
+    digests = zip(entries, digest_all(entries, beside=False), strict=True)
+    return {entry.name: Source(entry.name, _key(digest)) for entry, digest in digests}
+
+
+def _key(digest: bytes) -> str:
+    """The part of `Content.sha256()` that is the image's."""
+    return digest[:32].hex()
 
 
 def _pictures(

@@ -1,4 +1,9 @@
-"""Shards of one encoding spread over processes of this machine."""
+"""Shards of one encoding spread over processes of this machine.
+
+A worker is told where its work is written, never the work itself: what is too much for a pipe waits
+for its reader, and a worker that dies while it starts reads nothing. Each has a pipe of its own
+back, whose end is the worker's end.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,12 @@ import copy
 import multiprocessing
 import os
 import pickle
-import queue
 import signal
-from collections.abc import Callable, Sequence
-from multiprocessing.queues import Queue
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,9 +25,6 @@ from dcht.encode import encode_shards
 from dcht.encode_job import Job
 from dcht.errors import CheckpointError, UsageError
 from dcht.tokenizer import Tokenizer
-
-POLL = 0.5
-"""Seconds after which a parent without news looks whether its workers are alive."""
 
 
 def run_workers(
@@ -39,40 +43,67 @@ def run_workers(
         UsageError: what a worker raised, or that one was killed.
     """
     context = multiprocessing.get_context("spawn")
-    messages = context.Queue()
-    # Pickled here: torch would put the weights into shared memory, of which containers have little.
-    weights = pickle.dumps(copy.deepcopy(tokenizer).cpu())
-    processes = [
-        context.Process(
-            target=_work,
-            args=(job, weights, list(shards[k::workers]), _device(job, k), messages),
-            daemon=True,
-        )
-        for k in range(min(workers, len(shards)))
-    ]
-    for process in processes:
-        process.start()
+    number = min(workers, len(shards))
+    processes, pipes = [], []
+    with tempfile.TemporaryDirectory(prefix="dcht-") as folder:
+        work = Path(folder) / "work"
+        # Pickled here: torch would put the weights into shared memory, of which containers have
+        # little. Nobody else can write into the folder.
+        with work.open("xb") as file:
+            pickle.dump((job, copy.deepcopy(tokenizer).cpu(), list(shards)), file)
+        try:
+            with _interrupts_held_back():
+                for k in range(number):
+                    ours, theirs = context.Pipe(duplex=False)
+                    words = (str(work), k, number, _device(job, k), theirs)
+                    process = context.Process(target=_work, args=words, daemon=True)
+                    process.start()
+                    theirs.close()
+                    processes.append(process)
+                    pipes.append(ours)
+            _listen(pipes, progress)
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.join()
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Start processes that no Ctrl-C of the terminal reaches: they are ended by their parent."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
-        while True:
-            alive = any(process.is_alive() for process in processes)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _listen(pipes: list[Connection], progress: Callable[[int], Any]) -> None:
+    """Pass on what workers report until all have ended.
+
+    Raises:
+        UsageError: what one raised, or that one ended before its work did.
+    """
+    running: list[Any] = list(pipes)
+    while running:
+        for pipe in wait(running):
             try:
-                message = messages.get(timeout=POLL)
-            except queue.Empty:
-                if not alive:
-                    break
-                continue
+                message = pipe.recv()  # type: ignore[union-attr]
+            except EOFError:
+                raise UsageError(
+                    "a worker stopped before its work was done (a system short of memory ends "
+                    "processes so); repeat the command, with fewer --workers"
+                ) from None
             if isinstance(message, Exception):
                 raise message
-            progress(message)
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
-    if failed := [process.exitcode for process in processes if process.exitcode]:
-        raise UsageError(
-            f"{len(failed)} of {len(processes)} workers stopped (exit code {failed[0]}; -9 is what "
-            "a system short of memory does); repeat the command, with fewer --workers"
-        )
+            if message is None:
+                running.remove(pipe)
+            else:
+                progress(message)
 
 
 def _device(job: Job, worker: int) -> str:
@@ -81,18 +112,19 @@ def _device(job: Job, worker: int) -> str:
     return f"cuda:{worker % torch.cuda.device_count()}"
 
 
-def _work(
-    job: Job, weights: bytes, shards: list[int], device: str, messages: Queue[int | Exception]
-) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and ends this
-    parent = multiprocessing.parent_process()
+def _work(work: str, worker: int, of: int, device: str, pipe: Connection) -> None:
+    """Encode every `of`-th shard of some work; report inputs, an error or, at the end, None."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def progress(inputs: int) -> None:
-        if parent is None or not parent.is_alive():
-            os._exit(1)  # whoever killed it may have started anew
-        messages.put(inputs)
+    def report(message: int | Exception | None) -> None:
+        try:
+            pipe.send(message)
+        except OSError:
+            os._exit(1)  # the parent is gone, and whoever killed it may have started anew
 
     try:
-        encode_shards(job, pickle.loads(weights).to(device), shards, progress)
+        job, tokenizer, shards = pickle.loads(Path(work).read_bytes())
+        encode_shards(job, tokenizer.to(device), shards[worker::of], report)
+        report(None)
     except (UsageError, CheckpointError) as error:
-        messages.put(error)
+        report(error)

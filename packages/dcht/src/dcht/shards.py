@@ -1,0 +1,209 @@
+"""A shard of a store on disk: two files, opened with everything that may be wrong with them.
+
+`shard-NNNNN.safetensors` holds indices uint16 (n, h, w), residual float16 (n, c, h, w), and sha256
+uint8 (inputs, 3, 32): of the image, the text and the fields that each input was read from, zeros
+where there was none. `shard-NNNNN.jsonl` holds a row for each of the n.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from einops import rearrange
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from dcht.checkpoint import is_finite
+from dcht.errors import CheckpointError, UsageError
+from dcht.files import jsonl, open_regular, parse_json, parse_row, read_lines, write_atomic
+
+
+class Shape(NamedTuple):
+    """What the plan of a store says of each image: channels, height and width of its latents."""
+
+    channels: int
+    height: int
+    width: int
+    codes: int
+
+
+class ShardData(NamedTuple):
+    """What a shard is made of."""
+
+    rows: list[dict[str, Any]]
+    errors: list[dict[str, str]]
+    """What was skipped: file and reason."""
+    indices: Tensor
+    """(n, h, w)."""
+    residual: Tensor
+    """(n, c, h, w)."""
+    sha256: Sequence[bytes]
+    """`Content.sha256()` of each input, the skipped ones too."""
+
+
+def tensors_path(folder: Path, shard: int) -> Path:
+    """Where the tensors of a shard are."""
+    return folder / f"shard-{shard:05d}.safetensors"
+
+
+def rows_path(folder: Path, shard: int) -> Path:
+    """Where the rows of a shard are."""
+    return folder / f"shard-{shard:05d}.jsonl"
+
+
+def write_shard(folder: Path, shard: int, data: ShardData) -> None:
+    """Write a shard; the tensors come last: with them the shard is there.
+
+    They carry what failed in the file's metadata, so that whoever finishes the store finds it.
+    """
+    write_atomic(rows_path(folder, shard), jsonl(data.rows))
+    digests = torch.frombuffer(bytearray(b"".join(data.sha256)), dtype=torch.uint8)
+    tensors = {
+        "indices": data.indices.to(torch.uint16).contiguous(),
+        "residual": data.residual.to(torch.float16).contiguous(),
+        "sha256": rearrange(digests, "(n part byte) -> n part byte", part=3, byte=32),
+    }
+    # One entry and no more: safetensors keeps them in no order.
+    content = save(tensors, metadata={"errors": json.dumps(data.errors)})
+    write_atomic(tensors_path(folder, shard), content)
+
+
+class Shard:
+    """The tensors of a shard, mapped into memory."""
+
+    def __init__(self, folder: Path, number: int, shape: Shape, count: int | None = None) -> None:
+        """Open it.
+
+        Args:
+            folder: the store.
+            number: which of its shards.
+            shape: what its images must have.
+            count: how many there must be; None: any number.
+
+        Raises:
+            CheckpointError: it is missing or damaged, or has another shape.
+        """
+        self.path, self.shape = tensors_path(folder, number), shape
+        try:
+            open_regular(self.path).close()  # a pipe in its place would hold us for ever
+            self._file: Any = safe_open(self.path, "pt")
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{self.path} is missing or damaged: {error}") from None
+        found = self._shape_of("indices", "U16", (shape.height, shape.width))
+        self.count = found if count is None else count
+        others = self._shape_of("residual", "F16", tuple(shape[:3]))
+        if {found, others} != {self.count}:
+            raise CheckpointError(
+                f"{self.path} has {found} images and {others} residuals; expected {self.count}"
+            )
+
+    def _shape_of(self, name: str, dtype: str, rest: tuple[int, ...]) -> int:
+        if name not in self._file.keys():  # noqa: SIM118  # not a dict
+            raise CheckpointError(f"{self.path} has no tensor {name!r}")
+        part = self._file.get_slice(name)
+        found, kind = tuple(part.get_shape()), part.get_dtype()
+        if kind != dtype or not found or found[1:] != rest:
+            expected = ", ".join(["n", *map(str, rest)])
+            raise CheckpointError(
+                f"{self.path}: {name} is {kind} {found}; expected {dtype} ({expected})"
+            )
+        return found[0]
+
+    def read(self, number: int) -> tuple[Tensor, Tensor]:
+        """Indices (h, w) int64 and residual (c, h, w) fp32 of one image.
+
+        Raises:
+            CheckpointError: a value that cannot be.
+        """
+        indices, residual = (
+            self._file.get_slice(name)[number : number + 1][0] for name in ("indices", "residual")
+        )
+        return self._sound(indices.long(), residual.float())
+
+    def read_all(self) -> tuple[Tensor, Tensor]:
+        """Indices (n, h, w) int64 and residual (n, c, h, w) fp16.
+
+        Raises:
+            CheckpointError: a value that cannot be.
+        """
+        indices, residual = (self._file.get_tensor(name) for name in ("indices", "residual"))
+        return self._sound(indices.long(), residual)
+
+    def _sound(self, indices: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        largest = int(indices.max()) if indices.numel() else 0
+        if largest >= self.shape.codes:
+            wrong = f"index {largest} of a codebook of {self.shape.codes}"
+        elif not is_finite(residual):
+            wrong = "a residual that is NaN or infinite"
+        else:
+            return indices, residual
+        raise CheckpointError(f"{self.path} holds {wrong}; encode again into an empty folder")
+
+    def sha256(self) -> list[bytes] | None:
+        """What each input held when it was encoded; None where that was not recorded yet.
+
+        Raises:
+            CheckpointError: it is not what it should be.
+        """
+        if "sha256" not in self._file.keys():  # noqa: SIM118
+            return None
+        part = self._file.get_slice("sha256")
+        if part.get_dtype() != "U8" or part.get_shape()[1:] != [3, 32]:
+            raise CheckpointError(f"{self.path}: sha256 is not U8 (n, 3, 32)")
+        return [row.numpy().tobytes() for row in self._file.get_tensor("sha256")]
+
+    def errors(self) -> list[dict[str, str]]:
+        """What was skipped: file and reason.
+
+        Raises:
+            CheckpointError: it is not what it should be.
+        """
+        try:
+            found = parse_json((self._file.metadata() or {})["errors"], self.path)
+            return [{key: str(row[key]) for key in ("file", "reason")} for row in found]
+        except (KeyError, TypeError, UsageError) as error:
+            raise CheckpointError(f"{self.path} does not say what was skipped: {error}") from None
+
+
+def read_shard_rows(folder: Path, shard: int, count: int) -> Iterator[dict[str, Any]]:
+    """The rows of a shard, which must be `count`.
+
+    Raises:
+        CheckpointError: they are not, or one is not a row of a store.
+    """
+    path = rows_path(folder, shard)
+    number = 0
+    try:
+        with open_regular(path) as file:
+            for number, line in enumerate(islice(read_lines(file), count + 1), start=1):
+                yield check_row(line, f"{path} line {number}")
+    except OSError as error:
+        raise CheckpointError(f"{path} is missing or damaged: {error.strerror}") from None
+    except UsageError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    if number != count:
+        have = "more" if number > count else number
+        raise CheckpointError(f"{path} has {have} rows for {count} images")
+
+
+def check_row(line: bytes, where: str) -> dict[str, Any]:
+    """A line of a shard's rows.
+
+    Raises:
+        CheckpointError: it is not a row of a store.
+    """
+    try:
+        row = parse_row(line, where)
+    except UsageError as error:
+        raise CheckpointError(str(error)) from None
+    captions = row.get("captions", [])
+    good = isinstance(row.get("file"), str) and isinstance(row.get("caption"), str | None)
+    if not good or not isinstance(captions, list):
+        raise CheckpointError(f"{where} is not a row of a store: file, caption, captions")
+    return row
