@@ -10,6 +10,7 @@ import pytest
 
 from dcar_eval.scenes.draw import draw_scene
 from dcar_eval.scenes.held_out import HELD_OUT_SHARE, combinations_of, held_out, is_held_out
+from dcar_eval.scenes.things import parse_objects
 from dcar_eval.scenes.world import (
     BENCHMARK,
     COLOURS,
@@ -24,7 +25,6 @@ from dcar_eval.scenes.world import (
     SceneObject,
     Split,
     Task,
-    parse_objects,
 )
 from dcht.errors import UsageError
 
@@ -224,7 +224,9 @@ def test_objects_are_named_or_are_a_world() -> None:
     assert set(parse_objects("starter")) == set(WORLDS["starter"])
     assert len(parse_objects("all")) == 62
     assert set(WORLDS["starter"]) > {"apple", "car", "dog", "cat"}
-    with pytest.raises(UsageError, match="'fridge' is not known; use starter or wide or all"):
+    with pytest.raises(
+        UsageError, match="'fridge' is not known; use starter or wide or all or things"
+    ):
         parse_objects("apple,fridge")
     with pytest.raises(UsageError, match="two different ones are needed"):
         parse_objects("apple,apple")

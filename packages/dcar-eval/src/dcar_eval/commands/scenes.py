@@ -8,10 +8,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dcar_eval.scenes.world import Task
+from dcar_eval.hard.grammar import HardTask
+from dcar_eval.scenes.world import PLAIN, STYLES, Task
 from dcht.command import OK, add_common, positive
+from dcht.errors import UsageError
 
-TASKS = tuple(task.value for task in Task)
+TASKS = {
+    "standard": tuple(task.value for task in Task),
+    "hard": tuple(task.value for task in HardTask),
+}
+BACKGROUNDS = ("plain", "varied", "photographic")
 
 
 def add(verbs: Any) -> None:
@@ -21,16 +27,27 @@ def add(verbs: Any) -> None:
     verb.add_argument("--num", type=positive, required=True, help="how many scenes")
     verb.add_argument("--size", type=positive, default=256, help="side in pixels [256]")
     verb.add_argument(
+        "--grammar", choices=tuple(TASKS), default="standard",
+        help="standard: GenEval's six tasks on a grid; hard: up to six objects anywhere, of any "
+        "size and shade, on textures [standard]",
+    )  # fmt: skip
+    verb.add_argument(
         "--objects", default="starter", metavar="NAMES",
-        help="starter (12), wide (30), all (62), or names by commas [starter]",
+        help="starter (12), wide (30), all (62), things (hundreds), or names by commas [starter]",
     )  # fmt: skip
     verb.add_argument(
-        "--backgrounds", choices=("plain", "varied", "photographic"), default="plain",
-        help="gradients, patterns too, or textures of photographs too [plain]",
+        "--styles", type=names_of_styles, default=(PLAIN,), metavar="NAMES",
+        help=f"of the harder grammar's art, by commas: {', '.join(STYLES)} [{PLAIN}]",
     )  # fmt: skip
     verb.add_argument(
-        "--task", choices=TASKS, metavar="TASK",
-        help=f"scenes of one task only: {', '.join(TASKS)} (three or four different objects)",
+        "--backgrounds", choices=BACKGROUNDS,
+        help="of the standard grammar: gradients, patterns too, or textures of photographs too "
+        "[plain]",
+    )  # fmt: skip
+    verb.add_argument(
+        "--task", metavar="TASK",
+        help=f"scenes of one task only; standard: {', '.join(TASKS['standard'])} (three or four "
+        f"different objects); hard: {', '.join(TASKS['hard'])}",
     )  # fmt: skip
     verb.add_argument("--split", choices=("train", "held-out"), default="train")
     verb.add_argument("--webdataset", action="store_true", help="write tars, 1,000 scenes each")
@@ -39,10 +56,30 @@ def add(verbs: Any) -> None:
     verb.set_defaults(function=run)
 
 
+def names_of_styles(text: str) -> tuple[str, ...]:
+    """Styles by commas; argparse reports what is not one."""
+    names = tuple(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in STYLES]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not among {', '.join(STYLES)}")
+    return names
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Draw the scenes that are not there yet, and say how many."""
-    from dcar_eval.scenes.dataset import Settings, write_scenes
-    from dcar_eval.scenes.world import parse_objects
+    hard = arguments.grammar == "hard"
+    if arguments.task not in (None, *TASKS[arguments.grammar]):
+        raise UsageError(
+            f"--task {arguments.task} is not of the {arguments.grammar} grammar; use "
+            + ", ".join(TASKS[arguments.grammar])
+        )
+    if hard and arguments.backgrounds:
+        raise UsageError("--backgrounds is of the standard grammar; the harder one has textures")
+    if not hard and arguments.styles != (PLAIN,):
+        raise UsageError("--styles is of the harder grammar; add --grammar hard")
+
+    from dcar_eval.hard.examples import make_hard_example
+    from dcar_eval.scenes.dataset import Settings, make_example, write_scenes
+    from dcar_eval.scenes.things import parse_objects
 
     settings = Settings(
         objects=parse_objects(arguments.objects),
@@ -50,8 +87,10 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         split=arguments.split,
         webdataset=arguments.webdataset,
-        backgrounds=arguments.backgrounds,
+        backgrounds="textured" if hard else arguments.backgrounds or "plain",
         task=arguments.task,
+        grammar=arguments.grammar,
+        styles=arguments.styles,
     )
     start = time.perf_counter()
     drawn = write_scenes(
@@ -61,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings=settings,
         workers=arguments.workers,
         force=arguments.force,
+        make=make_hard_example if hard else make_example,
     )
     seconds = time.perf_counter() - start
     if arguments.json:

@@ -33,7 +33,7 @@ def add(verbs: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw, judge, print the table."""
-    from dcar_eval.scenes.world import parse_objects
+    from dcar_eval.scenes.things import parse_objects
 
     objects = parse_objects(arguments.objects) if arguments.objects else None
     width, height = parse_size(arguments.size) if arguments.size else (None, None)

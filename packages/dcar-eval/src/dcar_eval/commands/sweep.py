@@ -39,7 +39,7 @@ def add(verbs: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run every point, print the table."""
     from dcar_eval.axes import NAMED, parse_axes
-    from dcar_eval.scenes.world import parse_objects
+    from dcar_eval.scenes.things import parse_objects
 
     names = [word for word in arguments.axis if "=" not in word]
     if names and names[0] not in NAMED:

@@ -1,11 +1,12 @@
 """What stands behind the objects: two soft shades, mixed by a pattern.
 
 A background is its name, `SHADE` or `SHADE PATTERN`: the same picture at every size, everywhere.
+SHADE is one of `SHADES`, or the two in hexadecimal: `#f0e8d0-#c0b090 gravel`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -28,6 +29,12 @@ SHADES: dict[str, tuple[Shade, Shade]] = {
 """Two shades each: where the pattern is 0, and where a plain gradient is 1."""
 DEEPER = 2.2
 """How much further a pattern goes from the first shade to the second than a plain gradient does."""
+DRAWS = 32
+"""Pairs of shades that `draw_textured` chooses from."""
+MILD = 0.5
+"""How far the first of them goes from a grey to any colour: objects are what should strike."""
+NEAR = 30.0
+"""Standard deviation of the difference of its two shades, in each channel."""
 CONTRAST = 70
 """Least distance, in the channel where it is largest, of a background from an object's colour."""
 
@@ -106,6 +113,9 @@ def names_of(kind: str) -> list[str]:
 def ends(name: str) -> tuple[np.ndarray, np.ndarray]:
     """The two shades that a background mixes, (3,) each, 0 to 255."""
     shade, _, pattern = name.partition(" ")
+    if shade.startswith("#"):
+        low, high = (bytes.fromhex(code.removeprefix("#")) for code in shade.split("-"))
+        return np.array(list(low), np.float32), np.array(list(high), np.float32)
     first, second = (np.array(colour, dtype=np.float32) for colour in SHADES[shade])
     return first, (first + DEEPER * (second - first)).clip(0, 255) if pattern else second
 
@@ -124,6 +134,22 @@ def draw_background(scene: Scene, rng: np.random.Generator, kind: str = "plain")
     contrasts = {name: contrast(name) for name in names_of(kind)}
     enough = min(CONTRAST, max(contrasts.values()))
     return str(rng.choice([name for name, value in contrasts.items() if value >= enough]))
+
+
+def draw_textured(shades: Sequence[Shade], rng: np.random.Generator) -> str:
+    """Any pattern in any two shades that lie near each other, apart from what is asked for.
+
+    Where none of `DRAWS` is at `CONTRAST` from all of `shades`, it is the one that comes closest.
+    """
+    pattern = str(rng.choice(list(PATTERNS)))
+    grey, colour = rng.integers(40, 246, (DRAWS, 1)), rng.integers(20, 251, (DRAWS, 3))
+    first = np.round(grey + MILD * (colour - grey)).astype(int).clip(0, 255)
+    second = (first + rng.normal(0, NEAR, (DRAWS, 3)).round().astype(int)).clip(0, 255)
+    both = np.stack([first, second], axis=1)  # draw, end, channel
+    asked = np.array(shades).reshape(-1, 1, 1, 3)
+    distances = abs(both - asked).max(-1).min((0, 2)) if shades else np.full(DRAWS, CONTRAST)
+    low, high = both[int(np.argmax(np.minimum(distances, CONTRAST)))].tolist()
+    return f"#{bytes(low).hex()}-#{bytes(high).hex()} {pattern}"
 
 
 def paint_background(name: str, size: int) -> Image.Image:

@@ -6,9 +6,10 @@ import io
 import json
 import shutil
 import tarfile
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from dcar_eval.scenes.grid import CELLS, arrange, on_grid
 from dcar_eval.scenes.picture import Picture, box_of, draw_picture
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import (
+    PLAIN,
     Scene,
     SceneObject,
     Split,
@@ -51,6 +53,8 @@ class Settings:
     backgrounds: str = "plain"
     task: str | None = None
     """None: all of them, by their weights."""
+    grammar: str = "standard"
+    styles: tuple[str, ...] = (PLAIN,)
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,10 @@ def make_example(
     return Example(picture, draw_picture(picture, sprites), texts, truth)
 
 
+MakeExample = Callable[[int, Settings, Sprites], Example]
+"""Picture so-and-so of a data set: what a grammar gives."""
+
+
 def geneval_metadata(scene: Scene, prompt: str) -> dict[str, Any]:
     """A scene as a row of GenEval's prompt file: tag, include, exclude, prompt."""
     first, *others = scene.objects
@@ -118,8 +126,11 @@ def write_scenes(
     settings: Settings,
     workers: int = 2,
     force: bool = False,
+    make: MakeExample = make_example,
 ) -> int:
     """Write `num` scenes below `out`, in parts of 1,000; parts that are there are kept.
+
+    `make` is the grammar's, a function that other processes can import.
 
     Returns:
         How many pictures were drawn now.
@@ -136,10 +147,11 @@ def write_scenes(
     if settings.size % (CELLS * 4) or settings.size < CELLS * 4:
         raise UsageError(f"size {settings.size} is not a multiple of {CELLS * 4}; 256 for example")
     # Before anything is written: are the sprites all there, and is there such a scene?
-    make_example(0, settings, Sprites(sprites, settings.objects))
-    plan = asdict(settings) | {"num": num, "objects": list(settings.objects)}
-    if settings.task is None:
-        del plan["task"]  # as it was before there was a choice
+    make(0, settings, open_sprites(str(sprites), settings.objects, settings.styles))
+    plan = json.loads(json.dumps(asdict(settings) | {"num": num}))
+    for late in ("task", "grammar", "styles"):  # as it was before there was a choice
+        if getattr(settings, late) == getattr(Settings, late):
+            del plan[late]
     known = _read(out / MANIFEST)
     if known is not None and known != plan and not force:
         changed = next(key for key in plan | known if known.get(key) != plan.get(key))
@@ -157,7 +169,7 @@ def write_scenes(
         shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
     write_atomic(out / MANIFEST, json.dumps(plan, indent=1).encode() + b"\n")
     starts = [s for s in range(0, num, CHUNK) if not _part(out, s, settings).exists()]
-    work = partial(_write_part, str(sprites), out, num=num, settings=settings)
+    work = partial(_write_part, str(sprites), out, num=num, settings=settings, make=make)
     with tqdm(total=num, unit="scene", desc="scenes", disable=None) as progress:
         progress.update(num - sum(min(CHUNK, num - start) for start in starts))
         if workers > 1 and len(starts) > 1:
@@ -176,14 +188,21 @@ def _part(out: Path, start: int, settings: Settings) -> Path:
     return out / (f"{name}.tar" if settings.webdataset else name)
 
 
-def _write_part(sprites: str, out: Path, start: int, *, num: int, settings: Settings) -> int:
-    art = Sprites(sprites, settings.objects)
+@lru_cache(maxsize=1)
+def open_sprites(folder: str, names: tuple[str, ...], styles: tuple[str, ...]) -> Sprites:
+    """The art, which a process keeps from part to part."""
+    return Sprites(folder, names, styles)
+
+
+def _write_part(
+    sprites: str, out: Path, start: int, *, num: int, settings: Settings, make: MakeExample
+) -> int:
+    art = open_sprites(sprites, settings.objects, settings.styles)
     target = _part(out, start, settings)
     partial_path = target.with_name(f".{target.name}")
     count = min(CHUNK, num - start)
     members = (
-        (f"{index:06d}", make_example(index, settings, art))
-        for index in range(start, start + count)
+        (f"{index:06d}", make(index, settings, art)) for index in range(start, start + count)
     )
     if settings.webdataset:
         with tarfile.open(partial_path, "w") as tar:

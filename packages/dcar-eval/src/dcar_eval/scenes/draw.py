@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from dcar_eval.scenes.held_out import is_held_out
+from dcar_eval.scenes.held_out import is_held_out, is_kept_from_training
+from dcar_eval.scenes.things import PEOPLE, same_things
 from dcar_eval.scenes.world import (
     COLOURS,
     COUNTS,
     GATHERINGS,
-    NEVER_COLOURED,
     RELATIONS,
     TASK_WEIGHTS,
     Scene,
@@ -47,11 +47,21 @@ def draw_scene(
     for _ in range(10_000):
         scene = _draw(task, objects, rng)
         coloured = {thing.name for thing in scene.objects if thing.colour}
-        if coloured.intersection(NEVER_COLOURED):
+        if coloured.intersection(PEOPLE) or _called_twice(scene):
             continue
-        if task is Task.SINGLE or is_held_out(scene, objects) == (split is Split.HELD_OUT):
+        if task is Task.SINGLE:
+            return scene
+        if split is Split.TRAIN and not is_kept_from_training(scene, objects):
+            return scene
+        if split is Split.HELD_OUT and is_held_out(scene, objects):
             return scene
     raise UsageError(f"among {', '.join(objects)} no {task.value} combination is {split.value}")
+
+
+def _called_twice(scene: Scene) -> bool:
+    """Whether two names in it mean the same thing."""
+    names = {thing.name for thing in scene.objects}
+    return len({same_things()[name] for name in names}) < len(names)
 
 
 def _draw(task: Task, objects: tuple[str, ...], rng: np.random.Generator) -> Scene:

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import combinations, permutations, product
 
-from dcar_eval.scenes.world import COLOURS, COUNTS, NEVER_COLOURED, Scene
+from dcar_eval.scenes.things import PEOPLE, same_things
+from dcar_eval.scenes.world import COLOURS, COUNTS, WORLDS, Scene
 
 HELD_OUT_SHARE = 0.1
 NEVER_HELD_OUT = (("red", "apple"), ("blue", "car"))
@@ -29,7 +30,8 @@ def held_out(objects: tuple[str, ...]) -> frozenset[Combination]:
     Pairs (a, b) in alphabetical order; ("in COLOUR", object); (count, object); (a, relation, b)
     among the pairs that are not held out as such.
     """
-    coloured = [name for name in objects if name not in NEVER_COLOURED]
+    objects = tuple(dict.fromkeys(same_things()[name] for name in objects))
+    coloured = [name for name in objects if name not in PEOPLE]
     colours = [
         # Marked as a colour, because "orange" is a fruit too.
         (f"in {colour}", name)
@@ -37,14 +39,14 @@ def held_out(objects: tuple[str, ...]) -> frozenset[Combination]:
         if (colour, name) not in NEVER_HELD_OUT
     ]
     counts = list(product(map(str, COUNTS), objects))
-    pairs = _balanced(combinations(sorted(objects), 2))
-    placed = [
+    pairs = balanced(combinations(sorted(objects), 2))
+    relations = [
         (first, relation, second)
         for first, second in permutations(objects, 2)
         if (min(first, second), max(first, second)) not in pairs
         for relation in ("left of", "above")
     ]
-    return frozenset(_balanced(colours) | _balanced(counts) | pairs | _balanced(placed))
+    return frozenset(balanced(colours) | balanced(counts) | pairs | balanced(relations))
 
 
 def is_held_out(scene: Scene, objects: tuple[str, ...]) -> bool:
@@ -52,29 +54,44 @@ def is_held_out(scene: Scene, objects: tuple[str, ...]) -> bool:
 
     A single object without a colour never does: there, held-out means new seeds.
     """
-    kept = held_out(objects)
-    return any(combination in kept for combination in combinations_of(scene))
+    return not held_out(objects).isdisjoint(combinations_of(scene))
+
+
+def is_kept_from_training(scene: Scene, objects: tuple[str, ...]) -> bool:
+    """Whether a training set of a world must not show a scene.
+
+    A world that can be asked for the thirty objects of `wide` keeps theirs from training too: they
+    are what the benchmarks ask for, of whatever checkpoint.
+    """
+    benchmark = WORLDS["wide"]
+    return is_held_out(scene, objects) or (
+        set(benchmark) <= set(objects) and is_held_out(scene, benchmark)
+    )
 
 
 def combinations_of(scene: Scene) -> Iterator[Combination]:
     """What a scene combines, in the words of `held_out`."""
-    names = [thing.name for thing in scene.objects]
-    yield from ((f"in {thing.colour}", thing.name) for thing in scene.objects if thing.colour)
+    names = [same_things()[thing.name] for thing in scene.objects]
+    coats = [thing.colour for thing in scene.objects]
+    yield from ((f"in {coat}", name) for coat, name in zip(coats, names, strict=True) if coat)
     if len(names) > 1 and len(set(names)) == 1:
         yield str(len(names)), names[0]
     else:
         yield from combinations(sorted(names), 2)
     if scene.relation is not None:
         first, second = names
-        # A left of B is B right of A: one combination, one name.
-        opposite = {"right of": "left of", "below": "above"}
-        if scene.relation in opposite:
-            yield second, opposite[scene.relation], first
-        else:
-            yield first, scene.relation, second
+        yield placed(first, scene.relation, second)
 
 
-def _balanced(candidates: Iterable[Combination]) -> frozenset[Combination]:
+def placed(first: str, relation: str, second: str) -> Combination:
+    """A left of B is B right of A: one combination, one name."""
+    opposite = {"right of": "left of", "below": "above"}
+    if relation in opposite:
+        return second, opposite[relation], first
+    return first, relation, second
+
+
+def balanced(candidates: Iterable[Combination]) -> frozenset[Combination]:
     """About a tenth: in the order of their hashes, as long as each word is below its quota.
 
     A word's quota is a tenth of the combinations it occurs in; one, where that rounds to none and

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from PIL import Image
 
 from dcar_eval.scenes.backgrounds import paint_background
-from dcar_eval.scenes.sprites import PLAIN, Shade, Sprites, visible_box
-from dcar_eval.scenes.world import COLOURS
+from dcar_eval.scenes.sprites import Shade, Sprites, visible_box
+from dcar_eval.scenes.world import COLOURS, PLAIN
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are the first column and row outside."""

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from dcar_eval.scenes.things import labels
-from dcar_eval.scenes.world import COLOURS
+from dcar_eval.scenes.world import COLOURS, PLAIN
 from dcht.errors import UsageError
 from dcht.images import ImageError, open_image
 
@@ -20,16 +20,14 @@ HOW_TO_GET = (
     "get them with: npm install @lobehub/fluent-emoji-3d@1.1.0 emojibase-data@17.0.0, "
     "and pass node_modules"
 )
-PLAIN = "3d"
-"""The style that the art has where no other is named: Fluent 3D."""
 VECTOR_SETS = {"noto": "@iconify-json/noto@1.2.9", "flat": "@iconify-json/fluent-emoji-flat@1.2.6"}
 """The other styles, drawn from vectors, and the npm package of each."""
-STYLES = (PLAIN, *VECTOR_SETS)
 VECTOR_SIDE = 256
 """Pixels a side at which a vector is drawn once."""
 CACHED = 4096
 ORIGINALS = 2048
-"""Sprites that are kept as they were read: half a GB of them at most."""
+"""Sprites that are kept as they were read, and once more for resizing: a GB at most."""
+RECENT = 64
 FLAT = 8.0
 """Least difference of luminance between the colour and an end of its ramp: noise stays noise."""
 
@@ -101,13 +99,14 @@ class Sprites:
         premultiplied = image.convert("RGBa").resize((side, side), Image.Resampling.LANCZOS)
         return premultiplied.convert("RGBA")
 
+    @lru_cache(maxsize=RECENT)  # noqa: B019
     def in_shade(self, name: str, style: str, shade: Shade | None, side: int) -> Image.Image:
         """The sprite as RGBA in any shade, painted after it is resized: several times faster.
 
-        Nothing is kept: of free sizes and shades there are too many.
+        Only the last few are kept: of free sizes and shades there are too many.
         """
-        original = self._original(name, style)
-        image = original.convert("RGBa").resize((side, side), Image.Resampling.BICUBIC)
+        image = self._premultiplied(name, style)
+        image = image.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
         image = image.convert("RGBA")
         if shade is None:
             return image
@@ -115,6 +114,24 @@ class Sprites:
         grey = image.convert("L")
         painted = [grey.point(channel.round().astype(np.uint8).tolist()) for channel in ramp]
         return Image.merge("RGBA", (*painted, image.getchannel("A")))
+
+    @lru_cache(maxsize=ORIGINALS)  # noqa: B019
+    def extent(self, name: str, style: str) -> float:
+        """The longer side of what is more than half opaque, as a share of the sprite's side."""
+        original = self._original(name, style)
+        left, top, right, bottom = visible_box(original)
+        return max(right - left, bottom - top, 1) / original.width
+
+    @lru_cache(maxsize=ORIGINALS)  # noqa: B019
+    def _premultiplied(self, name: str, style: str) -> Image.Image:
+        return self._original(name, style).convert("RGBa")
+
+    @lru_cache(maxsize=8 * ORIGINALS)  # noqa: B019
+    def outline(self, name: str, style: str, side: int) -> np.ndarray:
+        """Where the sprite is more than half opaque, bool (side, side); never nowhere."""
+        alpha = self._original(name, style).getchannel("A")
+        cells = np.asarray(alpha.resize((side, side), Image.Resampling.BOX)) > 127
+        return cells if cells.any() else np.ones_like(cells)
 
     @lru_cache(maxsize=ORIGINALS)  # noqa: B019
     def _levels(self, name: str, style: str) -> tuple[float, float, float]:

@@ -8,10 +8,15 @@ sixty-two classes of GenEval are among them, under GenEval's names.
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from functools import cache
 from importlib import resources
 
-from dcar_eval.scenes.world import NEVER_COLOURED
+from dcar_eval.scenes.world import NEVER_COLOURED, SPRITE_LABELS, WORLDS
+from dcht.errors import UsageError
+
+BIG = "things"
+"""What `--objects` calls this world."""
 
 PEOPLE = (
     "angel", "artist", "astronaut", "baby", "boy", "builder", "chef", "child", "dancer",
@@ -44,3 +49,23 @@ def same_things() -> dict[str, str]:
 def _table() -> dict[str, list[str]]:
     text = resources.files("dcar_eval").joinpath("scenes", "things.json").read_text("utf-8")
     return json.loads(text)
+
+
+def parse_objects(text: str) -> tuple[str, ...]:
+    """A world's name, or names of objects joined by commas.
+
+    Raises:
+        UsageError: a name that is not known, or fewer than two.
+    """
+    worlds = WORLDS | {BIG: things()}
+    names = worlds.get(text) or tuple(word.strip() for word in text.split(","))
+    unknown = [name for name in names if name not in labels()]
+    if unknown:
+        near = get_close_matches(unknown[0], things(), cutoff=0.5) or SPRITE_LABELS
+        raise UsageError(
+            f"object {unknown[0]!r} is not known; use {' or '.join(worlds)}, or names like "
+            + ", ".join(list(near)[:3])
+        )
+    if len(set(names)) < 2:
+        raise UsageError(f"objects {text!r}: two different ones are needed at least")
+    return tuple(sorted(set(names)))

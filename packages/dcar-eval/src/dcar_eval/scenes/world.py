@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from dcht.errors import UsageError
-
 SPRITE_LABELS = {
     "person": "person standing", "bicycle": "bicycle", "car": "automobile",
     "motorcycle": "motorcycle", "airplane": "airplane", "bus": "bus", "train": "locomotive",
@@ -54,6 +52,11 @@ COLOURS = {
     "white": (245, 245, 245),
 }  # fmt: skip
 """GenEval's ten colours in its order, as sRGB."""
+
+PLAIN = "3d"
+"""The style of the art where no other is named."""
+STYLES = (PLAIN, "noto", "flat")
+"""In which the same things are drawn."""
 
 RELATIONS = ("left of", "right of", "above", "below")
 COUNTS = (2, 3, 4)
@@ -120,17 +123,3 @@ class Scene:
     task: Task
     objects: tuple[SceneObject, ...]
     relation: str | None = None
-
-
-def parse_objects(text: str) -> tuple[str, ...]:
-    """A world's name, or names of objects joined by commas."""
-    names = WORLDS.get(text) or tuple(word.strip() for word in text.split(","))
-    unknown = [name for name in names if name not in SPRITE_LABELS]
-    if unknown:
-        raise UsageError(
-            f"object {unknown[0]!r} is not known; use {' or '.join(WORLDS)}, or names among "
-            + ", ".join(SPRITE_LABELS)
-        )
-    if len(set(names)) < 2:
-        raise UsageError(f"objects {text!r}: two different ones are needed at least")
-    return tuple(sorted(set(names)))

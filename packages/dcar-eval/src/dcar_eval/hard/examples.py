@@ -1,0 +1,51 @@
+"""A picture of the harder grammar with its captions and its truth."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dcar_eval.hard.captions import captions
+from dcar_eval.hard.draw import draw_hard_scene
+from dcar_eval.hard.grammar import HardScene, HardTask
+from dcar_eval.hard.judge import metadata
+from dcar_eval.hard.places import draw_picture_of
+from dcar_eval.scenes.dataset import Example, Settings
+from dcar_eval.scenes.picture import box_of, draw_picture
+from dcar_eval.scenes.sprites import Sprites
+from dcar_eval.scenes.world import Split
+
+GRAMMAR = 1
+"""Told apart from the standard grammar's pictures of the same seed."""
+
+
+def make_hard_example(index: int, settings: Settings, sprites: Sprites) -> Example:
+    """Picture `index` of the data set."""
+    split = Split(settings.split)
+    rng = np.random.default_rng([settings.seed, index, list(Split).index(split), GRAMMAR])
+    task = None if settings.task is None else HardTask(settings.task)
+    scene = draw_hard_scene(settings.objects, split, rng, task, settings.styles)
+    return example_of(scene, settings, sprites, rng)
+
+
+def example_of(
+    scene: HardScene, settings: Settings, sprites: Sprites, rng: np.random.Generator
+) -> Example:
+    """A scene in a picture, by lot."""
+    strict = settings.split == Split.TRAIN.value
+    picture, groups = draw_picture_of(scene, sprites, settings.size, rng, strict=strict)
+    objects = [
+        {
+            "class": thing.name,
+            "colour": thing.colour,
+            "size": scene.groups[number].size,
+            "box": list(box_of(thing, sprites)),
+        }
+        for thing, number in zip(picture.objects, groups, strict=True)
+    ]
+    truth = metadata(scene) | {
+        "split": settings.split,
+        "style": scene.style,
+        "background": picture.background,
+        "objects": objects,
+    }
+    return Example(picture, draw_picture(picture, sprites), captions(scene), truth)

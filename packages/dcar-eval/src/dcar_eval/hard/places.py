@@ -1,0 +1,173 @@
+"""Where the objects of a scene stand: anywhere, in any size, a quarter hidden at most.
+
+Shapes are compared on a coarse raster of opaque cells, so that what hides a quarter of a box but
+none of the sprite's own pixels is allowed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dcar_eval.geneval import relations
+from dcar_eval.hard.grammar import Group, HardScene
+from dcar_eval.hard.held_out import held_out
+from dcar_eval.scenes.backgrounds import draw_textured
+from dcar_eval.scenes.captions import OPPOSITES
+from dcar_eval.scenes.held_out import Combination, placed
+from dcar_eval.scenes.picture import Picture, Placement
+from dcar_eval.scenes.sprites import Shade, Sprites
+from dcar_eval.scenes.things import same_things
+from dcar_eval.scenes.world import COLOURS, PLAIN, RELATIONS
+from dcht.errors import UsageError
+
+RASTER = 64
+"""Cells a side of the picture when shapes are compared."""
+HIDDEN = 0.25
+"""Greatest share of an object's cells that others may hide; two never share more of either."""
+SIDES = {1: (0.2, 0.55), 2: (0.2, 0.55), 3: (0.2, 0.46), 4: (0.2, 0.4), 5: (0.2, 0.36)}
+"""Least and greatest of the longer side of what is visible, as a share of the picture, by how many
+there are; six are as five."""
+SIZE_SIDES = {"small": (0.2, 0.3), "large": (0.43, 0.55)}
+SPREAD = 24
+"""Greatest difference of a shade from its colour, in each channel."""
+THRESHOLDS = (0.1, 0.2)
+"""A relation must hold by GenEval's rule as it is, and by a stricter one."""
+TRIES = 40
+"""Places that are tried for an object before all begin anew, a little smaller."""
+ATTEMPTS = 1000
+
+Square = tuple[int, int, int]
+"""Left, top and side, in pixels."""
+
+
+def draw_picture_of(
+    scene: HardScene, sprites: Sprites, size: int, rng: np.random.Generator, *, strict: bool = True
+) -> tuple[Picture, list[int]]:
+    """The scene in a picture of `size` pixels, and the number of each object's group.
+
+    With `strict`, no two objects stand, unsaid, in a relation that is held out.
+    """
+    groups = [number for number, group in enumerate(scene.groups) for _ in range(group.count)]
+    groups = [groups[k] for k in rng.permutation(len(groups))]
+    kinds = [scene.groups[number] for number in groups]
+    styles = [scene.style if sprites.has(kind.name, scene.style) else PLAIN for kind in kinds]
+    shades = [draw_shade(kind.colour, rng) if kind.colour else None for kind in kinds]
+    background = draw_textured([shade for shade in shades if shade], rng)
+    room = _Room(scene, groups, styles, sprites, size, held_out() if strict else frozenset())
+    squares = room.fill(rng)
+    objects = tuple(
+        Placement(name=kind.name, colour=kind.colour, shade=shade, style=style, x=x, y=y, side=side)
+        for kind, shade, style, (x, y, side) in zip(kinds, shades, styles, squares, strict=True)
+    )
+    return Picture(size=size, background=background, objects=objects), groups
+
+
+def draw_shade(colour: str, rng: np.random.Generator) -> Shade:
+    """A shade that anybody would call by the colour's name."""
+    near = np.array(COLOURS[colour]) + rng.integers(-SPREAD, SPREAD + 1, 3)
+    red, green, blue = near.clip(0, 255).tolist()
+    return red, green, blue
+
+
+class _Room:
+    """A picture that is being filled, from the back to the front."""
+
+    def __init__(
+        self, scene: HardScene, groups: list[int], styles: list[str], sprites: Sprites, size: int,
+        kept: frozenset[Combination],
+    ) -> None:  # fmt: skip
+        self.scene, self.groups, self.styles = scene, groups, styles
+        self.sprites, self.size, self.kept = sprites, size, kept
+
+    def fill(self, rng: np.random.Generator) -> list[Square]:
+        for attempt in range(ATTEMPTS):
+            squares = self._try(rng, 0.97**attempt)
+            if squares is not None:
+                return squares
+        raise UsageError(f"no room was found for {self.scene.groups} in {ATTEMPTS} attempts")
+
+    def _try(self, rng: np.random.Generator, shrunk: float) -> list[Square] | None:
+        squares: list[Square] = []
+        shapes: list[np.ndarray] = []
+        seen: list[np.ndarray] = []  # of each shape, what is not hidden
+        for number, style in zip(self.groups, self.styles, strict=True):
+            low, high = self._sides(self.scene.groups[number])
+            share = float(rng.uniform(low, low + (high - low) * shrunk))
+            name = self.scene.groups[number].name
+            side = round(self.size * share / self.sprites.extent(name, style))
+            for x, y in rng.integers(0, self.size - side + 1, (TRIES, 2)).tolist():
+                shape = self._shape(name, style, (x, y, side))
+                if not self._stands(number, shape, shapes) or not _fits(shape, shapes, seen):
+                    continue
+                seen = [cells & ~shape for cells in seen] + [shape]
+                shapes.append(shape)
+                squares.append((x, y, side))
+                break
+            else:
+                return None
+        return squares
+
+    def _sides(self, group: Group) -> tuple[float, float]:
+        if group.size is not None:
+            return SIZE_SIDES[group.size]
+        return SIDES[min(len(self.groups), max(SIDES))]
+
+    def _shape(self, name: str, style: str, square: Square) -> np.ndarray:
+        """The opaque cells, (RASTER, RASTER)."""
+        left, top, side = (round(value * RASTER / self.size) for value in square)
+        outline = self.sprites.outline(name, style, side)
+        cells = np.zeros((RASTER, RASTER), dtype=bool)
+        left, top = min(left, RASTER - side), min(top, RASTER - side)
+        cells[top : top + side, left : left + side] = outline
+        return cells
+
+    def _stands(self, number: int, shape: np.ndarray, shapes: list[np.ndarray]) -> bool:
+        """Whether what is said of its place holds, and nothing that is held out is shown."""
+        box = box_of_cells(shape)
+        for other, there in zip(self.groups, shapes, strict=False):
+            if other == number:
+                continue
+            wanted = _wanted(self.scene, number, other)
+            if wanted is None and not self._is_kept(number, other):
+                continue
+            shown = [relations(box, box_of_cells(there), limit) for limit in THRESHOLDS]
+            if wanted is not None and any(found != [wanted] for found in shown):
+                return False
+            if wanted is None and any(self._combines(number, r, other) for r in shown[0]):
+                return False
+        return True
+
+    def _combines(self, first: int, relation: str, second: int) -> bool:
+        names = [same_things()[self.scene.groups[number].name] for number in (first, second)]
+        return placed(names[0], relation, names[1]) in self.kept
+
+    def _is_kept(self, first: int, second: int) -> bool:
+        return any(self._combines(first, relation, second) for relation in RELATIONS)
+
+
+def _wanted(scene: HardScene, first: int, second: int) -> str | None:
+    """How the first group must stand to the second, if anything is said of it."""
+    for a, relation, b in scene.relations:
+        if (a, b) == (first, second):
+            return relation
+        if (b, a) == (first, second):
+            return OPPOSITES[relation]
+    return None
+
+
+def _fits(shape: np.ndarray, shapes: list[np.ndarray], seen: list[np.ndarray]) -> bool:
+    """Whether so much of everything can still be seen."""
+    area = shape.sum()
+    for other, cells in zip(shapes, seen, strict=True):
+        whole = other.sum()
+        if (shape & other).sum() > HIDDEN * min(area, whole):
+            return False
+        if (cells & ~shape).sum() < (1 - HIDDEN) * whole:
+            return False
+    return True
+
+
+def box_of_cells(cells: np.ndarray) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of what is True."""
+    rows, columns = np.flatnonzero(cells.any(1)), np.flatnonzero(cells.any(0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
