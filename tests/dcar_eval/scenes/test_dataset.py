@@ -11,7 +11,7 @@ from PIL import Image
 
 from dcar_eval.geneval import Detection, evaluate_detections
 from dcar_eval.scenes import dataset
-from dcar_eval.scenes.dataset import MANIFEST, Settings, make_example, write_scenes
+from dcar_eval.scenes.dataset import MANIFEST, Example, Settings, make_example, write_scenes
 from dcar_eval.scenes.sprites import Sprites
 from dcht.errors import UsageError
 from dcht.images import list_images
@@ -108,23 +108,18 @@ def test_tars_hold_the_same_files(npm_folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("webdataset", [False, True])
-def test_an_interrupted_folder_goes_on(
-    npm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, webdataset: bool
-) -> None:
+def test_an_interrupted_folder_goes_on(npm_folder: Path, tmp_path: Path, webdataset: bool) -> None:
     settings = replace(SETTINGS, webdataset=webdataset)
     write_scenes(npm_folder, tmp_path / "whole", num=12, settings=settings, workers=1)
     out = tmp_path / "broken"
-    make = dataset.make_example
 
-    def stops(index: int, *arguments: object) -> object:
+    def stops(index: int, settings: Settings, sprites: Sprites) -> Example:
         if index == 7:
             raise KeyboardInterrupt
-        return make(index, *arguments)  # type: ignore[arg-type]
+        return make_example(index, settings, sprites)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(dataset, "make_example", stops)
-        with pytest.raises(KeyboardInterrupt):
-            write_scenes(npm_folder, out, num=12, settings=settings, workers=1)
+    with pytest.raises(KeyboardInterrupt):
+        write_scenes(npm_folder, out, num=12, settings=settings, workers=1, make=stops)
     assert any(path.name.startswith(".part-") for path in out.iterdir())
     assert write_scenes(npm_folder, out, num=12, settings=settings, workers=1) == 7
     assert digests(out) == digests(tmp_path / "whole")
@@ -164,7 +159,7 @@ def test_a_folder_with_other_things_is_left_alone(npm_folder: Path, tmp_path: Pa
     out = tmp_path / "photos"
     out.mkdir()
     (out / "holiday.jpg").write_bytes(b"precious")
-    with pytest.raises(UsageError, match="is not empty and holds no scenes"):
+    with pytest.raises(UsageError, match="photos is not empty; use --force"):
         write_scenes(npm_folder, out, num=2, settings=SETTINGS, workers=1)
     assert (out / "holiday.jpg").read_bytes() == b"precious"
 

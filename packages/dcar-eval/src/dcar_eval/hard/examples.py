@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from dcar_eval.hard.captions import captions
@@ -12,7 +14,7 @@ from dcar_eval.hard.places import draw_picture_of
 from dcar_eval.scenes.dataset import Example, Settings
 from dcar_eval.scenes.picture import box_of, draw_picture
 from dcar_eval.scenes.sprites import Sprites
-from dcar_eval.scenes.world import Split
+from dcar_eval.scenes.world import PLAIN, Split
 
 GRAMMAR = 1
 """Told apart from the standard grammar's pictures of the same seed."""
@@ -24,6 +26,8 @@ def make_hard_example(index: int, settings: Settings, sprites: Sprites) -> Examp
     rng = np.random.default_rng([settings.seed, index, list(Split).index(split), GRAMMAR])
     task = None if settings.task is None else HardTask(settings.task)
     scene = draw_hard_scene(settings.objects, split, rng, task, settings.styles)
+    if not all(sprites.has(group.name, scene.style) for group in scene.groups):
+        scene = replace(scene, style=PLAIN)
     return example_of(scene, settings, sprites, rng)
 
 

@@ -17,7 +17,7 @@ from dcar_eval.scenes.held_out import Combination, placed
 from dcar_eval.scenes.picture import Picture, Placement
 from dcar_eval.scenes.sprites import Shade, Sprites
 from dcar_eval.scenes.things import same_things
-from dcar_eval.scenes.world import COLOURS, PLAIN, RELATIONS
+from dcar_eval.scenes.world import COLOURS, RELATIONS
 from dcht.errors import UsageError
 
 RASTER = 64
@@ -50,14 +50,15 @@ def draw_picture_of(
     groups = [number for number, group in enumerate(scene.groups) for _ in range(group.count)]
     groups = [groups[k] for k in rng.permutation(len(groups))]
     kinds = [scene.groups[number] for number in groups]
-    styles = [scene.style if sprites.has(kind.name, scene.style) else PLAIN for kind in kinds]
     shades = [draw_shade(kind.colour, rng) if kind.colour else None for kind in kinds]
     background = draw_textured([shade for shade in shades if shade], rng)
-    room = _Room(scene, groups, styles, sprites, size, held_out() if strict else frozenset())
+    room = _Room(scene, groups, sprites, size, held_out() if strict else frozenset())
     squares = room.fill(rng)
     objects = tuple(
-        Placement(name=kind.name, colour=kind.colour, shade=shade, style=style, x=x, y=y, side=side)
-        for kind, shade, style, (x, y, side) in zip(kinds, shades, styles, squares, strict=True)
+        Placement(
+            name=kind.name, colour=kind.colour, shade=shade, style=scene.style, x=x, y=y, side=side
+        )
+        for kind, shade, (x, y, side) in zip(kinds, shades, squares, strict=True)
     )
     return Picture(size=size, background=background, objects=objects), groups
 
@@ -73,11 +74,11 @@ class _Room:
     """A picture that is being filled, from the back to the front."""
 
     def __init__(
-        self, scene: HardScene, groups: list[int], styles: list[str], sprites: Sprites, size: int,
+        self, scene: HardScene, groups: list[int], sprites: Sprites, size: int,
         kept: frozenset[Combination],
     ) -> None:  # fmt: skip
-        self.scene, self.groups, self.styles = scene, groups, styles
-        self.sprites, self.size, self.kept = sprites, size, kept
+        self.scene, self.groups, self.sprites = scene, groups, sprites
+        self.size, self.kept = size, kept
 
     def fill(self, rng: np.random.Generator) -> list[Square]:
         for attempt in range(ATTEMPTS):
@@ -90,13 +91,13 @@ class _Room:
         squares: list[Square] = []
         shapes: list[np.ndarray] = []
         seen: list[np.ndarray] = []  # of each shape, what is not hidden
-        for number, style in zip(self.groups, self.styles, strict=True):
+        for number in self.groups:
             low, high = self._sides(self.scene.groups[number])
             share = float(rng.uniform(low, low + (high - low) * shrunk))
             name = self.scene.groups[number].name
-            side = round(self.size * share / self.sprites.extent(name, style))
+            side = round(self.size * share / self.sprites.extent(name, self.scene.style))
             for x, y in rng.integers(0, self.size - side + 1, (TRIES, 2)).tolist():
-                shape = self._shape(name, style, (x, y, side))
+                shape = self._shape(name, (x, y, side))
                 if not self._stands(number, shape, shapes) or not _fits(shape, shapes, seen):
                     continue
                 seen = [cells & ~shape for cells in seen] + [shape]
@@ -112,10 +113,10 @@ class _Room:
             return SIZE_SIDES[group.size]
         return SIDES[min(len(self.groups), max(SIDES))]
 
-    def _shape(self, name: str, style: str, square: Square) -> np.ndarray:
+    def _shape(self, name: str, square: Square) -> np.ndarray:
         """The opaque cells, (RASTER, RASTER)."""
         left, top, side = (round(value * RASTER / self.size) for value in square)
-        outline = self.sprites.outline(name, style, side)
+        outline = self.sprites.outline(name, self.scene.style, side)
         cells = np.zeros((RASTER, RASTER), dtype=bool)
         left, top = min(left, RASTER - side), min(top, RASTER - side)
         cells[top : top + side, left : left + side] = outline
