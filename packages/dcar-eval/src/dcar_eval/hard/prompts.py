@@ -23,12 +23,12 @@ from dcar_eval.hard.draw import draw_any
 from dcar_eval.hard.grammar import BENCHMARK, HardScene, HardTask
 from dcar_eval.hard.held_out import (
     OBJECTS,
-    Combination,
     by_kind,
     combinations_of,
     held_out,
 )
 from dcar_eval.hard.judge import metadata
+from dcar_eval.scenes.held_out import Combination
 from dcht.errors import CheckpointError
 
 SHA256 = "623d50d43c558d0675652dc9178e4ced0c6841ed1867c6ccf033e381d7c75569"
