@@ -55,7 +55,11 @@ def test_statistics_are_written_and_compared(ask: Ask, pictures: Path, tmp_path:
     with np.load(stats) as stored:
         assert stored.files == ["mu", "sigma"]
         assert stored["sigma"].shape == (3, 3)
-    assert "exists; use --force" in ask("stats", pictures, "--out", stats, *how).err
+    written = stats.stat().st_mtime_ns
+    assert ask("stats", pictures, "--out", stats, *how).code == 0  # the same: it is left alone
+    assert stats.stat().st_mtime_ns == written
+    other = ask("stats", pictures, "--out", stats, *how, "--size", 32)
+    assert other.code == 2 and "is of others; use --force" in other.err
     answer = ask("fid", stats, pictures, *how, "--json")
     found = json.loads(answer.out)
     assert found["fid[somebodys:means]"] == {"value": pytest.approx(0, abs=1e-6), "n": 6}

@@ -116,6 +116,37 @@ def test_a_killed_run_goes_on_in_the_cache(
     assert np.array_equal(found, whole)
 
 
+def test_a_damaged_cache_begins_anew(extractor: Extractor, pictures: Path, tmp_path: Path) -> None:
+    """It may be deleted, so it may be damaged."""
+    entries = list_inputs(pictures)
+    found = cached_features(entries, extractor, size=(32, 32), crop=Crop.cover)
+    (folder,) = (tmp_path / "cache" / "features").iterdir()
+    values = folder / ".features-images.f32"
+    for file, damage in ((values, b"x" * 11), (values, b""), (folder / ".state.json", b"{")):
+        whole = file.read_bytes()
+        file.write_bytes(damage)
+        again = cached_features(entries, extractor, size=(32, 32), crop=Crop.cover)
+        assert np.array_equal(again, found)
+        assert file.read_bytes() == whole
+
+
+def test_somebodys_own_network_is_known_by_its_code_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no weights, so they cannot tell what it computes."""
+    monkeypatch.syspath_prepend(tmp_path)
+    program = (
+        "from torch import nn\nclass Own(nn.Module):\n"
+        "    def forward(self, images): return images.float().{}(dim=(2, 3))\n"
+    )
+    (tmp_path / "their_network.py").write_text(program.format("mean"))
+    first = load_extractor("their_network:Own", device=CPU).sha256
+    assert load_extractor("their_network:Own", device=CPU).sha256 == first
+    (tmp_path / "their_network.py").write_text(program.format("amax"))
+    monkeypatch.delitem(sys.modules, "their_network")
+    assert load_extractor("their_network:Own", device=CPU).sha256 != first
+
+
 def test_what_cannot_be_compared_is_refused(extractor: Extractor, pictures: Path) -> None:
     entries = list_inputs(pictures)
     with pytest.raises(UsageError, match=r"b\.jpg: is 96 x 70, the first one 80 x 70; give --size"):

@@ -1,5 +1,8 @@
 """The Fréchet distance against closed forms, SciPy, and pytorch-fid's files."""
 
+import io
+import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +122,59 @@ def test_what_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", mean=np.zeros(3))
     with pytest.raises(UsageError, match=r"is not an \.npz with mu and sigma"):
         load_statistics(tmp_path / "other.npz")
+
+
+def test_stored_statistics_are_read_with_care(tmp_path: Path) -> None:
+    """Empty, renamed, lying, or of values that no images have: one line and little memory."""
+    path, identity = tmp_path / "x.npz", np.eye(4)
+    save_statistics(path, Statistics(np.zeros(4), identity))
+    whole = path.read_bytes()
+
+    def stored(**arrays: np.ndarray) -> bytes:
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+    def lying(header: bytes, content: bytes) -> bytes:
+        """An archive whose `mu` says that it has another shape than there are bytes for."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            length = len(header).to_bytes(2, "little")
+            archive.writestr("mu.npy", b"\x93NUMPY\x01\x00" + length + header + content)
+        return buffer.getvalue()
+
+    describe = "{{'descr': '{}', 'fortran_order': False, 'shape': {}}}\n".format
+    array = io.BytesIO()
+    np.save(array, identity)
+    hostile = {
+        b"": "not a zip file",
+        whole[: len(whole) // 2]: "not a zip file",
+        array.getvalue(): "not a zip file",  # an .npy renamed
+        stored(mu=np.zeros(4)): "sigma.npy",
+        stored(mu=np.zeros(4), sigma=np.eye(5)): r"expected \(d,\) and \(d, d\)",
+        stored(mu=np.zeros((2, 2)), sigma=identity): r"expected \(d,\) and \(d, d\)",
+        stored(mu=np.zeros(0), sigma=np.zeros((0, 0))): r"expected \(d,\) and \(d, d\)",
+        stored(mu=np.full(4, np.nan), sigma=identity): "not finite",
+        stored(mu=np.zeros(4), sigma=-identity): "no covariance",
+        stored(mu=np.zeros(4), sigma=np.triu(np.ones((4, 4)))): "no covariance",
+        stored(mu=np.array(["a"] * 4), sigma=identity): "expected numbers",
+        stored(mu=np.zeros(4, dtype=complex), sigma=identity): "expected numbers",
+        lying(describe("<f8", "(8000,)").encode(), b"short"): "has not the 64,000 bytes",
+        lying(describe("<f8", "(10**9,)").encode(), b""): "",
+        lying(describe("<f8", "(1000000000,)").encode(), b""): "expected numbers, 8,192 a side",
+        lying(describe("|O", "(4,)").encode(), b"\x80\x04."): "expected numbers",
+        lying(describe("<f8", "(4,)").encode(), b"\0" * 10**7): "has not the 32 bytes",
+    }
+    for content, reason in hostile.items():
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match=rf"is not an \.npz with mu and sigma: .*{reason}"):
+            load_statistics(path)
+    path.write_bytes(whole)
+    assert np.array_equal(load_statistics(path).sigma, identity)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UsageError, match="not a regular file"):
+        load_statistics(path)
 
 
 @pytest.mark.slow

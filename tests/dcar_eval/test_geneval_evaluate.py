@@ -1,6 +1,7 @@
 """A GenEval run from images to scores: small random networks, a few prompts."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,6 +122,33 @@ def test_killed_and_shared_runs_make_the_same(
     assert merged is not None
     assert without_run(merged) == without_run(whole)
     assert (out / "images.jsonl").read_bytes() == rows
+
+
+def test_an_image_painted_over_is_refused_by_its_name(
+    images: Path, tmp_path: Path, networks: Networks
+) -> None:
+    run(images, tmp_path / "out", networks)
+    for path in images.rglob("*.png"):  # all of one size, as only a BMP would be
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.with_suffix(".bmp").rename(path)
+    run(images, tmp_path / "bitmaps", networks)
+    name = "00080/samples/0002.png"
+    content = bytearray((images / name).read_bytes())
+    content[-1] ^= 255
+    (images / name).write_bytes(content)
+    with pytest.raises(UsageError, match=f"^{name} is no longer what"):
+        run(images, tmp_path / "bitmaps", networks)
+
+
+def test_a_pipe_in_an_images_place_is_listed(
+    images: Path, tmp_path: Path, networks: Networks
+) -> None:
+    file = images / "00080" / "samples" / "0002.png"
+    file.unlink()
+    os.mkfifo(file)
+    results = run(images, tmp_path / "out", networks)
+    assert (results["n"], results["skipped"]) == (11, 1)
+    assert "not a regular file" in (tmp_path / "out" / "errors.jsonl").read_text()
 
 
 def test_what_is_missing_or_twice_is_named(

@@ -20,6 +20,7 @@ from dcar_eval.geneval.mmdet import convert_mmdet, load_mmdet
 from dcar_eval.geneval.networks import Networks, check_networks
 from dcar_eval.geneval.smoke import random_networks, small_detector
 from dcht.errors import CheckpointError
+from dcht.images import ImageError
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -62,6 +63,14 @@ def test_crops_are_prepared_as_torchvision_does(size: tuple[int, int]) -> None:
     )
     theirs: Any = prepare(image)
     assert torch.allclose(prepare_crop(image, 224), theirs, atol=1e-6)
+
+
+def test_a_strip_does_not_become_an_image_of_a_billion_pixels() -> None:
+    """What CLIP would have to cut its square out of; and the detector's has a row at least."""
+    with pytest.raises(ImageError, match="too narrow to be made 4480000 x 224"):
+        prepare_crop(Image.new("RGB", (40_000, 2)), 224)
+    pixels, resized = detector_input(Image.new("RGB", (40_000, 2)))
+    assert (resized, tuple(pixels.shape)) == ((1, 1333), (1, 3, 32, 1344))
 
 
 @pytest.fixture(scope="module")

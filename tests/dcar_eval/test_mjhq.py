@@ -235,8 +235,8 @@ def test_images_are_in_folders_or_in_a_zip(look_alike: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "is not what MJHQ-30K has"),
-        ("{", "is not what MJHQ-30K has"),
+        ("[]", "holds a JSON list; expected a JSON object"),
+        ("{", "is not JSON"),
         ('{"a": {"prompt": "x"}}', "is not what MJHQ-30K has"),
         ('{"a": {"category": 3, "prompt": "x"}}', "'a' is not a key with"),
         ('{"../a": {"category": "x", "prompt": "x"}}', r"'\.\./a' is not a key with"),

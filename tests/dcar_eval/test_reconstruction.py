@@ -1,8 +1,10 @@
 """Reconstruction metrics: the stated conventions, what a run writes, and how it goes on."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from dcar_eval.reconstruction import evaluate_reconstruction, notes, table
 from dcar_eval.shares import Share
 from dcht import PRESETS, Tokenizer
 from dcht.errors import CheckpointError, UsageError
+from dcht.files import locked
 from dcht.images import open_image, read_png_text, resize_crop, to_pil, to_tensor
 
 Evaluate = Callable[..., dict[str, Any]]
@@ -205,6 +208,48 @@ def test_a_finished_run_is_left_alone(evaluate: Evaluate, pictures: Path, tmp_pa
         evaluate(tmp_path / "mine")
 
 
+def test_a_picture_painted_over_is_refused_by_its_name(
+    evaluate: Evaluate, pictures: Path, tmp_path: Path
+) -> None:
+    """At the same size in bytes and with the same times: half a run, a whole one, a share."""
+    first = evaluate()
+    evaluate(tmp_path / "shared", share=Share(1, 2))
+    file = pictures / "d.bmp"
+    before, pixels = file.stat(), bytearray(file.read_bytes())
+    pixels[60:] = bytes(255 - value for value in pixels[60:])
+    file.write_bytes(pixels)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    for out, share in ((tmp_path / "out", Share()), (tmp_path / "shared", Share(1, 2))):
+        with pytest.raises(UsageError, match=r"^d\.bmp is no longer what"):
+            evaluate(out, share=share)
+    again = evaluate(force=True)
+    assert again["paths"] != first["paths"]
+    assert again["settings"]["content_sha256"] != first["settings"]["content_sha256"]
+
+
+def test_a_folder_that_is_being_written_is_refused(evaluate: Evaluate, tmp_path: Path) -> None:
+    """A share holds its own folder, so that shares work beside each other."""
+    out = tmp_path / "out"
+    with locked(out), pytest.raises(UsageError, match=rf"{out} is being written by process"):
+        evaluate()
+    with locked(out / "part-0-of-2"):
+        assert evaluate(share=Share(1, 2)) is None
+        with pytest.raises(UsageError, match=r"part-0-of-2 is being written by process"):
+            evaluate(share=Share(0, 2))
+    assert evaluate(share=Share(0, 2))["n"] == 6
+    assert not list(out.rglob(".lock"))
+
+
+@pytest.mark.parametrize("name", ["settings.json", "results.json"])
+def test_damaged_files_of_a_run_are_one_line(evaluate: Evaluate, tmp_path: Path, name: str) -> None:
+    results = evaluate()
+    for damage in (b"{", b"[]", b"[" * 10**5, b"\xff"):
+        (tmp_path / "out" / name).write_bytes(damage)
+        with pytest.raises(UsageError, match=name.replace(".", r"\.")):
+            evaluate()
+    assert evaluate(force=True)["paths"] == results["paths"]
+
+
 def test_a_plain_autoencoder_has_one_path(pictures: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer(replace(PRESETS["tiny"], codebook_size=None)).eval()
     with pytest.raises(CheckpointError, match="was never saved"):
@@ -251,7 +296,8 @@ def test_two_shares_are_one_run(evaluate: Evaluate, pictures: Path, tmp_path: Pa
     assert not (tmp_path / "out" / "results.json").exists()
     assert evaluate(share=Share(0, 2)) is not None
     merged, whole = contents(tmp_path / "out"), contents(tmp_path / "whole")
-    assert merged == {name: whole[name] for name in whole if name != "settings.json"}
+    own = ("settings.json", ".contents.json")  # each share has them in its folder
+    assert merged == {name: whole[name] for name in whole if name not in own}
     assert evaluate(share=Share(1, 2)) == json.loads((tmp_path / "out/results.json").read_text())
     with pytest.raises(UsageError, match="--force with share 1/2"):
         evaluate(share=Share(1, 2), force=True)
@@ -266,7 +312,7 @@ def test_an_image_missing_or_twice_is_named(evaluate: Evaluate, tmp_path: Path) 
         """The rows that the state of the share counts on, changed."""
         content = "".join(rows).encode()
         state = json.loads(whole[".state.json"])
-        state["bytes"]["images.jsonl"] = len(content)
+        state["files"]["images.jsonl"] = [len(content), sha256(content).hexdigest()]
         (part / ".state.json").write_text(json.dumps(state))
         (part / "images.jsonl").write_bytes(content)
 

@@ -222,5 +222,5 @@ def test_what_is_no_result_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is of task 'training'; a report takes reconstruction"):
         find_runs([folder])
     (folder / "results.json").write_text("{")
-    with pytest.raises(UsageError, match="is no JSON"):
+    with pytest.raises(UsageError, match="is not JSON"):
         find_runs([folder / "results.json"])

@@ -141,6 +141,17 @@ def test_other_settings_need_force(npm_folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
+def test_other_sprites_are_other_scenes(npm_folder: Path, tmp_path: Path) -> None:
+    """A set of pictures from two releases of the art would be neither's."""
+    out = tmp_path / "scenes"
+    write_scenes(npm_folder, out, num=6, settings=SETTINGS, workers=1)
+    sprite = next(npm_folder.rglob("*.webp"))
+    Image.new("RGBA", (256, 256), "red").save(sprite, lossless=True)
+    with pytest.raises(UsageError, match="holds scenes with sprites_sha256"):
+        write_scenes(npm_folder, out, num=6, settings=SETTINGS, workers=1)
+
+
+@pytest.mark.usefixtures("small_parts")
 def test_a_folder_may_hold_one_task_only(npm_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "scenes"
     settings = replace(SETTINGS, task="colors")

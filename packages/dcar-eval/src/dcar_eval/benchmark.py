@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from dcht.entries import Entry, file_entry
 from dcht.errors import UsageError
+from dcht.files import read_json
 from dcht.images import list_images
 from dcht.zips import list_zip
 
@@ -32,10 +33,11 @@ def read_prompts(data: Path) -> list[Prompt]:
         UsageError: the file is missing, or something else.
     """
     path = data / META
-    if not path.is_file():
-        raise UsageError(f"{path} is not there; {WHERE}")
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = read_json(path)
+    except FileNotFoundError:
+        raise UsageError(f"{path} is not there; {WHERE}") from None
+    try:
         prompts = [Prompt(key, row["category"], row["prompt"]) for key, row in rows.items()]
     except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise UsageError(

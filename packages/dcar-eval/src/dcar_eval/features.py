@@ -8,12 +8,11 @@ named `package.module:function`, a function that returns a module which maps uin
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
+import inspect
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -26,12 +25,13 @@ from tqdm import tqdm
 from dcar_eval.crops import cropping
 from dcar_eval.efficientnet import load_efficientnet
 from dcar_eval.inception import load_inception
-from dcar_eval.journal import Features, Journal
+from dcar_eval.journal import STATE, Features, Journal
 from dcar_eval.metrics import eight_bits
 from dcar_eval.protocol import Crop
 from dcar_eval.transformers_features import DEFAULTS, load_transformers_features
 from dcht.entries import Entry, content_sha256
 from dcht.errors import UsageError
+from dcht.files import locked, remove_partials
 from dcht.images import Fitting, ImageError
 from dcht.reader import Reader, split
 
@@ -48,7 +48,7 @@ class Extractor:
 
     name: str
     sha256: str
-    """Of its parameters and buffers."""
+    """Of its parameters and buffers; and of its code, where that is not ours."""
     dim: int
     device: torch.device
     module: Callable[[Tensor], Tensor]
@@ -76,6 +76,7 @@ def load_extractor(
             them.
         CheckpointError: weights that are other ones than they should be.
     """
+    code = b""
     if name in ("inception", "inception-tf1"):
         module: nn.Module = load_inception(inception_weights, tf1=name == "inception-tf1")
     elif name == "efficientnet-lite0":
@@ -84,6 +85,7 @@ def load_extractor(
         module = load_transformers_features(name)
     else:
         module = _own(name)
+        code = _source(module)
     module = module.to(device).eval()
     with torch.inference_mode():
         features = module(torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device=device))
@@ -93,7 +95,7 @@ def load_extractor(
         )
     return Extractor(
         name=name,
-        sha256=module_sha256(module),
+        sha256=module_sha256(module, code),
         dim=features.shape[1],
         device=device,
         module=module,
@@ -118,9 +120,17 @@ def _own(name: str) -> nn.Module:
     return module
 
 
-def module_sha256(module: nn.Module) -> str:
-    """Hash of a module's parameters and buffers, by name."""
-    digest = hashlib.sha256()
+def _source(module: nn.Module) -> bytes:
+    """The file that a network of somebody's own is written in: its weights are not all of it."""
+    try:
+        return Path(inspect.getfile(type(module))).read_bytes()
+    except (OSError, TypeError):  # typed into a session, say
+        return b""
+
+
+def module_sha256(module: nn.Module, code: bytes = b"") -> str:
+    """Hash of a module's parameters and buffers, by name, and of its code."""
+    digest = hashlib.sha256(code)
     for key, value in sorted(module.state_dict().items()):
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
@@ -159,8 +169,13 @@ def cached_features(
     # The last bits depend on the batches.
     facts = [extractor.name, extractor.sha256, size, how, batch_size, content_sha256(entries)]
     folder = cache_folder() / hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    with _alone(folder):
-        journal = Journal(folder, {KIND: extractor.dim})
+    with locked(folder, wait=True):
+        remove_partials(folder)
+        try:
+            journal = Journal(folder, {KIND: extractor.dim})
+        except UsageError:
+            (folder / STATE).unlink()  # damaged: this is a cache, and begins anew
+            journal = Journal(folder, {KIND: extractor.dim})
         reader = Reader(size, fit=fit, strict=True)
         parts = split(entries[journal.done :], batch_size)
         with tqdm(total=len(entries), unit="img", desc="features", disable=None) as progress:
@@ -193,12 +208,3 @@ def cache_folder() -> Path:
     """Where features are kept."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dcar-eval"
     return Path(os.environ.get(CACHE_VARIABLE) or default) / "features"
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process works in a folder, and keep them out meanwhile."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # given back by the system, also of a killed process
-        yield

@@ -7,6 +7,7 @@ Everything here is float64; no network is involved.
 from __future__ import annotations
 
 import io
+import math
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -17,10 +18,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dcht.errors import UsageError
-from dcht.files import write_atomic
+from dcht.files import open_regular, write_atomic
 
 FEW_IMAGES = 2048
 """Below this many images Inception's covariance is singular, and the distance biased upward."""
+MAX_DIM = 8192
+"""Largest dimension of stored statistics that is read; Inception's is 2,048."""
+HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 Array = NDArray[np.float64]
 
@@ -140,12 +147,47 @@ def load_statistics(path: str | Path) -> Statistics:
     """Read an `.npz` that `save_statistics` or `pytorch-fid --save-stats` wrote; no pickle.
 
     Raises:
-        UsageError: no such file, or it is something else.
+        UsageError: no such file, or it is something else: too large, say, or of values that are no
+            mean and covariance.
     """
     try:
-        with np.load(path) as stored:
-            return Statistics(*(stored[key].astype(np.float64) for key in ("mu", "sigma")))
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            found = Statistics(*(_read_array(archive, key) for key in ("mu", "sigma")))
+        _require_statistics(found)
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist") from None
-    except (KeyError, ValueError, zipfile.BadZipFile, AttributeError) as error:
-        raise UsageError(f"{path} is not an .npz with mu and sigma: {error}") from None
+    except Exception as error:
+        # zipfile and numpy raise what they ran into, and promise no exception's kind.
+        reason = str(error) or type(error).__name__
+        raise UsageError(f"{path} is not an .npz with mu and sigma: {reason}") from None
+    return found
+
+
+def _read_array(archive: zipfile.ZipFile, key: str) -> Array:
+    """An array of an `.npz`, whose header is believed only as far as there are bytes."""
+    with archive.open(f"{key}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        if version not in HEADERS:
+            raise ValueError(f"{key} has version {version} of numpy's format")
+        shape, fortran, dtype = HEADERS[version](file)
+        if dtype.kind not in "fiu" or len(shape) > 2 or max(shape, default=0) > MAX_DIM:
+            raise ValueError(
+                f"{key} is {dtype} of shape {shape}; expected numbers, {MAX_DIM:,} a side at most"
+            )
+        length = math.prod(shape) * dtype.itemsize
+        content = file.read(length + 1)
+    if len(content) != length:
+        raise ValueError(f"{key} of shape {shape} has not the {length:,} bytes that this takes")
+    values = np.frombuffer(content, dtype).astype(np.float64)
+    return values.reshape(shape, order="F" if fortran else "C")
+
+
+def _require_statistics(found: Statistics) -> None:
+    """Refuse what no set of images has as mean and covariance."""
+    mu, sigma = found
+    if mu.ndim != 1 or sigma.shape != (mu.size, mu.size) or not mu.size:
+        raise ValueError(f"shapes {mu.shape} and {sigma.shape}; expected (d,) and (d, d)")
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise ValueError("values that are not finite")
+    if sigma.diagonal().min() < 0 or not np.allclose(sigma, sigma.T, atol=1e-6 * abs(sigma).max()):
+        raise ValueError("sigma is no covariance: not symmetric, or a variance below 0")

@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dcht.files import write_atomic
+from dcht.errors import UsageError
+from dcht.files import jsonl, read_json, read_rows, write_atomic
 
 STATE = ".state.json"
 ROWS, ERRORS = "images.jsonl", "errors.jsonl"
 
 Features = NDArray[np.float32]
+
+
+class State(NamedTuple):
+    """How far a journal has come."""
+
+    done: int
+    """Images; those that could not be read among them."""
+    files: dict[str, tuple[int, str]]
+    """By name, how many bytes of it count, and the SHA-256 of those."""
+
+
+def read_state(folder: Path) -> State:
+    """The state of a journal; nothing is done where there is none.
+
+    Raises:
+        UsageError: it is damaged; the message says what to do.
+    """
+    path = folder / STATE
+    if not path.exists():
+        return State(0, {})
+    try:
+        found = read_json(path)
+        files = {str(name): (int(n), str(sha256)) for name, (n, sha256) in found["files"].items()}
+        return State(int(found["done"]), files)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        raise _damaged(folder, STATE) from None
+
+
+def _damaged(folder: Path, name: str) -> UsageError:
+    return UsageError(
+        f"{folder / name} is damaged; remove {folder / STATE}, and the same command begins anew"
+    )
 
 
 class Journal:
@@ -27,17 +61,19 @@ class Journal:
     """
 
     def __init__(self, out: Path, features: Mapping[str, int] | None = None) -> None:
-        """Open `out`, where it was left; `features` are the dimensions of each kind, by name."""
-        self.out, self.done = out, 0
-        self.dims = dict(features or {})
-        self._files = [ROWS, ERRORS, *map(features_file, self.dims)]
-        lengths: dict[str, int] = {}
-        if (out / STATE).exists():
-            state = json.loads((out / STATE).read_text())
-            self.done, lengths = state["done"], state["bytes"]
-        for name in self._files:
-            if (out / name).exists():
-                os.truncate(out / name, lengths.get(name, 0))
+        """Open `out`, where it was left; `features` are the dimensions of each kind, by name.
+
+        Raises:
+            UsageError: what counts is no longer what was written.
+        """
+        self.out, self.dims = out, dict(features or {})
+        self.done, counted = read_state(out)
+        self._hashes = {}
+        for name in (ROWS, ERRORS, *map(features_file, self.dims)):
+            length, sha256 = counted.get(name, (0, None))
+            self._hashes[name] = _cut(out / name, length)
+            if sha256 is not None and self._hashes[name].hexdigest() != sha256:
+                raise _damaged(out, name)
 
     def add(
         self,
@@ -50,33 +86,43 @@ class Journal:
         """Append what the next `files` files gave; it counts once `save` was called.
 
         `features` are (rows, dim) of each kind.
+
+        Raises:
+            UsageError: a value is not finite: nothing that is computed of it means anything.
         """
+        for row in rows:
+            _require_finite(row, row)
+        for name, values in (features or {}).items():
+            if len(bad := np.flatnonzero(~np.isfinite(values).all(axis=1))):
+                image = rows[bad[0]]["file"] if rows else f"image {self.done + bad[0]}"
+                raise UsageError(f"{image}: its features ({name}) are not finite")
         for name, entries in ((ROWS, rows), (ERRORS, errors)):
             if entries:
-                with (self.out / name).open("a", encoding="utf-8") as file:
-                    file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in entries)
+                self._append(name, jsonl(entries))
         for name, values in (features or {}).items():
-            with (self.out / features_file(name)).open("ab") as file:
-                file.write(np.ascontiguousarray(values, dtype="<f4").tobytes())
+            self._append(features_file(name), np.ascontiguousarray(values, dtype="<f4").tobytes())
         self.done += files
+
+    def _append(self, name: str, content: bytes) -> None:
+        with (self.out / name).open("ab") as file:
+            file.write(content)
+        self._hashes[name].update(content)
 
     def save(self) -> None:
         """Make what was added count."""
-        lengths = {}
-        for name in self._files:
+        files = {}
+        for name, digest in self._hashes.items():
             if (self.out / name).exists():
                 with (self.out / name).open("ab") as file:
                     os.fsync(file.fileno())  # before the state that counts on it
-                    lengths[name] = file.tell()
-        state = {"done": self.done, "bytes": lengths}
+                    files[name] = (file.tell(), digest.hexdigest())
+        state = {"done": self.done, "files": files}
         write_atomic(self.out / STATE, json.dumps(state).encode() + b"\n")
 
     def read(self, name: str) -> list[dict[str, Any]]:
         """The rows of a file as they are now."""
-        if not (self.out / name).exists():
-            return []
-        with (self.out / name).open(encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+        path = self.out / name
+        return read_rows(path) if path.exists() else []
 
     def features(self, name: str) -> Features:
         """The features of a kind as they are now, (rows, dim)."""
@@ -89,6 +135,25 @@ class Journal:
         """Remove what only an unfinished run needs: the state and the features."""
         for name in (STATE, *map(features_file, self.dims)):
             (self.out / name).unlink(missing_ok=True)
+
+
+def _cut(path: Path, length: int) -> hashlib._Hash:
+    """Cut a file after so many bytes; the running hash of what is left."""
+    digest = hashlib.sha256()
+    if path.exists():
+        with path.open("r+b") as file:
+            file.truncate(min(length, path.stat().st_size))
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest
+
+
+def _require_finite(value: Any, row: Mapping[str, Any]) -> None:
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            _require_finite(inner, row)
+    elif isinstance(value, float) and not np.isfinite(value):
+        raise UsageError(f"{row.get('file')}: a value of it is {value}, which is no number")
 
 
 def features_file(name: str) -> str:

@@ -27,9 +27,17 @@ from dcar_eval.fid import Statistics
 from dcar_eval.journal import ERRORS, ROWS, STATE, Journal
 from dcar_eval.picture_sources import DrawnPictures, GivenPictures
 from dcar_eval.protocol import GenerationProtocol, fid_name
-from dcar_eval.results import text_table, this_run, versions, write_results
-from dcar_eval.shares import Gathered, Share, all_done, begin, gather, write_gathered
-from dcht.entries import Entry, hash_entries
+from dcar_eval.results import (
+    CONTENT,
+    hash_all,
+    hash_contents,
+    text_table,
+    this_run,
+    versions,
+    write_results,
+)
+from dcar_eval.shares import Gathered, Share, all_done, begin, gather, gathering, write_gathered
+from dcht.entries import Entry
 from dcht.errors import UsageError
 from dcht.images import Fitting, open_image, to_bytes
 
@@ -77,57 +85,65 @@ def evaluate_mjhq(
         UsageError: `out` holds something else, an image is missing or cannot be read.
     """
     share = share or Share()
+    statistics = reference if isinstance(reference, Statistics) else None
+    contents = hash_contents(source.given, "images/")
+    if not isinstance(reference, Statistics):
+        contents |= hash_contents(reference, "reference/")
     settings = {
         "protocol": protocol.name,
         "protocol_sha256": protocol.sha256,
         "extractor_sha256": extractor.sha256,
         "prompts": len(prompts),
         "prompts_sha256": hash_prompts(prompts),
-        "reference_sha256": (
-            hash_entries(reference)
-            if not isinstance(reference, Statistics)
-            else statistics_sha256(reference)
-        ),
+        "reference": "images" if statistics is None else statistics_sha256(statistics),
         "batch_size": batch_size,
         **source.settings(),
+        CONTENT: hash_all(contents),
     }
-    done = begin(out, share, settings, files=(ROWS, ERRORS, STATE), force=force)
-    if done is not None:
-        return done
-    start = time.perf_counter()
-    count = len(prompts)
-    starts = range(0, count, batch_size)
-    batches = [range(first, min(first + batch_size, count)) for first in starts]
-    dims = {DRAWN: extractor.dim}
-    if not isinstance(reference, Statistics):
-        dims[REAL] = extractor.dim
-    journal = Journal(share.folder(out), dims)
-    mine = share.take(batches)
-    real = None
-    if not isinstance(reference, Statistics) and mine:
-        size = (protocol.size, protocol.size)
-        own = [reference[index] for batch in mine for index in batch]
-        # In the batches of the pictures: the same bits, whoever has which share.
-        real = cached_features(own, extractor, size=size, crop=protocol.crop, batch_size=batch_size)
-    _measure_share(source, prompts, mine, real, journal, protocol, extractor)
-    if not all_done(out, share, [sum(map(len, other.take(batches))) for other in share.all()]):
-        return None
-    gathered = gather(out, share, dims, [prompt.key for prompt in prompts])
-    if share.of > 1:
-        write_gathered(out, gathered)
-    results = {
-        "task": "mjhq",
-        "protocol": protocol.described(),
-        "settings": settings,
-        "n": count,
-        **_values(gathered, reference if isinstance(reference, Statistics) else None, extractor),
-        "versions": versions(PACKAGES),
-        "run": this_run(start, extractor.device),
-    }
-    write_results(out, results)
-    if share.of == 1:
-        journal.forget()
-    return results
+    with begin(
+        out, share, settings, files=(STATE, ROWS, ERRORS), force=force, contents=contents
+    ) as done:
+        if done is not None:
+            return done
+        start = time.perf_counter()
+        count = len(prompts)
+        starts = range(0, count, batch_size)
+        batches = [range(first, min(first + batch_size, count)) for first in starts]
+        dims = {DRAWN: extractor.dim}
+        if not isinstance(reference, Statistics):
+            dims[REAL] = extractor.dim
+        journal = Journal(share.folder(out), dims)
+        mine = share.take(batches)
+        real = None
+        if not isinstance(reference, Statistics) and mine:
+            size = (protocol.size, protocol.size)
+            own = [reference[index] for batch in mine for index in batch]
+            # In the batches of the pictures: the same bits, whoever has which share.
+            real = cached_features(
+                own, extractor, size=size, crop=protocol.crop, batch_size=batch_size
+            )
+        _measure_share(source, prompts, mine, real, journal, protocol, extractor)
+        if not all_done(out, share, [sum(map(len, other.take(batches))) for other in share.all()]):
+            return None
+        with gathering(out, share, settings) as done:
+            if done is not None:
+                return done
+            gathered = gather(out, share, dims, [prompt.key for prompt in prompts])
+            if share.of > 1:
+                write_gathered(out, gathered)
+            results = {
+                "task": "mjhq",
+                "protocol": protocol.described(),
+                "settings": settings,
+                "n": count,
+                **_values(gathered, statistics, extractor),
+                "versions": versions(PACKAGES),
+                "run": this_run(start, extractor.device),
+            }
+            write_results(out, results)
+        if share.of == 1:
+            journal.forget()
+        return results
 
 
 def _measure_share(

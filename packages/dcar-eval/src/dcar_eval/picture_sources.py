@@ -17,7 +17,7 @@ from dcar.sampling_config import SamplingConfig
 from dcar_eval.benchmark import Prompt, find_images
 from dcar_eval.protocol import GenerationProtocol, PictureFile
 from dcht.checkpoint import to_dict
-from dcht.entries import file_entry, hash_entries
+from dcht.entries import Entry, file_entry
 from dcht.errors import UsageError
 from dcht.files import write_atomic
 from dcht.images import ImageError, list_images, read_png_text, save_png
@@ -50,6 +50,7 @@ class DrawnPictures:
         if seed < 0:
             raise UsageError(f"seed {seed} is negative; 0 or more")
         self.pipe, self.force, self.file = pipe, force, protocol.file
+        self.given: list[Entry] = []
         self.files = [folder / f"{prompt.key}.{protocol.file.name}" for prompt in prompts]
         self.plan = Plan(
             prompts=[prompt.prompt for prompt in prompts],
@@ -124,12 +125,12 @@ class GivenPictures:
             file_entry(str(path), path.relative_to(folder).as_posix())
             for path in list_images(folder)
         ]
-        self.found = find_images(entries, prompts, str(folder))
-        self.files = [folder / entry.name for entry in self.found]
+        self.given = find_images(entries, prompts, str(folder))
+        self.files = [folder / entry.name for entry in self.given]
 
     def settings(self) -> dict[str, Any]:
-        """Names and sizes; what the pictures depend on is not known."""
-        return {"weights": None, "pictures_sha256": hash_entries(self.found)}
+        """What the pictures depend on is not known; what they hold is hashed."""
+        return {"weights": None}
 
     def pictures(self, batch: range) -> list[Path]:
         """The files of a batch of prompts."""

@@ -34,6 +34,7 @@ from dcar_eval.profile_protocol import (
     ProfileProtocol,
 )
 from dcar_eval.results import (
+    alone,
     finished,
     prepare,
     text_table,
@@ -194,6 +195,7 @@ def device_name(device: torch.device) -> str:
     return f"{platform.machine()} {device.type}, threads: {torch.get_num_threads()}"
 
 
+@alone
 def profile(
     build: Callable[[], TextToImage],
     out: Path,

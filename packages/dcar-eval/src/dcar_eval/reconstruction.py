@@ -21,9 +21,17 @@ from dcar_eval.journal import ERRORS, ROWS, STATE, Features, Journal
 from dcar_eval.metrics import eight_bits
 from dcar_eval.networks import Networks, measure
 from dcar_eval.protocol import Protocol
-from dcar_eval.results import text_table, this_run, versions, write_results
-from dcar_eval.shares import Gathered, Share, all_done, begin, gather, write_gathered
-from dcht.entries import Entry, hash_entries
+from dcar_eval.results import (
+    CONTENT,
+    hash_all,
+    hash_contents,
+    text_table,
+    this_run,
+    versions,
+    write_results,
+)
+from dcar_eval.shares import Gathered, Share, all_done, begin, gather, gathering, write_gathered
+from dcht.entries import Entry
 from dcht.errors import CheckpointError, UsageError
 from dcht.images import grid, save_png, to_pil
 from dcht.inputs import list_inputs
@@ -86,6 +94,7 @@ def evaluate_reconstruction(
     if "discrete" in paths:
         tokenizer.require_quantizer()
     networks, share = networks or Networks(), share or Share()
+    contents = hash_contents(entries)
     protocol, extractor = networks.protocol, networks.extractor
     settings = {
         "protocol": protocol.name,
@@ -96,46 +105,51 @@ def evaluate_reconstruction(
         "paths": list(paths),
         "metrics": networks.metrics,
         "files": len(entries),
-        "files_sha256": hash_entries(entries),
         "batch_size": batch_size,
+        CONTENT: hash_all(contents),
     }
-    written = (ROWS, ERRORS, STATE, SHEET)
-    if (done := begin(out, share, settings, files=written, force=force)) is not None:
-        return done
-    start = time.perf_counter()
-    sides = ("input", *paths) if extractor else ()
-    dims: dict[str, int] = {side: extractor.dim for side in sides if extractor}
-    reader = Reader(size, fit=cropping(protocol.crop, size), strict=strict)
-    batches = split(entries, batch_size)
-    journal = Journal(share.folder(out), dims)
-    numbers = {entry.name: number for number, entry in enumerate(entries)}
-    _measure_share(tokenizer, reader, share.take(batches), numbers, paths, networks, journal)
-    if tokenizer.quantizer is not None and share.number == 0:
-        shown = entries[:SHEET_IMAGES]
-        _write_sheet(tokenizer, reader.batches(split(shown, batch_size)), out / SHEET)
-    if not all_done(out, share, [sum(map(len, other.take(batches))) for other in share.all()]):
-        return None
-    gathered = gather(out, share, dims, [entry.name for entry in entries])
-    rows = gathered.rows
-    if not rows:
-        raise UsageError(f"none of the {len(entries)} images could be read: see {out / ERRORS}")
-    if share.of > 1:
-        write_gathered(out, gathered)
-    results = {
-        "task": "reconstruction",
-        "protocol": protocol.described(),
-        "settings": settings,
-        "n": len(rows),
-        "skipped": len(gathered.errors),
-        "paths": {name: _values(gathered, name, protocol) for name in paths},
-        "left_out": networks.left_out,
-        "versions": versions(PACKAGES),
-        "run": this_run(start, next(tokenizer.parameters()).device),
-    }
-    write_results(out, results)
-    if share.of == 1:
-        journal.forget()
-    return results
+    written = (STATE, ROWS, ERRORS, SHEET)
+    with begin(out, share, settings, files=written, force=force, contents=contents) as done:
+        if done is not None:
+            return done
+        start = time.perf_counter()
+        sides = ("input", *paths) if extractor else ()
+        dims: dict[str, int] = {side: extractor.dim for side in sides if extractor}
+        reader = Reader(size, fit=cropping(protocol.crop, size), strict=strict)
+        batches = split(entries, batch_size)
+        journal = Journal(share.folder(out), dims)
+        numbers = {entry.name: number for number, entry in enumerate(entries)}
+        _measure_share(tokenizer, reader, share.take(batches), numbers, paths, networks, journal)
+        if tokenizer.quantizer is not None and share.number == 0:
+            shown = entries[:SHEET_IMAGES]
+            _write_sheet(tokenizer, reader.batches(split(shown, batch_size)), out / SHEET)
+        if not all_done(out, share, [sum(map(len, other.take(batches))) for other in share.all()]):
+            return None
+        with gathering(out, share, settings) as done:
+            if done is not None:
+                return done
+            gathered = gather(out, share, dims, [entry.name for entry in entries])
+            rows = gathered.rows
+            if not rows:
+                listing = share.folder(out) / ERRORS
+                raise UsageError(f"none of the {len(entries)} images could be read: see {listing}")
+            if share.of > 1:
+                write_gathered(out, gathered)
+            results = {
+                "task": "reconstruction",
+                "protocol": protocol.described(),
+                "settings": settings,
+                "n": len(rows),
+                "skipped": len(gathered.errors),
+                "paths": {name: _values(gathered, name, protocol) for name in paths},
+                "left_out": networks.left_out,
+                "versions": versions(PACKAGES),
+                "run": this_run(start, next(tokenizer.parameters()).device),
+            }
+            write_results(out, results)
+        if share.of == 1:
+            journal.forget()
+        return results
 
 
 def _measure_share(

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dcar_eval.published import TABLE1, TABLE2, TABLE3, PublishedTable
-from dcar_eval.results import RESULTS
+from dcar_eval.results import RESULTS, shown
 from dcht.errors import UsageError
+from dcht.files import read_json
 
 PUBLISHED = "published"
 PICTURES = ("sheet.png", "failures.png", "sweep.svg")
@@ -109,13 +110,13 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        results = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{file} is no JSON: {error}") from None
-    task = results.get("task") if isinstance(results, dict) else None
-    if task not in READERS:
+    results = read_json(file)
+    task = results.get("task")
+    if not isinstance(task, str) or task not in READERS:
         raise UsageError(f"{file} is of task {task!r}; a report takes {', '.join(READERS)}")
+    # All that a page shows of it, before any page is begun.
+    run = Run(file.parent, results)
+    shown(run.folder, lambda _: (READERS[task](run), _notes(results), run.provenance()), results)
     return results
 
 

@@ -9,8 +9,9 @@ from itertools import groupby
 from pathlib import Path
 
 from dcar_eval.report import PUBLISHED, Run, Section, build_sections, find_runs
-from dcht.errors import UsageError
-from dcht.files import write_atomic
+from dcar_eval.results import alone
+from dcht.errors import UsageError, printable
+from dcht.files import remove_partials, write_atomic
 
 HTML, MARKDOWN = "report.html", "report.md"
 TITLE = "dcar-eval report"
@@ -36,6 +37,7 @@ img { max-width: 100%; }
 """
 
 
+@alone
 def write_report(paths: Sequence[Path], out: Path, *, force: bool = False) -> list[Path]:
     """Write `report.html` and `report.md` about evaluations.
 
@@ -59,7 +61,7 @@ def write_report(paths: Sequence[Path], out: Path, *, force: bool = False) -> li
     for file, content in files.items():
         if file.exists() and file.read_bytes() != content and not force:
             raise UsageError(f"{file} is another report; use --force or another --out")
-    out.mkdir(parents=True, exist_ok=True)
+    remove_partials(out)
     for file, content in files.items():
         write_atomic(file, content)
     return list(files)
@@ -74,7 +76,8 @@ def as_markdown(sections: Sequence[Section], runs: Sequence[Run]) -> str:
             [row.name, *(row.cells.get(column, "") for column in section.columns)]
             for row in section.rows
         ]
-        blocks += [f"## {section.title}", _markdown_table(headings, lines), *section.notes]
+        blocks += [f"## {printable(section.title)}", _markdown_table(headings, lines)]
+        blocks += map(printable, section.notes)
     sources = [run.provenance() for run in runs]
     lines = [list(source.values()) for source in sources]
     blocks += [f"## {SOURCES}", _markdown_table(list(sources[0]), lines)]
@@ -83,7 +86,7 @@ def as_markdown(sections: Sequence[Section], runs: Sequence[Run]) -> str:
 
 def _markdown_table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     rows = [headings, ["---"] * len(headings), *lines]
-    escaped = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    escaped = ([printable(cell).replace("|", "\\|") for cell in row] for row in rows)
     return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
 
 

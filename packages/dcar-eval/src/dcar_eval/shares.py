@@ -7,17 +7,17 @@ folders into one, and repeat the command there.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from dcar_eval.journal import ERRORS, ROWS, STATE, Features, Journal
+from dcar_eval.journal import ERRORS, ROWS, STATE, Features, Journal, read_state
 from dcar_eval.results import RESULTS, SETTINGS, finished, prepare
 from dcht.errors import UsageError
-from dcht.files import write_atomic
+from dcht.files import jsonl, locked, read_json, remove_partials, write_atomic
 
 T = TypeVar("T")
 
@@ -49,14 +49,25 @@ class Gathered(NamedTuple):
     features: dict[str, Features]
 
 
+@contextmanager
 def begin(
-    out: Path, share: Share, settings: dict[str, Any], *, files: Sequence[str], force: bool
-) -> dict[str, Any] | None:
-    """Make a share's folder ready, as `prepare` does; the results where they are there already.
+    out: Path,
+    share: Share,
+    settings: dict[str, Any],
+    *,
+    files: Sequence[str],
+    force: bool,
+    contents: Mapping[str, str] | None = None,
+) -> Iterator[dict[str, Any] | None]:
+    """Hold a share's folder and make it ready, as `prepare` does.
+
+    Yields:
+        The results, where they are there already.
 
     Raises:
-        UsageError: `out` was begun with other settings or holds something else; or `force` with
-            one share of several, which would leave the others' as they are.
+        UsageError: another process holds the folder, `out` was begun with other settings or holds
+            something else; or `force` with one share of several, which would leave the others' as
+            they are.
     """
     if force and share.of > 1:
         raise UsageError(
@@ -65,21 +76,39 @@ def begin(
         )
     if share.of > 1 and (out / SETTINGS).exists():
         raise UsageError(f"{out} was begun by a run without shares; use another --out")
-    prepare(share.folder(out), settings, files=files, force=force)
+    with locked(share.folder(out)):
+        prepare(share.folder(out), settings, files=files, force=force, contents=contents)
+        yield _finished(out, settings)
+
+
+def _finished(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     done = finished(out)
-    if done is not None and done["settings"] != settings:
+    if done is not None and done.get("settings") != settings:
         raise UsageError(f"{out / RESULTS} is of other settings; use another --out")
     return done
 
 
+@contextmanager
+def gathering(out: Path, share: Share, settings: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
+    """Hold the folder of all shares, once they are done, and clear it of what a killed one left.
+
+    Of two shares that end together the second waits.
+
+    Yields:
+        The results, where the other share wrote them meanwhile.
+    """
+    with locked(out, wait=True) if share.of > 1 else nullcontext():
+        remove_partials(out, below=True)
+        yield _finished(out, settings)
+
+
 def all_done(out: Path, share: Share, counts: Sequence[int]) -> bool:
     """Whether every share has come to its end; `counts` are the images of each."""
-    return all(_done(other.folder(out)) >= counts[other.number] for other in share.all())
-
-
-def _done(folder: Path) -> int:
-    state = folder / STATE
-    return json.loads(state.read_text())["done"] if state.exists() else -1
+    folders = [other.folder(out) for other in share.all()]
+    return all(
+        (folder / STATE).exists() and read_state(folder).done >= count
+        for folder, count in zip(folders, counts, strict=True)
+    )
 
 
 def gather(out: Path, share: Share, dims: dict[str, int], names: Sequence[str]) -> Gathered:
@@ -95,7 +124,7 @@ def gather(out: Path, share: Share, dims: dict[str, int], names: Sequence[str]) 
         UsageError: the shares have different settings, or an image is missing or there twice.
     """
     folders = [other.folder(out) for other in share.all()]
-    settings = [json.loads((folder / SETTINGS).read_text()) for folder in folders]
+    settings = [read_json(folder / SETTINGS) for folder in folders]
     for folder, others in zip(folders, settings, strict=True):
         if others != settings[0]:
             key = next(key for key in settings[0] if others.get(key) != settings[0][key])
@@ -137,5 +166,4 @@ def write_gathered(out: Path, gathered: Gathered) -> None:
     """Write `images.jsonl` and `errors.jsonl` of all shares, as a single run has them."""
     for name, rows in ((ROWS, gathered.rows), (ERRORS, gathered.errors)):
         if rows:
-            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            write_atomic(out / name, lines.encode())
+            write_atomic(out / name, jsonl(rows))

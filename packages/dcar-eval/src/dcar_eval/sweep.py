@@ -24,15 +24,16 @@ from dcar.pipeline import TextToImage
 from dcar_eval.axes import NAMED, RESIDUAL, Point, label, points
 from dcar_eval.profile import count_flops, device_name, measure_speed
 from dcar_eval.profile_protocol import LATENCY_BATCH, THROUGHPUT_BATCH
-from dcar_eval.results import finished, prepare, text_table, this_run, write_results
+from dcar_eval.results import alone, finished, prepare, text_table, this_run, write_results
 from dcar_eval.scenes.evaluate import evaluate_scenes
 from dcar_eval.sweep_plot import PLOTS, write_plots
-from dcht.errors import UsageError
-from dcht.files import write_atomic
+from dcht.errors import UsageError, printable
+from dcht.files import read_json, write_atomic
 
 POINTS, SPEED, TABLE = "points", "speed.json", "sweep.csv"
 
 
+@alone
 def run_sweep(
     pipe: TextToImage,
     out: Path,
@@ -178,7 +179,7 @@ def _quality(scores: dict[str, Any]) -> dict[str, Any]:
 def _speed(pipe: TextToImage, path: Path, *, side: int, repeats: int) -> dict[str, Any]:
     """Latency and throughput of a point, measured once."""
     if path.exists():
-        return json.loads(path.read_text())
+        return read_json(path)
     measured = [
         measure_speed(
             pipe, batch_size=batch, settings=pipe.sampling, size=(side, side), repeats=repeats
@@ -228,5 +229,6 @@ def as_csv(results: dict[str, Any]) -> str:
 
 
 def table(results: dict[str, Any]) -> str:
-    """A line a point, for people."""
-    return text_table(_lines(results, 3))
+    """A line a point, for people, and what others say of such points."""
+    cited = [printable(f"{value}: {words}") for value, words in results["cited"]]
+    return "\n".join([text_table(_lines(results, 3)), *cited])

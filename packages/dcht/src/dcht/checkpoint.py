@@ -181,7 +181,8 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], where: str) -> No
 
 def is_finite(values: Tensor) -> bool:
     """Whether there is neither NaN nor infinity in values of any type."""
-    return not values.is_floating_point() or bool(values.float().isfinite().all())
+    without_values = values.is_meta or not values.is_floating_point()
+    return without_values or bool(values.float().isfinite().all())
 
 
 def _shorten(keys: list[str]) -> str:

@@ -89,6 +89,14 @@ def remove_partials(folder: Path, *, below: bool = False) -> None:
             left_over.unlink(missing_ok=True)
 
 
+def remove_partials_of(file: Path) -> None:
+    """Remove what a killed process left of one file, in a folder that may hold anything else."""
+    for left_over in file.parent.glob(f".*{PARTIAL}"):
+        # The name that `partial_path` gave it, but for eight digits.
+        if left_over.name[: -len(PARTIAL) - 8] == f".{file.name[:48]}.":
+            left_over.unlink(missing_ok=True)
+
+
 def jsonl(rows: Sequence[dict[str, Any]]) -> bytes:
     """Rows as a JSONL file."""
     # A file name that is no UTF-8 holds lone surrogates; a backslash makes JSON's escape of them.
@@ -120,13 +128,17 @@ def require_unused(folder: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def locked(folder: str | Path) -> Iterator[None]:
+def locked(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
     """Be the only process that writes a folder, which is made if it is not there.
 
     The lock is the system's, on a file `.lock` in the folder: it ends with the process, however
     that ends, and the file is removed when it is given back. A folder that was made for it and in
     which nothing was written is removed too. A file system that cannot lock is said on stderr, and
     the work goes on.
+
+    Args:
+        folder: which.
+        wait: until whoever holds it has ended, for what takes moments and several want to do.
 
     Raises:
         UsageError: another process holds it (the message says which), or it cannot be written.
@@ -139,7 +151,7 @@ def locked(folder: str | Path) -> Iterator[None]:
     with ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path, timeout=0, fallback_to_soft=False)
+            lock = FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)
             lock.acquire()
         except Timeout:
             raise UsageError(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from dcar_eval.commands.measuring import add_inception
 from dcar_eval.protocol import Crop
 from dcht.command import OK, add_common, parse_size, pick_device
-from dcht.errors import UsageError
+from dcht.errors import UsageError, printable
+from dcht.files import remove_partials_of
 
 if TYPE_CHECKING:
     from dcar_eval.features import Extractor
@@ -81,7 +82,7 @@ def run_fid(arguments: argparse.Namespace) -> int:
                 print(f"{f'{name} {key}' if named else name} {values[key]:.4f}{beside}")
     for name, values in found.items():
         for note in few_images(name, values["n"]) if name.startswith("fid") else []:
-            print(note, file=sys.stderr)
+            print(printable(note), file=sys.stderr)
     return OK
 
 
@@ -129,17 +130,23 @@ def _more(
 
 
 def run_stats(arguments: argparse.Namespace) -> int:
-    """Write the file and print its name."""
+    """Write the file, unless it holds the same already, and print its name."""
     _check(arguments.images)
     if arguments.out.suffix != ".npz":
         raise UsageError(f"--out {arguments.out} should end in .npz")
-    if arguments.out.exists() and not arguments.force:
-        raise UsageError(f"{arguments.out} exists; use --force or another --out")
-    from dcar_eval.distances import statistics_of
-    from dcar_eval.fid import save_statistics
+    from numpy import array_equal
 
-    features = _features(arguments.images, arguments, _extractor(arguments))
-    save_statistics(arguments.out, statistics_of(features))
+    from dcar_eval.distances import statistics_of
+    from dcar_eval.fid import load_statistics, save_statistics
+
+    found = statistics_of(_features(arguments.images, arguments, _extractor(arguments)))
+    remove_partials_of(arguments.out)
+    if arguments.out.exists() and not arguments.force:
+        there = load_statistics(arguments.out)
+        if not all(map(array_equal, found, there)):
+            raise UsageError(f"{arguments.out} is of others; use --force or another --out")
+    else:
+        save_statistics(arguments.out, found)
     print(arguments.out)
     return OK
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dcht.command import part
-from dcht.errors import UsageError
+from dcht.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from dcar_eval.shares import Share
@@ -64,13 +64,28 @@ def tell(
     notes: Callable[[dict[str, Any]], list[str]],
 ) -> dict[str, Any] | None:
     """Print the results in `--out` and what to note of them; None if other shares are not done."""
-    from dcar_eval.results import finished
+    from dcar_eval.results import finished, shown
 
     results = finished(arguments.out)
     if results is None:
         print(f"share {share.number}/{share.of} is done; others are not", file=sys.stderr)
         return None
-    print(json.dumps(results) if arguments.json else table(results))
-    for note in notes(results):
-        print(note, file=sys.stderr)
+    show(arguments, results, table)
+    for note in shown(arguments.out, notes, results):
+        print(printable(note), file=sys.stderr)
     return results
+
+
+def show(
+    arguments: argparse.Namespace,
+    results: dict[str, Any],
+    table: Callable[[dict[str, Any]], str],
+) -> None:
+    """Print results, which may have been read from `--out`, as JSON or as a table.
+
+    Raises:
+        UsageError: they are damaged.
+    """
+    from dcar_eval.results import shown
+
+    print(json.dumps(results) if arguments.json else shown(arguments.out, table, results))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from typing import TYPE_CHECKING, Any
 
 from dcar.commands.drawing import CKPT
+from dcar_eval.commands.measuring import show
 from dcar_eval.profile_protocol import DEFINITION, PAPER, Precision, ProfileProtocol
 from dcht.command import OK, add_common, parse_size, pick_device, positive
-from dcht.errors import UsageError
+from dcht.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from dcar.pipeline import TextToImage
@@ -100,10 +100,11 @@ def run(arguments: argparse.Namespace) -> int:
         repeats=arguments.repeats,
         force=arguments.force,
     )
-    if arguments.json:
-        print(json.dumps(results))
-    else:
-        print(results["protocol"]["name"])
-        print(table(results))
-        print(textwrap.fill(DEFINITION, 100))
+    show(
+        arguments,
+        results,
+        lambda found: "\n".join(
+            [printable(found["protocol"]["name"]), table(found), textwrap.fill(DEFINITION, 100)]
+        ),
+    )
     return OK

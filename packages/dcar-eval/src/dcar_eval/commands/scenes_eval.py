@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from dcar.commands.drawing import CKPT, add_sampling, sampling_settings
+from dcar_eval.commands.measuring import show
 from dcht.command import OK, add_common, parse_size, pick_device, positive
 from dcht.errors import UsageError
 
@@ -41,7 +41,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"scenes are square, not {width} x {height}; give --size N")
 
     from dcar.pipeline import TextToImage
-    from dcar_eval.results import text_table
     from dcar_eval.scenes.evaluate import evaluate_scenes
 
     results = evaluate_scenes(
@@ -55,12 +54,15 @@ def run(arguments: argparse.Namespace) -> int:
         force=arguments.force,
         sampling=sampling_settings(arguments),
     )
-    if arguments.json:
-        print(json.dumps(results))
-        return OK
+    show(arguments, results, _table)
+    return OK
+
+
+def _table(results: dict[str, Any]) -> str:
+    from dcar_eval.results import text_table
+
     own = results["recognizer"]
     rows = [("overall", results["overall"], own["overall"])]
     rows += [(name, share, own["tasks"][name]) for name, share in results["tasks"].items()]
     lines = [(name, f"{share:.3f}", f"{ceiling:.3f}") for name, share, ceiling in rows]
-    print(text_table([("task", "correct", "recogniser alone"), *lines]))
-    return OK
+    return text_table([("task", "correct", "recogniser alone"), *lines])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from dcar.commands.drawing import CKPT
+from dcar_eval.commands.measuring import show
 from dcht.command import OK, add_common, parse_size, pick_device, positive
 from dcht.errors import UsageError
 
@@ -69,10 +69,5 @@ def run(arguments: argparse.Namespace) -> int:
         repeats=arguments.repeats,
         force=arguments.force,
     )
-    if arguments.json:
-        print(json.dumps(results))
-        return OK
-    print(table(results))
-    for value, words in results["cited"]:
-        print(f"{value}: {words}")
+    show(arguments, results, table)
     return OK

@@ -123,7 +123,11 @@ class ColorClassifier:
 
 
 def prepare_crop(crop: Image.Image, side: int) -> Tensor:
-    """CLIP's input (3, side, side): short side bicubic to `side`, centre crop, normalised."""
+    """CLIP's input (3, side, side): short side bicubic to `side`, centre crop, normalised.
+
+    Raises:
+        ImageError: so narrow a crop that it would grow beyond the cap (see `dcht.images.resize`).
+    """
     # Whole numbers as torchvision makes them: truncated for the size, rounded for the corner.
     width, height = (int(side * extent / min(crop.size)) for extent in crop.size)
     resized = resize(crop, (width, height))

@@ -69,7 +69,7 @@ def detector_input(image: Image.Image) -> DetectorInput:
     """
     sides = (image.height, image.width)
     scale = min(LONG_SIDE / max(sides), SHORT_SIDE / min(sides))
-    height, width = (int(side * scale + 0.5) for side in sides)
+    height, width = (max(1, int(side * scale + 0.5)) for side in sides)
     pixels = rearrange(to_bytes(image).float(), "c h w -> 1 c h w")
     pixels = F.interpolate(pixels, size=(height, width), mode="bilinear", align_corners=False)
     mean, std = (rearrange(torch.tensor(values), "c -> 1 c 1 1") for values in (MEAN, STD))

@@ -23,11 +23,19 @@ from dcar_eval.geneval.rules import Options, evaluate_detections
 from dcar_eval.geneval.sources import IMAGES, Source
 from dcar_eval.geneval.summary import Judged, intervals, summarize
 from dcar_eval.journal import ERRORS, ROWS, STATE, Journal
-from dcar_eval.results import this_run, versions, write_results
-from dcar_eval.shares import Gathered, Share, all_done, begin, gather, write_gathered
+from dcar_eval.results import (
+    CONTENT,
+    hash_all,
+    hash_contents,
+    this_run,
+    versions,
+    write_results,
+)
+from dcar_eval.shares import Gathered, Share, all_done, begin, gather, gathering, write_gathered
+from dcht.entries import file_entry
 from dcht.errors import UsageError
 from dcht.files import write_atomic
-from dcht.images import ImageError, open_image
+from dcht.images import ImageError
 
 FAILURES, SUMMARY = "failures.png", "summary.txt"
 PACKAGES = ("dcar-eval", "dcar", "dcht", "torch", "transformers", "numpy", "pillow")
@@ -82,6 +90,7 @@ def evaluate_geneval(
     """
     share = share or Share()
     described = protocol(networks.detector.label)
+    contents = hash_contents(source.given)
     settings = {
         "protocol": described["name"],
         "protocol_sha256": described["sha256"],
@@ -89,41 +98,51 @@ def evaluate_geneval(
         "clip_sha256": networks.colors.sha256,
         "prompts": len(source.prompts),
         **source.settings,
+        CONTENT: hash_all(contents),
     }
-    written = (ROWS, ERRORS, STATE, FAILURES, SUMMARY)
-    if (done := begin(out, share, settings, files=written, force=force)) is not None:
-        return done
-    start = time.perf_counter()
-    check = check_networks(networks)
-    batches = [list(group) for _, group in groupby(source.samples, lambda sample: sample.prompt)]
-    numbers = {sample.name: number for number, sample in enumerate(source.samples)}
-    journal = Journal(share.folder(out))
-    mine = share.take(batches)
-    if source.draw is not None:
-        source.draw(out / IMAGES, [batch[0].prompt for batch in mine], force)
-    folder = source.folder or out / IMAGES
-    _judge_share(networks, folder, mine, numbers, journal, strict=strict)
-    if not all_done(out, share, [sum(map(len, other.take(batches))) for other in share.all()]):
-        return None
-    gathered = gather(out, share, {}, [sample.name for sample in source.samples])
-    if not gathered.rows:
-        raise UsageError(f"none of the {len(source.samples)} images could be read: see {out}")
-    if share.of > 1:
-        write_gathered(out, gathered)
-    write_failures(out / FAILURES, [row for row in gathered.rows if not row["correct"]], folder)
-    results = {
-        "task": "geneval",
-        "protocol": described,
-        "settings": settings,
-        **_scores(gathered, source, networks, out),
-        "self_check": check,
-        "versions": versions(PACKAGES),
-        "run": this_run(start, networks.detector.model.device),
-    }
-    write_results(out, results)
-    if share.of == 1:
-        journal.forget()
-    return results
+    written = (STATE, ROWS, ERRORS, FAILURES, SUMMARY)
+    with begin(out, share, settings, files=written, force=force, contents=contents) as done:
+        if done is not None:
+            return done
+        start = time.perf_counter()
+        check = check_networks(networks)
+        batches = [
+            list(group) for _, group in groupby(source.samples, lambda sample: sample.prompt)
+        ]
+        numbers = {sample.name: number for number, sample in enumerate(source.samples)}
+        journal = Journal(share.folder(out))
+        mine = share.take(batches)
+        if source.draw is not None:
+            source.draw(out / IMAGES, [batch[0].prompt for batch in mine], force)
+        folder = source.folder or out / IMAGES
+        _judge_share(networks, folder, mine, numbers, journal, strict=strict)
+        if not all_done(out, share, [sum(map(len, other.take(batches))) for other in share.all()]):
+            return None
+        with gathering(out, share, settings) as done:
+            if done is not None:
+                return done
+            gathered = gather(out, share, {}, [sample.name for sample in source.samples])
+            if not gathered.rows:
+                raise UsageError(
+                    f"none of the {len(source.samples)} images could be read: see {out}"
+                )
+            if share.of > 1:
+                write_gathered(out, gathered)
+            wrong = [row for row in gathered.rows if not row["correct"]]
+            write_failures(out / FAILURES, wrong, folder)
+            results = {
+                "task": "geneval",
+                "protocol": described,
+                "settings": settings,
+                **_scores(gathered, source, networks, out),
+                "self_check": check,
+                "versions": versions(PACKAGES),
+                "run": this_run(start, networks.detector.model.device),
+            }
+            write_results(out, results)
+        if share.of == 1:
+            journal.forget()
+        return results
 
 
 def _judge_share(
@@ -159,7 +178,7 @@ def _judge_share(
 
 
 def _judge(networks: Networks, file: Path, row: dict[str, Any]) -> dict[str, Any]:
-    image = open_image(file)
+    image = file_entry(str(file), file.name).open()
     verdict = evaluate_detections(row, networks.look_at(image))
     return {
         "tag": row["tag"],

@@ -6,7 +6,6 @@ images; the number's digits do not matter.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 from dcar_eval.geneval.prompts import SAMPLES
 from dcht.errors import UsageError
+from dcht.files import read_json
 
 METADATA = "metadata.jsonl"
 RULES = ("tag", "include", "exclude")
@@ -75,13 +75,13 @@ def list_folder(folder: Path, rows: Sequence[dict[str, Any]], prompts: Sequence[
 
 def _read_row(path: Path, row: dict[str, Any], prompt: int) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         if all(found.get(key) == row.get(key) for key in RULES) and "prompt" in found:
             return found
         problem = f"is not line {prompt} of the prompt file"
     except FileNotFoundError:
         problem = f"is not there; it is line {prompt} of the prompt file"
-    except (ValueError, AttributeError):
+    except UsageError:
         problem = "is not a line of JSON"
     raise UsageError(f"{path} {problem} (python -m dcar_eval.geneval.prompts prints that)")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dcar_eval.results import text_table
+from dcht.errors import printable
 
 NAMED = 10
 """Missing or duplicate images that are named before the rest is left to `results.json`."""
@@ -18,7 +19,7 @@ def table(results: dict[str, Any]) -> str:
     if results["overall"] is not None:
         cells = [f"{results['overall']:.4f}", _range(results, "overall"), str(results["n"])]
         lines.append(["overall", *cells])
-    return f"{results['protocol']['name']}\n{text_table(lines)}"
+    return f"{printable(results['protocol']['name'])}\n{text_table(lines)}"
 
 
 def _range(results: dict[str, Any], name: str) -> str:

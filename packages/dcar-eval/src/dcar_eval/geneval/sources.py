@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from dcar.settings import Settings
 from dcar_eval.geneval.layout import METADATA, Sample, list_folder, samples_folder
 from dcar_eval.geneval.prompts import SAMPLES, TASKS, lines, metadata
 from dcht.checkpoint import to_dict
+from dcht.entries import Entry, file_entry
 from dcht.errors import UsageError
 from dcht.files import write_atomic
 
@@ -31,6 +31,8 @@ class Source:
     """What the images depend on."""
     folder: Path | None = None
     """Where they are; None: in `images/` of the output, once `draw` was called."""
+    given: list[Entry] = field(default_factory=list)
+    """Those that are there already, in order."""
     draw: Callable[[Path, Sequence[int], bool], None] | None = None
     """Writes the images of some prompts into a folder of the benchmark's layout; the last argument
     says whether to replace what is there."""
@@ -57,14 +59,12 @@ def given_images(folder: Path, prompts: list[int]) -> Source:
     found = list_folder(folder, metadata(), prompts)
     if not found.samples:
         raise UsageError(f"{folder} has no image of the {len(prompts)} prompts that are asked for")
-    digest = hashlib.sha256()
-    for sample in found.samples:
-        digest.update(f"{sample.name} {(folder / sample.name).stat().st_size}\n".encode())
     return Source(
         prompts=prompts,
         samples=found.samples,
-        settings={"images": len(found.samples), "images_sha256": digest.hexdigest()},
+        settings={"images": len(found.samples), "rewritten": found.rewritten},
         folder=folder,
+        given=[file_entry(str(folder / sample.name), sample.name) for sample in found.samples],
         rewritten=found.rewritten,
     )
 

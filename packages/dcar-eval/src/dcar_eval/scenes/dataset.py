@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import secrets
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from dcar_eval.results import alone
 from dcar_eval.scenes.backgrounds import draw_background
 from dcar_eval.scenes.captions import captions
 from dcar_eval.scenes.draw import draw_scene
@@ -32,7 +34,7 @@ from dcar_eval.scenes.world import (
     Task,
 )
 from dcht.errors import UsageError
-from dcht.files import require_unused, write_atomic
+from dcht.files import read_json, remove_partials, require_unused, write_atomic
 
 MANIFEST = "scenes.json"
 CHUNK = 1000
@@ -118,6 +120,7 @@ def _clause(thing: SceneObject, count: int) -> dict[str, Any]:
     return {"class": thing.name, "count": count} | colour
 
 
+@alone
 def write_scenes(
     sprites: str | Path,
     out: str | Path,
@@ -147,13 +150,15 @@ def write_scenes(
     if settings.size % (CELLS * 4) or settings.size < CELLS * 4:
         raise UsageError(f"size {settings.size} is not a multiple of {CELLS * 4}; 256 for example")
     # Before anything is written: are the sprites all there, and is there such a scene?
-    make(0, settings, open_sprites(str(sprites), settings.objects, settings.styles))
+    art = open_sprites(str(sprites), settings.objects, settings.styles)
+    make(0, settings, art)
     plan = json.loads(json.dumps(asdict(settings) | {"num": num}))
+    plan["sprites_sha256"] = art.sha256()
     for late in ("task", "grammar", "styles"):  # as it was before there was a choice
         if getattr(settings, late) == getattr(Settings, late):
             del plan[late]
-    known = _read(out / MANIFEST)
-    if known is not None and known != plan and not force:
+    known = None if force else _read(out / MANIFEST)
+    if known is not None and known != plan:
         changed = next(key for key in plan | known if known.get(key) != plan.get(key))
         raise UsageError(
             f"{out} holds scenes with {changed} {known.get(changed)!r}, not {plan.get(changed)!r}; "
@@ -161,10 +166,10 @@ def write_scenes(
         )
     if known is None:
         require_unused(out, force=force)
+    remove_partials(out)
     if force:
         for part in out.glob("part-*"):
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
-    out.mkdir(parents=True, exist_ok=True)
+            part.rename(out / f".{part.name}")  # at once, or a part of it could pass for the whole
     for left_over in out.glob(".part-*"):
         shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
     write_atomic(out / MANIFEST, json.dumps(plan, indent=1).encode() + b"\n")
@@ -199,24 +204,26 @@ def _write_part(
 ) -> int:
     art = open_sprites(sprites, settings.objects, settings.styles)
     target = _part(out, start, settings)
-    partial_path = target.with_name(f".{target.name}")
+    # A name of its own: the workers of a killed run may live on for a while.
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     count = min(CHUNK, num - start)
     members = (
         (f"{index:06d}", make(index, settings, art)) for index in range(start, start + count)
     )
     if settings.webdataset:
-        with tarfile.open(partial_path, "w") as tar:
+        with tarfile.open(unfinished, "w") as tar:
             for key, example in members:
                 for suffix, content in _files(example).items():
                     info = tarfile.TarInfo(f"{key}{suffix}")
                     info.size = len(content)
                     tar.addfile(info, io.BytesIO(content))
     else:
-        partial_path.mkdir()
+        unfinished.mkdir()
         for key, example in members:
             for suffix, content in _files(example).items():
-                (partial_path / f"{key}{suffix}").write_bytes(content)
-    partial_path.rename(target)
+                (unfinished / f"{key}{suffix}").write_bytes(content)
+    if not target.exists():
+        unfinished.rename(target)
     return count
 
 
@@ -231,9 +238,4 @@ def _files(example: Example) -> dict[str, bytes]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        raise UsageError(f"{path} is not JSON; remove it or use another --out") from None
+    return read_json(path) if path.exists() else None

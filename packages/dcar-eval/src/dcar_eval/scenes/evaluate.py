@@ -20,7 +20,7 @@ from dcar.pipeline import TextToImage
 from dcar.settings import Settings
 from dcar_eval.failures import write_failures
 from dcar_eval.geneval import evaluate_detections
-from dcar_eval.results import finished, prepare, this_run, versions, write_results
+from dcar_eval.results import alone, finished, prepare, this_run, versions, write_results
 from dcar_eval.scenes.captions import captions, plural
 from dcar_eval.scenes.dataset import geneval_metadata
 from dcar_eval.scenes.draw import draw_scene
@@ -76,6 +76,7 @@ def draw_prompts(objects: tuple[str, ...], *, num_per_task: int, seed: int) -> l
     return rows
 
 
+@alone
 def evaluate_scenes(
     pipe: TextToImage,
     out: Path,

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dcar_eval.geneval import Options
+from dcar_eval.results import alone
 from dcar_eval.scenes.ceiling import measure_ceiling
 from dcar_eval.scenes.compositions import Labelled, compose, degrade
 from dcar_eval.scenes.recognizer import GRID, SIDE, Answers, Recognizer, RecognizerConfig
@@ -144,6 +145,7 @@ def _cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
     return total / (truth != IGNORED).sum().clamp(min=1)
 
 
+@alone
 def train_recognizer(
     sprites: str | Path,
     out: str | Path,
@@ -168,7 +170,8 @@ def train_recognizer(
         for old in out.glob(RESUME_PATTERN):
             old.unlink()
     resumed = load_resume(out)
-    check_settings(out, asdict(training), free=(), resuming=resumed is not None)
+    settings = asdict(training) | {"sprites_sha256": compositions.sprites.sha256()}
+    check_settings(out, settings, free=(), resuming=resumed is not None)
     if resumed is not None and resumed[0] == training.steps and (out / RESULT / WEIGHTS).exists():
         return OK
     torch.manual_seed(training.seed)

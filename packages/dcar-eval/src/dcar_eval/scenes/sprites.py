@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from functools import lru_cache
@@ -14,7 +15,8 @@ from PIL import Image
 from dcar_eval.scenes.things import labels
 from dcar_eval.scenes.world import COLOURS, PLAIN
 from dcht.errors import UsageError
-from dcht.images import ImageError, open_image
+from dcht.files import file_sha256, read_json
+from dcht.images import MAX_PIXELS, ImageError, open_image
 
 HOW_TO_GET = (
     "get them with: npm install @lobehub/fluent-emoji-3d@1.1.0 emojibase-data@17.0.0, "
@@ -48,7 +50,10 @@ class Sprites:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise UsageError(f"{folder} is not a folder of sprites; {HOW_TO_GET}")
-        codes = {row["label"]: row["hexcode"] for row in self._labels()}
+        try:
+            codes = {str(row["label"]): str(row["hexcode"]) for row in self._labels()}
+        except (LookupError, TypeError):
+            raise UsageError(f"the labels in {folder} are not emojibase's; {HOW_TO_GET}") from None
         files = {path.stem.lower(): path for path in self.folder.rglob("*.webp")}
         self.files: dict[str, Path] = {}
         for name in names:
@@ -86,8 +91,13 @@ class Sprites:
 
     def _labels(self) -> list[dict[str, str]]:
         for path in sorted(self.folder.rglob("en/data.json")):
-            return json.loads(path.read_text(encoding="utf-8"))
+            return read_json(path, kind=list)
         raise UsageError(f"{self.folder} has no en/data.json of emojibase-data; {HOW_TO_GET}")
+
+    def sha256(self) -> str:
+        """Hash of the files that are drawn, by name: what pictures depend on."""
+        contents = {name: file_sha256(path) for name, path in sorted(self.files.items())}
+        return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
 
     @lru_cache(maxsize=CACHED)  # noqa: B019  (one instance a process, alive as long as it)
     def get(self, name: str, colour: str | None, side: int) -> Image.Image:
@@ -149,6 +159,8 @@ class Sprites:
         with Image.open(path) as opened:
             image = opened.convert("RGBA")
         side = max(image.size)
+        if side * side > MAX_PIXELS:
+            raise UsageError(f"{path} is {image.width} x {image.height}: too large; {HOW_TO_GET}")
         square = Image.new("RGBA", (side, side))
         square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
         return square
