@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dcar_eval.geneval.detector import MAX_DETECTIONS, find_instances
+from dcar_eval.geneval import detector
+from dcar_eval.geneval.detector import find_instances
 
 SHARED = Path(__file__).parents[2] / "shared" / "fixtures" / "geneval"
 CASES = Path(os.environ.get("GENEVAL_FIXTURES", SHARED)) / "postprocess.json"
@@ -25,8 +26,8 @@ def tensor(row: dict[str, Any], name: str) -> Tensor:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
-def test_instances(row: dict[str, Any]) -> None:
-    assert row["max_per_image"] == MAX_DETECTIONS
+def test_instances(row: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detector, "MAX_DETECTIONS", row["max_per_image"])
     found = find_instances(
         tensor(row, "class_logits"),
         tensor(row, "mask_logits"),

@@ -59,9 +59,11 @@ def test_network(head: DiffusionHead) -> None:
     # Guided: epsilon is the same in both halves, the variance value is each half's own.
     both = head(torch.cat([x, x]), torch.cat([t, t]), torch.cat([c, null]))
     cond, uncond = (half.chunk(2, dim=1) for half in both.chunk(2))
-    epsilon = 5.5 * cond[0] - 4.5 * uncond[0]
-    guided = torch.cat([torch.cat([epsilon, part[1]], dim=1) for part in (cond, uncond)])
-    torch.testing.assert_close(guided, tensors["out_cfg_4p5"], atol=1e-3, rtol=1e-4)
+    for name in (name for name in tensors if name.startswith("out_cfg_")):
+        scale = float(name.removeprefix("out_cfg_").replace("p", "."))
+        epsilon = (1 + scale) * cond[0] - scale * uncond[0]
+        guided = torch.cat([torch.cat([epsilon, part[1]], dim=1) for part in (cond, uncond)])
+        torch.testing.assert_close(guided, tensors[name], atol=1e-3, rtol=1e-4)
 
 
 @torch.no_grad()

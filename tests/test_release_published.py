@@ -1,6 +1,7 @@
 """The published release as one of our checkpoints: keys at full size, and a small one to a PNG."""
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -157,18 +158,24 @@ def test_a_release_becomes_a_checkpoint_that_draws(
     assert code == 0, stderr
     record = json.loads(read_png_text(png)["dcar"])
     assert record["weights"] == sha256
-    assert (record["settings"]["temperature"], record["settings"]["num_steps"]) == (1.5, 12)
-    # As the scripts of the release: 8 steps here, in the fixtures' config.
-    assert record["settings"]["num_diffusion_steps"] == 8
+    # As the scripts of the release, which read them from this file.
+    settings = json.loads((release / "dc-ar-512" / "config.json").read_text())["model"]
+    theirs = settings["generator"]
+    for name, value in {
+        "temperature": theirs["randomize_temperature"],
+        "num_steps": theirs["num_steps"],
+        "num_diffusion_steps": int(theirs["diffusion"]["num_sampling_steps"]),
+    }.items():
+        assert record["settings"][name] == value, name
     again = tmp_path / "again.png"
     assert dcar("replay", png, "--ckpt", out, "--out", again)[0] == 0
     assert again.read_bytes() == png.read_bytes()
 
     # The folder may move: its tokenizer is inside.
     pipe = TextToImage.from_pretrained(shutil.move(out, tmp_path / "moved"))
-    assert pipe.rounding is Rounding.down and pipe.size == (512, 512)
-    assert not pipe.text.sees_mask and pipe.text.length == 20
-    settings = json.loads((release / "dc-ar-512" / "config.json").read_text())["model"]
+    side = 32 * math.isqrt(theirs["image_seq_len"])
+    assert pipe.rounding is Rounding.down and pipe.size == (side, side)
+    assert not pipe.text.sees_mask and pipe.text.length == settings["text_token_length"]
     model = DCAR(convert_config(settings))
     weights = load_file(CASES / "generator" / "weights.safetensors")
     model.load_state_dict(convert_tensors(weights), strict=True)
@@ -207,22 +214,25 @@ def test_a_tokenizer_that_the_generator_was_not_trained_on_is_refused(
     shutil.copytree(release, folder)
     path = folder / "dc-ar-512" / "config.json"
     settings = json.loads(path.read_text())
-    settings["model"]["vq_model"]["codebook_size"] = 63
+    codes, channels = (settings["model"]["vq_model"][k] for k in ("codebook_size", "token_size"))
+    settings["model"]["vq_model"]["codebook_size"] = codes - 1
     path.write_text(json.dumps(settings))
     tensors = load_file(CASES / "generator" / "weights.safetensors")
     for key in ("x_embedder.weight", "final_layer.linear.weight", "final_layer.linear.bias"):
         tensors[key] = tensors[key][:-1].clone()
     torch.save(tensors, folder / "dc-ar-512" / "pytorch_model.bin")
     code, _, stderr = dcar("convert", "--from", "release", folder, "--out", tmp_path / "a")
-    assert code == 4 and "has 32 channels and 64 codes" in stderr
+    assert code == 4 and f"has {channels} channels and {codes} codes" in stderr
 
 
+@pytest.mark.parametrize(
+    "path", sorted((CASES / "tokenizer").glob("case_*.safetensors")), ids=lambda path: path.stem
+)
 @torch.inference_mode()
-def test_pixels_are_cut_off_as_there() -> None:
-    path = CASES / "tokenizer" / "case_64x64.safetensors"
-    if not path.exists():
-        pytest.skip(f"no {path}")
+def test_pixels_are_cut_off_as_there(path: Path) -> None:
     case = load_file(path)
+    if "uint8_zq_plus_residual" not in case:
+        pytest.skip(f"{path.name} has no picture of 8 bits")
     tokenizer: Tokenizer = convert(read_source(CASES / "tokenizer"))[0]
     decoded = tokenizer.decode(case["z"])
     for pixels, expected in zip(decoded, case["uint8_zq_plus_residual"], strict=True):
