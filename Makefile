@@ -2,7 +2,7 @@
 UV ?= uv
 RUN = $(UV) run --all-packages
 
-.PHONY: help install format lint typecheck test test-slow bench docs lock check-lock
+.PHONY: help install format lint typecheck test test-slow test-kills bench docs lock check-lock
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,9 @@ typecheck:  ## pyright.
 
 test:  ## The test suite: CPU, offline, under ten minutes on two cores.
 	$(RUN) pytest
+
+test-kills:  ## Every resumable command, killed at its opens, writes, syncs and renames.
+	$(RUN) python tests/kills/run.py
 
 test-slow:  ## What needs more than half a minute: full-size models.
 	$(RUN) pytest -m slow

@@ -95,9 +95,9 @@ class Sprites:
         raise UsageError(f"{self.folder} has no en/data.json of emojibase-data; {HOW_TO_GET}")
 
     def sha256(self) -> str:
-        """Hash of the files that are drawn, by name: what pictures depend on."""
+        """Hash of what is drawn, by name and style: what pictures depend on."""
         contents = {name: file_sha256(path) for name, path in sorted(self.files.items())}
-        return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([contents, self.vectors]).encode()).hexdigest()
 
     @lru_cache(maxsize=CACHED)  # noqa: B019  (one instance a process, alive as long as it)
     def get(self, name: str, colour: str | None, side: int) -> Image.Image:
