@@ -59,11 +59,11 @@ def reconstruct_images(
     settings = {"tokenizer": tokenizer.sha256, "size": list(size), "fit": fit.value, "path": path}
     with locked(out):
         folder = PictureFolder(out, settings, force=force)
-        sources = {} if folder.fresh else _sources(entries)
+        made_of = {} if folder.fresh else _sources(entries)
         parts = [
             part
             for part in split(entries, batch_size)
-            if folder.fresh or not folder.has(sources[entry.name] for entry in part)
+            if folder.fresh or not folder.has(made_of[entry.name] for entry in part)
         ]
         device = next(tokenizer.parameters()).device
         errors: list[dict[str, str]] = []
@@ -72,21 +72,21 @@ def reconstruct_images(
         with tqdm(total=total, unit="img", desc="reconstruct", disable=None) as progress:
             for part, batch in zip(parts, reader.batches(parts), strict=True):
                 read = zip(part, batch.sha256, strict=True)
-                sources |= {entry.name: Source(entry.name, _key(digest)) for entry, digest in read}
+                made_of |= {entry.name: Source(entry.name, _key(digest)) for entry, digest in read}
                 failed = list(batch.errors)
                 pictures = (
                     _pictures(tokenizer, batch.images.to(device), path, tile) if batch.rows else []
                 )
                 for row, picture in zip(batch.rows, pictures, strict=True):
                     try:
-                        folder.save(sources[row["file"]], picture)
+                        folder.save(made_of[row["file"]], picture)
                     except ImageError as error:
                         if strict:
                             raise UsageError(f"{row['file']}: {error}") from None
                         failed.append({"file": row["file"], "reason": str(error)})
-                errors += [row | {"sha256": sources[row["file"]].sha256} for row in failed]
+                errors += [row | {"sha256": made_of[row["file"]].sha256} for row in failed]
                 progress.update(len(part))
-        errors = folder.finish([sources[entry.name] for entry in entries], errors)
+        errors = folder.finish([made_of[entry.name] for entry in entries], errors)
     return Reconstructed(len(entries) - len(errors), errors)
 
 
