@@ -24,11 +24,14 @@ from torch import Tensor
 from dcar.masking import lowest
 from dcar.randomness import keyed_generator
 from dcht.errors import UsageError
+from dcht.flatten import flatten
 from dcht.images import to_tensor
 from dcht.tokenizer import Tokenizer
 
 Mask = Image.Image | np.ndarray
-"""Bright (128 and above) or True where the picture is to change, as in diffusers."""
+"""Bright or True where the picture is to change, as in diffusers. Of an image, bright is 128 and
+above of 255, after what is done to every picture (`dcht.flatten`): 16 bits become 8, transparency
+is put on white (a hole is to change), colours become their grey."""
 CHOICE = 1
 """Third part of the key that chooses the tokens of a variation; the sampler's have two."""
 
@@ -49,9 +52,13 @@ class Edit:
     """Share of the region's tokens that is drawn anew, in (0, 1]; the others guide them."""
 
     def __post_init__(self) -> None:
-        """Refuse a share that is none."""
+        """Refuse a share that is none, and an edit of nothing."""
         if not 0 < self.strength <= 1:
             raise UsageError(f"strength is {self.strength}; it must be above 0 and at most 1")
+        if not self.region.any():
+            raise UsageError(
+                "nothing to change: the mask is nowhere bright (128 and above of 255) or True"
+            )
 
 
 def inpaint(
@@ -60,9 +67,10 @@ def inpaint(
     """An edit of the tokens that a mask touches; None is the whole picture.
 
     Raises:
-        UsageError: a side that is not a multiple of `patch`, a mask of another size, or a bad
-            strength.
+        UsageError: a side that is not a multiple of `patch`, a mask of another size or of nothing,
+            a bad strength, or what is neither a picture nor a mask.
     """
+    image = _picture(image)
     h, w = token_grid(image.height, image.width, patch)
     if mask is None:
         region = np.ones((h, w), bool)
@@ -74,7 +82,7 @@ def inpaint(
                 f"{image.height}; they must be of one size"
             )
         region = reduce(pixels, "(h p) (w q) -> h w", "max", p=patch, q=patch)
-    return Edit(image=image.convert("RGB"), region=region, strength=strength)
+    return Edit(image=image, region=region, strength=strength)
 
 
 def outpaint(
@@ -91,6 +99,7 @@ def outpaint(
     Raises:
         UsageError: a side or a margin that is not a multiple of `patch`, or no margin at all.
     """
+    image = _picture(image)
     h, w = token_grid(image.height, image.width, patch)
     margins = {"left": left, "right": right, "top": top, "bottom": bottom}
     for name, margin in margins.items():
@@ -99,7 +108,7 @@ def outpaint(
         raise UsageError("nothing to draw: give left, right, top or bottom, for example left=128")
     region = np.ones((h + (top + bottom) // patch, w + (left + right) // patch), bool)
     region[top // patch : top // patch + h, left // patch : left // patch + w] = False
-    return Edit(image=image.convert("RGB"), region=region, left=left, top=top)
+    return Edit(image=image, region=region, left=left, top=top)
 
 
 class Canvas(NamedTuple):
@@ -160,7 +169,7 @@ def encode_edits(
 def _choose(edit: Edit, seed: int, number: int) -> Tensor:
     """The tokens (h, w) of the region that are drawn anew."""
     region = torch.from_numpy(edit.region)
-    if edit.strength == 1 or not region.any():
+    if edit.strength == 1:
         return region
     count = max(1, round(edit.strength * int(region.sum())))
     scores = torch.rand(region.shape, generator=keyed_generator(seed, number, CHOICE))
@@ -182,14 +191,22 @@ def _paste(edit: Edit, image: Image.Image) -> Image.Image:
     return Image.composite(image, original, snapped_mask(edit, patch))
 
 
+def _picture(image: Image.Image) -> Image.Image:
+    if not isinstance(image, Image.Image):
+        raise UsageError(f"the picture is a {type(image).__name__}; give a PIL image")
+    return flatten(image)
+
+
 def _binary(mask: Mask) -> np.ndarray:
     """A mask as (H, W) boolean.
 
     Raises:
-        UsageError: an array that is not boolean and two-dimensional.
+        UsageError: neither an image nor a boolean array of two dimensions.
     """
     if isinstance(mask, Image.Image):
-        return np.asarray(mask.convert("L")) >= 128
+        return np.asarray(flatten(mask).convert("L")) >= 128
+    if not isinstance(mask, np.ndarray):
+        raise UsageError(f"the mask is a {type(mask).__name__}; give an image, or booleans (H, W)")
     if mask.ndim != 2 or mask.dtype != bool:
         raise UsageError(
             f"the mask is an array of {mask.dtype} and shape {mask.shape}; give an image, or "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -18,11 +18,12 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from dcht.errors import UsageError
-from dcht.files import write_atomic
+from dcht.files import open_regular, write_atomic
+from dcht.flatten import flatten
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -71,16 +72,7 @@ def open_image(file: str | Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> 
         ImageError: unknown format, damaged or truncated data, or more than `max_pixels` pixels.
     """
     with _opened(file, FORMATS, max_pixels) as opened:
-        opened.load()
-        image = ImageOps.exif_transpose(opened)
-    if image.mode.startswith("I;16"):
-        # Pillow would clip 16-bit grey at 255; 257 maps 65535 to 255.
-        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+        return flatten(opened)
 
 
 @contextmanager
@@ -89,11 +81,13 @@ def _opened(
 ) -> Iterator[Image.Image]:
     """An image of one of some formats, not above the cap; whatever fails is an ImageError."""
     try:
-        # Pillow's own warning about bombs is silenced because the cap is stricter.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(file, formats=formats)
-        with image:
+        with ExitStack() as held:
+            if isinstance(file, (str, Path)):
+                file = held.enter_context(open_regular(file))
+            # Pillow's own warning about bombs is silenced because the cap is stricter.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                image = held.enter_context(Image.open(file, formats=formats))
             if image.width * image.height > max_pixels:
                 raise ImageError(
                     f"{image.width} x {image.height} is {image.width * image.height:,} pixels; "
@@ -108,6 +102,9 @@ def _opened(
         raise ImageError(str(error)) from None
     except ImageError:
         raise
+    except OSError as error:
+        # The system says why; Pillow, that the data is damaged.
+        raise ImageError(error.strerror or f"damaged: {error}") from None
     except Exception as error:
         # Decoders of hostile data raise what they ran into: Pillow promises no exception's kind.
         raise ImageError(f"damaged: {error or type(error).__name__}") from None
