@@ -78,7 +78,7 @@ def test_without_a_head_the_discrete_picture_is_final(pipe: TextToImage) -> None
     [
         ({"height": 70}, "height 70 is not a multiple of 32; the nearest is 64"),
         ({"width": 7}, "width 7 is not a multiple of 32; the nearest is 32"),
-        ({"num_steps": 0}, "num_steps is 0; it must be at least 1"),
+        ({"num_steps": 0}, "num_steps is 0; expected 1 to 4,096"),
         ({"cfg_scale": -1.0}, "cfg_scale is -1.0"),
         ({"order": "spiral"}, "order 'spiral' is not known; use confidence, random"),
         ({"seed": -1}, "seed is -1; it must not be negative"),

@@ -86,9 +86,12 @@ def test_a_preset_that_is_not_known() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_steps": 0}, "num_steps is 0; it must be at least 1"),
+        ({"num_steps": 0}, "num_steps is 0; expected 1 to 4,096"),
         ({"fts_steps": 0}, "fts_steps is 0"),
-        ({"confidence_temperature": -1.0}, "confidence_temperature is -1.0; it must not be"),
+        ({"num_steps": 10**9}, "num_steps is 1000000000; expected 1 to 4,096"),
+        ({"cfg_scale": float("nan")}, "cfg_scale is nan; expected 0 to 1,000"),
+        ({"temperature": 1e308}, "temperature is 1e.308; expected 0 to 1,000"),
+        ({"confidence_temperature": -1.0}, "confidence_temperature is -1.0; expected 0 to 1,000"),
         ({"final_temperature": -0.5}, "final_temperature is -0.5"),
         ({"interval_low": 0.4}, "guidance interval 0.4 to 0.35 is not within 0..1"),
         ({"interval_high": 1.5}, "guidance interval 0.15 to 1.5"),
@@ -102,7 +105,7 @@ def test_a_preset_that_is_not_known() -> None:
         ({"order": Order.gtr, "stage_steps": [8, 3]}, r"\[8, 3\] are not 12 steps"),
         ({"order": Order.gtr, "stage_steps": [12, 0]}, r"\[12, 0\] are not 12 steps"),
         ({"order": Order.gtr, "stage_steps": []}, r"\[\] are not 12 steps"),
-        ({"fts_share": 1.5}, "fts_share is 1.5; it must be within 0..1"),
+        ({"fts_share": 1.5}, "fts_share is 1.5; expected 0 to 1"),
         (
             {"fts": "norm", "num_diffusion_steps": 4},
             "fts_steps 8 is more than num_diffusion_steps 4",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Annotated
 
 from dcar.sampling_config import MAX_STEPS as MAX_STEPS
 from dcar.sampling_config import SAMPLING_PRESETS as SAMPLING_PRESETS
@@ -22,6 +23,13 @@ from dcar.sampling_config import Selector as Selector
 from dcar.sampling_config import Solver as Solver
 from dcar.sampling_config import with_preset as with_preset
 from dcht.errors import UsageError
+from dcht.ranges import SHA256, Length, Range, check_ranges
+
+WIDTH = Range(1, 16384)
+DEPTH = Range(1, 256)
+SIDE = Range(1, 65536)
+NAME = Length(1, 4096)
+"""Limits that several fields share: sizes beyond these are built nowhere."""
 
 
 class Rounding(Enum):
@@ -40,30 +48,31 @@ SAFETY_THRESHOLD = 0.2
 class GeneratorConfig:
     """The masked transformer: PixArt-alpha's block without adaptive norms (section 4.1)."""
 
-    codebook_size: int = 16384
+    codebook_size: Annotated[int, Range(1, 1 << 20)] = 16384
     """Number of codes of the image tokenizer; the mask token is one more input id."""
-    depth: int = 28
-    width: int = 1152
-    num_heads: int = 16
-    mlp_dim: int = 4608
+    depth: Annotated[int, DEPTH] = 28
+    width: Annotated[int, WIDTH] = 1152
+    num_heads: Annotated[int, WIDTH] = 16
+    mlp_dim: Annotated[int, Range(1, 65536)] = 4608
     qk_norm: bool = False
     """LayerNorm over the full width of queries and keys in self-attention (the release)."""
-    text_dim: int = 768
+    text_dim: Annotated[int, WIDTH] = 768
     """Width of the text embeddings."""
-    text_length: int = 120
+    text_length: Annotated[int, Range(1, 4096)] = 120
     """Number of text tokens, padded. # not in paper: PixArt-alpha's; the release has 300."""
-    attention_dropout: float = 0.1
+    attention_dropout: Annotated[float, Range(0, 1, below=True)] = 0.1
     """In training only (Table 8)."""
-    cond_dropout: float = 0.1
+    cond_dropout: Annotated[float, Range(0, 1)] = 0.1
     """Share of the captions replaced by the null caption in training (Table 8)."""
     fully_masked: float = 0.0
     """Share of the samples that have every index hidden in training, beside those of the law.
     # not in paper: there the text alone says what is where, and other samples hardly teach it."""
-    position_extent: float = 16.0
+    position_extent: Annotated[float, Range(0, 1e6, above=True)] = 16.0
     """Positions run from 0 to this on every grid. # not in paper: the release's (base_size)."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be built."""
+        check_ranges(self)
         if self.width % self.num_heads:
             raise UsageError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
         if self.width % 4:
@@ -76,39 +85,47 @@ class GeneratorConfig:
 class HeadConfig:
     """The residual diffusion head: MAR's MLP (section 3.2)."""
 
-    latent_channels: int = 32
-    condition_dim: int = 1152
+    latent_channels: Annotated[int, Range(1, 8192)] = 32
+    condition_dim: Annotated[int, WIDTH] = 1152
     """Width of the transformer's hidden states."""
-    depth: int = 6
-    width: int = 1024
+    depth: Annotated[int, DEPTH] = 6
+    width: Annotated[int, WIDTH] = 1024
     """# not in paper: 1024 gives 36.19 M, and 671 M in total (Table 2)."""
-    batch_mul: int = 4
+    batch_mul: Annotated[int, Range(1, 1024)] = 4
     """Noise levels drawn for each position in training. # not in paper: MAR, HART, the release."""
-    residual_std: float = 0.107
+    residual_std: Annotated[float, Range(0, 1e6, above=True)] = 0.107
     """The target is the residual divided by this: the tokenizer's measured standard deviation."""
-    clip: float | None = 4.0
+    clip: Annotated[float | None, Range(0, 1e6, above=True)] = 4.0
     """Bound on the denoised target while sampling, in standard deviations; None is none.
     # not in paper: MAR has none, HART and the release 1, which cuts a third of a Gaussian."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be built."""
+        check_ranges(self)
 
 
 @dataclass(kw_only=True)
 class JointTextConfig:
     """A small randomly initialised T5 encoder, trained jointly with the generator."""
 
-    depth: int = 2
-    num_heads: int = 4
+    depth: Annotated[int, DEPTH] = 2
+    num_heads: Annotated[int, WIDTH] = 4
     positions: bool = False
     """Add sin-cos positions to what it says of each word. # not in paper: T5 has only biases by
     distance, from which a small one learns the order of words very late, if ever."""
-    vocabulary: int = 2048
+    vocabulary: Annotated[int, Range(4, 1 << 20)] = 2048
     """Most words that the word-level tokenizer learns from the captions."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be built."""
+        check_ranges(self)
 
 
 @dataclass(kw_only=True)
 class TextConfig:
     """The text encoder; its width and length are the generator's `text_dim` and `text_length`."""
 
-    name: str | None = "google-t5/t5-base"
+    name: Annotated[str | None, NAME] = "google-t5/t5-base"
     """Hub id or local folder of a T5 that stays frozen; None when `joint` is given."""
     joint: JointTextConfig | None = None
     sees_mask: bool = True
@@ -116,6 +133,7 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         """Exactly one kind of encoder."""
+        check_ranges(self)
         if (self.name is None) == (self.joint is None):
             raise UsageError("a text encoder needs either name (a frozen T5) or joint, not both")
 
@@ -137,15 +155,25 @@ class DCARConfig:
                 f"head.condition_dim {self.head.condition_dim} is not generator.width "
                 f"{self.generator.width}"
             )
+        joint = self.text.joint
+        if joint is not None and joint.num_heads > self.generator.text_dim:
+            raise UsageError(
+                f"text.joint.num_heads {joint.num_heads} is more than generator.text_dim "
+                f"{self.generator.text_dim}"
+            )
 
 
 @dataclass(kw_only=True)
 class TokenizerReference:
     """The image tokenizer a generator was trained on."""
 
-    sha256: str
-    location: str
+    sha256: Annotated[str, SHA256]
+    location: Annotated[str, NAME]
     """`bundled`, a folder relative to the checkpoint, or a Hub id."""
+
+    def __post_init__(self) -> None:
+        """Refuse what names no tokenizer."""
+        check_ranges(self)
 
 
 @dataclass(kw_only=True)
@@ -156,11 +184,15 @@ class CheckpointConfig:
     tokenizer: TokenizerReference
     sampling: SamplingConfig
     """What it is sampled with unless the caller says otherwise."""
-    height: int
-    width: int
+    height: Annotated[int, SIDE]
+    width: Annotated[int, SIDE]
     """Size in pixels that it was trained on last."""
     rounding: Rounding = Rounding.nearest
     """Of its pixels."""
+
+    def __post_init__(self) -> None:
+        """Refuse a size that no picture has."""
+        check_ranges(self)
 
 
 @dataclass(kw_only=True)

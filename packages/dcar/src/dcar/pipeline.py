@@ -18,7 +18,7 @@ from dcar.config import SAFETY_THRESHOLD, Rounding, SamplingConfig
 from dcar.draw import check_text, draw
 from dcar.edit import Edit, Mask, inpaint, outpaint, snapped_mask
 from dcar.model import DCAR
-from dcar.pretrained import load_pretrained, load_tokenizer
+from dcar.pretrained import check_tokenizer, load_pretrained, load_tokenizer
 from dcar.results import GenerationResult, StepPreview
 from dcar.safety import SafetyChecker, Screened, screen
 from dcar.settings import Options, Settings, resolve
@@ -86,10 +86,12 @@ class TextToImage:
             checker = SafetyChecker.from_pretrained(safety, threshold=safety_threshold)
         found = load_pretrained(name)
         config = found.config
+        tokenizer = load_tokenizer(config.tokenizer, found.folder)
+        check_tokenizer(tokenizer, config, found.folder)
         return cls(
             found.model,
             found.text,
-            load_tokenizer(config.tokenizer, found.folder),
+            tokenizer,
             sampling=config.sampling,
             size=(config.height, config.width),
             sha256=found.sha256,
@@ -160,13 +162,13 @@ class TextToImage:
 
         Args:
             image: its sides multiples of 32; several must be of one size.
-            mask: of the image's size, bright or True where it is to change; None: everywhere.
+            mask: of the image's size, where it is to change (`dcar.edit.Mask`); None: everywhere.
             prompt: what the whole picture shows afterwards.
             strength: share of the masked tokens that is drawn anew, in (0, 1].
             options: as in a call, but for height and width.
 
         Raises:
-            UsageError: sizes that do not fit, or a number out of range.
+            UsageError: sizes that do not fit, a mask of nothing, or a number out of range.
         """
         images, masks, prompts = _align(_listed(image), _listed(mask), _listed(prompt))
         patch = self.tokenizer.config.downsampling
@@ -285,6 +287,7 @@ class TextToImage:
             indices=torch.cat(indices),
             prompts=safe,
             verdicts=verdicts,
+            left_out=[self.text.left_out(prompt) for prompt in safe],
             masks=None if edits is None else [snapped_mask(edit, patch) for edit in edits],
             seed=seed,
             settings=sampling,

@@ -10,17 +10,16 @@ import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-import tokenizers
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from dcar.config import CheckpointConfig, TokenizerReference
 from dcar.model import DCAR
 from dcar.text import TextEncoder
+from dcar.words import read_word_tokenizer
 from dcht.checkpoint import (
+    build_on_meta,
     checkpoint_sha256,
     from_dict,
     load_strict,
@@ -84,8 +83,7 @@ def load_pretrained(name: str | Path | None = None) -> Pretrained:
     folder = BUNDLED if name is None else locate(name)
     config = from_dict(CheckpointConfig, read_config(folder), str(folder / "config.json"))
     tensors = read_tensors(folder)
-    with torch.device("meta"), _Undrawn():
-        model = DCAR(config.model)
+    model = build_on_meta(lambda: DCAR(config.model), str(folder / "config.json"))
     load_strict(model, {k: v for k, v in tensors.items() if not _of_text(k)}, str(folder))
     text_tensors = {k.removeprefix(TEXT_PREFIX): v for k, v in tensors.items() if _of_text(k)}
     text = _load_text(config, folder, text_tensors)
@@ -124,6 +122,29 @@ def load_tokenizer(reference: TokenizerReference, folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def check_tokenizer(tokenizer: Tokenizer, config: CheckpointConfig, folder: Path) -> None:
+    """Refuse a checkpoint whose settings contradict its image tokenizer's.
+
+    Raises:
+        CheckpointError: other codes, channels, or sides that are no whole number of tokens.
+    """
+    theirs, ours = tokenizer.config, config.model
+    pairs = [("codes", theirs.codebook_size, ours.generator.codebook_size)]
+    if not ours.discrete_only:
+        pairs.append(("channels", theirs.latent_channels, ours.head.latent_channels))
+    for name, found, expected in pairs:
+        if found != expected:
+            raise CheckpointError(
+                f"{folder} was made for {expected} {name}; its image tokenizer has {found}"
+            )
+    for side in (config.height, config.width):
+        if side % theirs.downsampling:
+            raise CheckpointError(
+                f"{folder}: side {side} is not a multiple of {theirs.downsampling}, what a token "
+                "of its image tokenizer has"
+            )
+
+
 def refer_to_tokenizer(tokenizer: Tokenizer, name: str | None, folder: Path) -> TokenizerReference:
     """The reference that a checkpoint in `folder` keeps to the tokenizer loaded from `name`."""
     assert tokenizer.sha256 is not None
@@ -138,20 +159,6 @@ def refer_to_tokenizer(tokenizer: Tokenizer, name: str | None, folder: Path) -> 
     return TokenizerReference(sha256=tokenizer.sha256, location=location)
 
 
-class _Undrawn(TorchFunctionMode):
-    """Within it, `nn.init.normal_` draws nothing.
-
-    On the meta device torch imports its compiler to draw normal numbers that nobody reads: that
-    takes longer than a picture.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **kwargs)
-
-
 def _of_text(key: str) -> bool:
     return key.startswith(TEXT_PREFIX)
 
@@ -159,11 +166,10 @@ def _of_text(key: str) -> bool:
 def _load_text(config: CheckpointConfig, folder: Path, tensors: dict[str, Tensor]) -> TextEncoder:
     if config.model.text.joint is None:
         return TextEncoder.pretrained(config.model.text, config.model.generator)
-    path = folder / TOKENIZER_FILE
-    try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the bindings raise plain Exception
-        raise CheckpointError(f"{path} cannot be read: {error}") from None
-    text = TextEncoder.joint(config.model.text, config.model.generator, tokenizer)
+    words = read_word_tokenizer(folder / TOKENIZER_FILE)
+    text = build_on_meta(
+        lambda: TextEncoder.joint(config.model.text, config.model.generator, words),
+        str(folder / "config.json"),
+    )
     load_strict(text, tensors, f"{folder}, text encoder")
     return text

@@ -13,17 +13,21 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from dcar.config import PRESETS, CheckpointConfig, Rounding
 from dcar.model import DCAR
 from dcar.pretrained import refer_to_tokenizer, save_pretrained
 from dcar.release import convert_config, convert_sampling, convert_side, convert_tensors
 from dcar.sampling_config import SamplingConfig
-from dcht.checkpoint import WEIGHTS, checkpoint_sha256, load_strict
+from dcht.checkpoint import (
+    WEIGHTS,
+    as_published,
+    build_on_meta,
+    checkpoint_sha256,
+    load_strict,
+)
 from dcht.errors import CheckpointError
-from dcht.files import require_unused, write_atomic
-from dcht.published import RECORD, Source, convert, read_source
+from dcht.files import read_json, require_unused, write_atomic
+from dcht.published import RECORD, Source, convert, read_source, source_sha256
 
 PLACES = (
     ("dc-ar-512", "dc-ht"),
@@ -97,14 +101,15 @@ def convert_generator(source: Source, *, text: str | None = None) -> CheckpointP
         CheckpointError: keys or shapes that do not fit, by name.
     """
     settings = source.settings.get("model")
-    config = PRESETS["dc_ar_512"] if settings is None else convert_config(settings)
+    with as_published("the release's config"):
+        config = PRESETS["dc_ar_512"] if settings is None else convert_config(settings)
+        side = PUBLISHED_SIDE if settings is None else convert_side(settings)
+        sampling = convert_sampling(settings)
     if text is not None:
         config = replace(config, text=replace(config.text, name=text))
-    with torch.device("meta"):
-        model = DCAR(config)
+    model = build_on_meta(lambda: DCAR(config), "the release's config")
     load_strict(model, convert_tensors(source.tensors), "the release's generator")
-    side = PUBLISHED_SIDE if settings is None else convert_side(settings)
-    return CheckpointParts(model.eval(), convert_sampling(settings), side)
+    return CheckpointParts(model.eval(), sampling, side)
 
 
 def write_release(
@@ -130,13 +135,18 @@ def write_release(
         UsageError: `out` holds something else and `force` is off.
         CheckpointError: something is missing, cannot be read or does not fit.
     """
-    request = {"source": source, "tokenizer": tokenizer, "text": text}
+    generator_name, tokenizer_name = find_release(source, tokenizer)
+    request = {
+        "source": source,
+        "tokenizer": tokenizer,
+        "text": text,
+        "sha256": [source_sha256(name) for name in (generator_name, tokenizer_name)],
+    }
     record = out / RECORD
-    begun = record.exists() and json.loads(record.read_text()) == {"request": request}
+    begun = record.exists() and read_json(record) == {"request": request}
     if begun and (out / WEIGHTS).exists() and not force:
         return checkpoint_sha256(out)
     require_unused(out, force=force or begun)
-    generator_name, tokenizer_name = find_release(source, tokenizer)
     parts = convert_generator(read_source(generator_name), text=text)
     image_tokenizer, _ = convert(read_source(tokenizer_name), variant=None)
     channels, codes = parts.model.config.head.latent_channels, parts.model.generator.mask_id

@@ -36,8 +36,11 @@ class GenerationResult:
     """What each image was drawn from: `A red heart` where the prompt was rejected."""
     verdicts: list[Verdict | None]
     """What the safety checker said of each prompt; None without a checker."""
+    left_out: list[str]
+    """The end of each prompt that the checkpoint's text encoder does not read, being too long for
+    it; empty where it read everything."""
     masks: list[Image.Image] | None
-    """Of edits: white where the mask, snapped to whole tokens, lets pixels change."""
+    """Of edits, one an image: white where the mask, snapped to whole tokens, lets pixels change."""
     seed: int
     """The noise of image k depends on (seed, k) alone."""
     settings: SamplingConfig

@@ -14,12 +14,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import torch
 
 from dcar.config import SAFETY_THRESHOLD
 from dcht.errors import CheckpointError, UsageError
+from dcht.ranges import Range, check_ranges
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -81,9 +82,15 @@ class Verdict:
 
     checker: str
     """Its name, as it was asked for."""
-    threshold: float
+    threshold: Annotated[float, Range(0, 1, above=True)]
     scores: dict[str, float]
     """P(Yes) of each policy, rounded to 4 places; 1 where it could not be judged."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no checker says."""
+        check_ranges(self)
+        if not self.scores or not all(0 <= score <= 1 for score in self.scores.values()):
+            raise UsageError(f"scores are {self.scores}; expected 0 to 1, one a policy")
 
     @property
     def policy(self) -> str:

@@ -13,10 +13,11 @@ from dcar.data import Data
 from dcar.lora import add_lora
 from dcar.model import DCAR
 from dcar.pretrained import load_pretrained
-from dcar.text import TextEncoder, count_words, word_tokenizer
+from dcar.text import TextEncoder
 from dcar.train_config import TrainConfig
+from dcar.words import count_words, word_tokenizer
 from dcht.checkpoint import to_dict
-from dcht.errors import UsageError
+from dcht.errors import UsageError, printable
 from dcht.run_folder import differences
 from dcht.tokenizer import Tokenizer
 
@@ -122,4 +123,4 @@ def _every_caption(data: Data) -> Iterator[str]:
 
 def _shorten(words: list[str]) -> str:
     rest = len(words) - NAMED_WORDS
-    return " ".join(words[:NAMED_WORDS]) + (f" and {rest} more" if rest > 0 else "")
+    return " ".join(map(printable, words[:NAMED_WORDS])) + (f" and {rest} more" if rest > 0 else "")

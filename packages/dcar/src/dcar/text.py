@@ -1,8 +1,7 @@
 """Prompts to text embeddings: a frozen T5, or a small T5 trained jointly with the generator.
 
 The frozen one is transformers' model, imported when it is asked for; the small one is `dcar.t5`,
-which reads words: lower-cased, punctuation apart, those of the training captions. Its tokenizer is
-kept in the checkpoint as `tokenizer.json`.
+which reads words (`dcar.words`).
 
 Shapes: token ids and mask (b, l), embeddings (b, l, e).
 """
@@ -10,25 +9,24 @@ Shapes: token ids and mask (b, l), embeddings (b, l, e).
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import tokenizers
 import torch
 from safetensors import SafetensorError
-from tokenizers import models, normalizers, pre_tokenizers, processors
+from tokenizers import models
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from dcar.config import GeneratorConfig, JointTextConfig, TextConfig
+from dcar.config import GeneratorConfig, TextConfig
 from dcar.t5 import T5Encoder
+from dcar.words import END, PAD, UNKNOWN, by_frequency, count_words, visible
+from dcar.words import word_tokenizer as word_tokenizer
 from dcht.errors import CheckpointError
 
 if TYPE_CHECKING:
     from transformers.models.t5.modeling_t5 import T5Stack
-
-PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
 class TextTokens(NamedTuple):
@@ -132,9 +130,12 @@ class TextEncoder(nn.Module):
         )
 
     def tokenize(self, prompts: Sequence[str]) -> TextTokens:
-        """Pad and cut prompts to the encoder's length; the end token is always there."""
+        """Pad and cut prompts to the encoder's length; the end token is always there.
+
+        Characters that nobody sees (`dcar.words.visible`) are left out first.
+        """
         tokens = self.tokenizer(
-            list(prompts),
+            [visible(prompt) for prompt in prompts],
             padding="max_length",
             truncation=True,
             max_length=self.length,
@@ -171,7 +172,7 @@ class TextEncoder(nn.Module):
         words = self.tokenizer.backend_tokenizer
         known = words.get_vocab(with_added_tokens=True)
         counts = count_words(captions, words)
-        ranked = [word for word in _by_frequency(counts) if word not in known]
+        ranked = [word for word in by_frequency(counts) if word not in known]
         new = ranked[: max(0, vocabulary - len(known))]
         if new:
             numbers = {word: len(known) + i for i, word in enumerate(new)}
@@ -184,12 +185,26 @@ class TextEncoder(nn.Module):
             )
         return new
 
+    def left_out(self, prompt: str) -> str:
+        """The end of a prompt that `tokenize` cuts off, as it was written; empty: nothing."""
+        prompt = visible(prompt)
+        starts = [start for _, (start, _) in self._tokens(prompt)]
+        kept = self.length - self.tokenizer.num_special_tokens_to_add()
+        return prompt[starts[kept] :].strip() if len(starts) > kept else ""
+
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of a prompt that the tokenizer has no token for, as they were written."""
-        encoding = self.tokenizer.backend_tokenizer.encode(prompt)
+        prompt = visible(prompt)
         unknown = self.tokenizer.unk_token_id
-        pairs = zip(encoding.ids, encoding.offsets, strict=True)
-        return list(dict.fromkeys(prompt[a:b] for token, (a, b) in pairs if token == unknown))
+        spans = [span for token, span in self._tokens(prompt) if token == unknown]
+        return list(dict.fromkeys(prompt[start:stop] for start, stop in spans))
+
+    def _tokens(self, prompt: str) -> list[tuple[int, tuple[int, int]]]:
+        """All tokens of a prompt, neither cut nor padded, and where each is in it."""
+        tokens = self.tokenizer(
+            prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        return list(zip(tokens["input_ids"], tokens["offset_mapping"], strict=True))
 
     def known_words(self) -> list[str] | None:
         """The words of the training captions, sorted; None for a T5, which reads any text."""
@@ -212,38 +227,6 @@ class TextEncoder(nn.Module):
         plain.no_padding()
         plain.no_truncation()
         return plain.to_str(pretty=True)
-
-
-def word_tokenizer(captions: Iterable[str], config: JointTextConfig) -> tokenizers.Tokenizer:
-    """A word-level tokenizer over the most frequent words of the captions.
-
-    The same captions in any order give the same tokenizer.
-    """
-    tokenizer = tokenizers.Tokenizer(models.WordLevel(unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    ranked = _by_frequency(count_words(captions, tokenizer))
-    words = [PAD, END, UNKNOWN, *ranked][: config.vocabulary]
-    tokenizer.model = models.WordLevel({word: i for i, word in enumerate(words)}, UNKNOWN)
-    tokenizer.add_special_tokens([PAD, END, UNKNOWN])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"$A {END}", special_tokens=[(END, 1)]
-    )
-    return tokenizer
-
-
-def count_words(captions: Iterable[str], tokenizer: tokenizers.Tokenizer) -> Counter[str]:
-    """How often each word is in the captions, as the tokenizer splits them."""
-    counts: Counter[str] = Counter()
-    for caption, number in Counter(captions).items():
-        normal = tokenizer.normalizer.normalize_str(caption)
-        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal):
-            counts[word] += number
-    return counts
-
-
-def _by_frequency(counts: Counter[str]) -> list[str]:
-    return sorted(counts, key=lambda word: (-counts[word], word))
 
 
 def _wrap(tokenizer: tokenizers.Tokenizer) -> PreTrainedTokenizerFast:

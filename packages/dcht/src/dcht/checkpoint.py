@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,12 +24,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dcht.errors import CheckpointError, UsageError
-from dcht.files import partial_path, read_json, remove_partials, write_atomic
+from dcht.files import open_regular, partial_path, read_json, remove_partials, write_atomic
+from dcht.ranges import shown
 
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+"""The Hub allows no other characters."""
 NAMED_KEYS = 6
 """How many offending keys an error names before it says how many more there are."""
 
@@ -95,25 +102,40 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 def read_tensors(folder: str | Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint, floating ones as fp32."""
-    path = Path(folder) / WEIGHTS
     try:
-        tensors = load_file(path)
-    except FileNotFoundError:
+        tensors = read_safetensors(Path(folder) / WEIGHTS)
+    except FileNotFoundError as error:
         raise CheckpointError(
-            f"{path} is missing; a checkpoint has {CONFIG} and {WEIGHTS}"
+            f"{error.filename} is missing; a checkpoint has {CONFIG} and {WEIGHTS}"
         ) from None
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from None
     return {
         key: value.float() if value.is_floating_point() else value for key, value in tensors.items()
     }
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        CheckpointError: it is damaged, cannot be read, or is no regular file.
+    """
+    try:
+        open_regular(path).close()
+        return load_file(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
 
 
 def checkpoint_sha256(folder: str | Path) -> str:
     """SHA-256 of `config.json` followed by `model.safetensors`."""
     digest = hashlib.sha256()
     for name in (CONFIG, WEIGHTS):
-        with (Path(folder) / name).open("rb") as file:
+        with open_regular(Path(folder) / name) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
@@ -131,21 +153,69 @@ def locate(
     honoured.
     """
     folder = Path(name)
-    if folder.is_dir():
+    if str(name) and folder.is_dir():
         return folder
-    if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
-        raise CheckpointError(f"{name} is neither a folder nor a Hub id (owner/name)")
+    if not HUB_ID.fullmatch(str(name)):
+        raise CheckpointError(f"{str(name)!r} is neither a folder nor a Hub id (owner/name)")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         found = snapshot_download(str(name), revision=revision, allow_patterns=list(files))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{name} is not a local folder and could not be fetched from the Hub: {reason}"
         ) from None
     return Path(found)
+
+
+@contextmanager
+def as_published(where: str) -> Iterator[None]:
+    """Around the reading of somebody else's settings, which may have any shape.
+
+    Raises:
+        CheckpointError: what is read there by name is not there, or is of another kind.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except UsageError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{where} is not as published: {type(error).__name__}: {error}"
+        ) from None
+
+
+def build_on_meta(make: Callable[[], M], where: str) -> M:
+    """A module without storage, for `load_strict` to give it some.
+
+    Raises:
+        CheckpointError: its config asks for layers that do not fit together.
+    """
+    try:
+        with torch.device("meta"), _Undrawn():
+            return make()
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+
+
+class _Undrawn(TorchFunctionMode):
+    """Within it, layers draw no first weights.
+
+    On the meta device nobody reads them, and torch imports its compiler to draw normal ones: that
+    takes longer than a picture.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_):
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def load_strict(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
@@ -205,40 +275,74 @@ def to_dict(config: Any) -> dict[str, Any]:
     return plain(config)
 
 
-def from_dict(cls: type[T], data: dict[str, Any], where: str) -> T:
-    """Build the config dataclass `cls` from what `to_dict` made.
+def from_dict(cls: type[T], data: Any, where: str) -> T:
+    """Build the config dataclass `cls` from what `to_dict` made and a file may have changed.
 
     Raises:
-        CheckpointError: an unknown key, a missing one, or a value that is not allowed.
+        CheckpointError: an unknown key, a missing one, or a value that is not allowed; the message
+            begins with `where`.
     """
     try:
-        return _build(cls, data, where)
+        return _build(cls, data, "")
     except (TypeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
         raise CheckpointError(f"{where}: {error}") from None
 
 
-def _build(kind: Any, value: Any, where: str) -> Any:
+def _build(kind: Any, value: Any, path: str) -> Any:
+    """A value of a type; `path` is its dotted name."""
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         inner = [option for option in typing.get_args(kind) if option is not type(None)]
-        return None if value is None else _build(inner[0], value, where)
+        return None if value is None else _build(inner[0], value, path)
     if origin is list:
-        return [_build(typing.get_args(kind)[0], entry, where) for entry in value]
+        (entry,) = typing.get_args(kind)
+        return [_build(entry, each, path) for each in _of_type(list, value, path)]
+    if origin is dict or kind is dict:
+        _, entry = typing.get_args(kind) or (str, Any)
+        items = _of_type(dict, value, path).items()
+        return {key: _build(entry, each, _join(path, key)) for key, each in items}
     if isinstance(kind, type) and issubclass(kind, Enum):
         allowed = [member.value for member in kind]
         if value not in allowed:
-            raise CheckpointError(f"{where}: {value!r} is not one of {allowed}")
+            raise ValueError(f"{path}: {shown(value)} is not one of {allowed}")
         return kind(value)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        fields = {field.name for field in dataclasses.fields(kind)}
-        if unknown := sorted(value.keys() - fields):
-            raise CheckpointError(f"{where}: unknown settings {_shorten(unknown)}")
-        return kind(**{key: _build(hints[key], entry, where) for key, entry in value.items()})
-    if kind in (bool, int, float, str) and not isinstance(
-        value, (kind, int) if kind is float else kind
-    ):
-        raise CheckpointError(f"{where}: {value!r} is not of type {kind.__name__}")
+        return _build_dataclass(kind, _of_type(dict, value, path), path)
+    return _of_type(kind, value, path)
+
+
+def _build_dataclass(kind: type, value: dict[str, Any], path: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    here = f"{path}: " if path else ""
+    if unknown := sorted(value.keys() - fields.keys()):
+        raise ValueError(f"{here}unknown settings {_shorten(unknown)}")
+    optional = {
+        name
+        for name, field in fields.items()
+        if (field.default, field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
+    }
+    if missing := sorted(fields.keys() - optional - value.keys()):
+        raise ValueError(f"{here}settings {_shorten(missing)} are missing")
+    entries = {key: _build(hints[key], each, _join(path, key)) for key, each in value.items()}
+    try:
+        return kind(**entries)
+    except UsageError as error:  # what the dataclass itself refuses
+        raise ValueError(f"{here}{error}") from None
+
+
+def _of_type(kind: Any, value: Any, path: str) -> Any:
+    """`value` if it is of a plain type; an integer does for a float, True for no number."""
+    if kind not in (bool, int, float, str, list, dict):
+        return value
+    fits = isinstance(value, (int, float) if kind is float else kind)
+    if not fits or (isinstance(value, bool) and kind is not bool):
+        here = f"{path}: " if path else ""
+        raise ValueError(f"{here}{shown(value)} is not of type {kind.__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{path}: {value} is not a finite number")
     return value
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

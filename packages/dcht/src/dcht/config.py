@@ -7,6 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Annotated
+
+from dcht.errors import UsageError
+from dcht.ranges import Length, Range, check_ranges
+
+STAGES = Length(2, 8)
 
 
 class Block(Enum):
@@ -47,13 +53,20 @@ class Resample(Enum):
 class CoderConfig:
     """An encoder or a decoder. A finest stage of depth 0 leaves its factor of 2 to the stem."""
 
-    widths: list[int]
-    depths: list[int]
-    blocks: list[Block]
-    norms: list[Norm]
-    acts: list[Act]
+    widths: Annotated[list[int], STAGES, Range(1, 8192)]
+    depths: Annotated[list[int], STAGES, Range(0, 32)]
+    blocks: Annotated[list[Block], STAGES]
+    norms: Annotated[list[Norm], STAGES]
+    acts: Annotated[list[Act], STAGES]
     output_norm: Norm = Norm.RMS
     """Norm before the decoder's last convolution (the encoder has none)."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that are not built, before anything is."""
+        check_ranges(self)
+        lists = (self.depths, self.blocks, self.norms, self.acts)
+        if any(len(entries) != len(self.widths) for entries in lists):
+            raise UsageError(f"every list needs {len(self.widths)} entries, one a stage")
 
 
 @dataclass(kw_only=True)
@@ -63,22 +76,18 @@ class TokenizerConfig:
     encoder: CoderConfig
     decoder: CoderConfig
     resample: Resample = Resample.SHUFFLE
-    latent_channels: int = 32
-    codebook_size: int | None = 16384
+    latent_channels: Annotated[int, Range(1, 8192)] = 32
+    codebook_size: Annotated[int | None, Range(1, 1 << 20)] = 16384
     """Number of codes. None: no quantizer, a plain continuous autoencoder (a converted DC-AE)."""
-    commitment_weight: float = 0.25
+    commitment_weight: Annotated[float, Range(0)] = 0.25
     """Beta of the commitment loss. # not in paper: the value of LlamaGen and the release."""
-    residual_std: float | None = None
+    residual_std: Annotated[float | None, Range(0, above=True)] = None
     """Standard deviation of z - z_q over the training data, measured after stage 2."""
 
     def __post_init__(self) -> None:
         """Refuse a layout that cannot be built, naming the entry that is wrong."""
+        check_ranges(self)
         for name, coder in (("encoder", self.encoder), ("decoder", self.decoder)):
-            lists = (coder.depths, coder.blocks, coder.norms, coder.acts)
-            if any(len(entries) != len(coder.widths) for entries in lists):
-                raise ValueError(
-                    f"{name}: every list needs {len(coder.widths)} entries, one a stage"
-                )
             if coder.widths[-1] % self.latent_channels:
                 raise ValueError(
                     f"{name}: coarsest width {coder.widths[-1]} is not a multiple of "

@@ -13,6 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from dcht.checkpoint import build_on_meta
 from dcht.config import Resample, TokenizerConfig
 from dcht.errors import CheckpointError
 from dcht.tokenizer import Tokenizer
@@ -119,8 +120,7 @@ def convert_tensors(
         CheckpointError: naming a key that is missing, of another shape, or without a place in
             this layout.
     """
-    with torch.device("meta"):
-        wanted = Tokenizer(config).state_dict()
+    wanted = build_on_meta(lambda: Tokenizer(config), "config.json").state_dict()
     left = dict(tensors)
 
     def take(key: str) -> Tensor:

@@ -245,8 +245,10 @@ class Downsample(nn.Module):
         super().__init__()
         if shortcut and in_channels * 4 % out_channels:
             raise ValueError(f"cannot average 4 x {in_channels} channels down to {out_channels}")
-        self.by, self.shortcut, self.out_channels = by, shortcut, out_channels
         shuffled = by is Resample.SHUFFLE
+        if shuffled and out_channels % 4:
+            raise ValueError(f"{out_channels} channels are not a multiple of 4, as shuffle needs")
+        self.by, self.shortcut, self.out_channels = by, shortcut, out_channels
         self.conv = nn.Conv2d(
             in_channels,
             out_channels // 4 if shuffled else out_channels,

@@ -177,8 +177,8 @@ def _from_tensors(tensors: Mapping[str, Tensor], family: Family, norm: Norm) -> 
 
 
 def _stages(tensors: Mapping[str, Tensor], family: Family, side: str) -> dict[int, Stage]:
-    template = re.escape(STAGES[family, side]).replace(r"\{stage\}", r"(\d+)")
-    pattern = re.compile(template.replace(r"\{layer\}", r"(\d+)") + r"\.(.+)")
+    template = re.escape(STAGES[family, side]).replace(r"\{stage\}", "([0-9]{1,3})")
+    pattern = re.compile(template.replace(r"\{layer\}", "([0-9]{1,3})") + r"\.(.+)")
     stages: dict[int, Stage] = {}
     for key, value in tensors.items():
         if match := pattern.fullmatch(key):
@@ -195,7 +195,7 @@ def _block(name: str, family: Family) -> Block | None:
 def _coder(stages: dict[int, Stage], family: Family, side: str, norm: Norm) -> CoderConfig:
     if not stages:
         raise CheckpointError(f"there is no {side} ({family.value} family)")
-    config = CoderConfig(widths=[], depths=[], blocks=[], norms=[], acts=[], output_norm=norm)
+    rows = []
     for number in range(max(stages) + 1):
         blocks = {
             layer: names
@@ -212,13 +212,19 @@ def _coder(stages: dict[int, Stage], family: Family, side: str, norm: Norm) -> C
         if kind is Block.EVIT and any(map(_LOCAL.match, names)):
             kind = Block.EVIT5
         batch = any(map(_BATCH_NORM.match, names))
-        config.widths.append(widths[0] if widths else 0)
-        config.depths.append(max(blocks) + 1 - first if blocks else 0)
-        config.blocks.append(kind)
-        config.norms.append(Norm.BATCH if batch else norm)
-        config.acts.append(Act.RELU if batch else Act.SILU)
-    if config.depths[0] == 0:
+        rows.append(
+            (
+                widths[0] if widths else 0,
+                max(blocks) + 1 - first if blocks else 0,
+                kind,
+                Norm.BATCH if batch else norm,
+                Act.RELU if batch else Act.SILU,
+            )
+        )
+    widths, depths, blocks, norms, acts = (list(column) for column in zip(*rows, strict=True))
+    if depths[0] == 0 and len(rows) > 1:
         # The stem does this stage's factor of 2; nothing is built from the rest.
-        config.widths[0] = config.widths[1] // 2
-        config.norms[0], config.acts[0] = config.norms[1], config.acts[1]
-    return config
+        widths[0], norms[0], acts[0] = max(1, widths[1] // 2), norms[1], acts[1]
+    return CoderConfig(
+        widths=widths, depths=depths, blocks=blocks, norms=norms, acts=acts, output_norm=norm
+    )

@@ -6,8 +6,8 @@ place where a pickle is opened, and only as plain tensors (`weights_only`).
 
 from __future__ import annotations
 
+import hashlib
 import json
-import pickle
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,16 +15,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from dcht.checkpoint import CONFIG, WEIGHTS, load_strict, locate
+from dcht.checkpoint import (
+    CONFIG,
+    WEIGHTS,
+    as_published,
+    build_on_meta,
+    load_strict,
+    locate,
+    read_safetensors,
+)
 from dcht.config import VARIANTS
 from dcht.convert import convert_tensors
 from dcht.errors import CheckpointError, UsageError, printable
-from dcht.files import require_unused, write_atomic
+from dcht.files import file_sha256, open_regular, read_json, require_unused, write_atomic
 from dcht.images import ImageError, list_images, open_image, resize_crop, to_tensor
 from dcht.latent_norm import LATENT_NORM, fold_latent_norm, mean_latent_norm
 from dcht.layout import check_variant, find_family, find_layout
@@ -51,18 +57,39 @@ def read_source(name: str | Path) -> Source:
     Raises:
         CheckpointError: nothing there, or what is there cannot be read.
     """
-    path = Path(name)
-    if not path.is_file():
-        path = _weights_file(name)
-    config = path.with_name(CONFIG)
+    path = find_weights(name)
     try:
-        settings = json.loads(config.read_text()) if config.exists() else {}
-    except ValueError as error:
-        raise CheckpointError(f"{config} is not JSON: {error}") from None
+        settings = read_json(path.with_name(CONFIG))
+    except FileNotFoundError:
+        settings = {}
+    except UsageError as error:
+        raise CheckpointError(str(error)) from None
     return Source(_read_tensors(path), settings)
 
 
-def _weights_file(name: str | Path) -> Path:
+def source_sha256(name: str | Path) -> str:
+    """A hash of what `read_source` reads.
+
+    Raises:
+        CheckpointError: nothing there, or what is there cannot be read.
+    """
+    path = find_weights(name)
+    config = path.with_name(CONFIG)
+    try:
+        parts = [file_sha256(file) for file in (path, config) if file.exists()]
+    except OSError as error:
+        raise CheckpointError(f"{error.filename} cannot be read: {error.strerror}") from None
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+def find_weights(name: str | Path) -> Path:
+    """The file of weights that a name stands for: itself, one in that folder, or from the Hub.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if Path(name).is_file():
+        return Path(name)
     # Pickles are fetched only from where there is nothing else.
     for files in (SAFE_FILES, PICKLES):
         folder = locate(name, files=(CONFIG, *files))
@@ -73,17 +100,24 @@ def _weights_file(name: str | Path) -> Path:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "empty"
-        raise CheckpointError(f"{path} is no file of plain tensors: {reason}") from None
+        with open_regular(path) as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+    except Exception:
+        # What torch says of junk depends on its first bytes, and advises weights_only=False: to
+        # run whatever is in the file.
+        raise CheckpointError(
+            f"{path} is no file of plain tensors; expected safetensors, or what torch.save wrote "
+            "of a state dict"
+        ) from None
     tensors = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(key, str) and torch.is_tensor(value) for key, value in tensors.items()
+    ):
         raise CheckpointError(f"{path} holds no state dict (names and tensors)")
     return tensors
 
@@ -115,7 +149,8 @@ def convert(
     """
     tensors, settings = source
     family = find_family(tensors)
-    config = find_layout(tensors, settings, family)
+    with as_published("the layout"):
+        config = find_layout(tensors, settings, family)
     if variant is None and "network" not in settings:
         variant = _named_variant(settings, released=config.codebook_size is not None)
     if variant is not None:
@@ -123,8 +158,7 @@ def convert(
     if config.codebook_size is not None and (codebook_size or images):
         raise UsageError("the DC-HT release has its codebook and its norm; leave both options out")
     converted = convert_tensors(tensors, config, family)
-    with torch.device("meta"):
-        tokenizer = Tokenizer(config)
+    tokenizer = build_on_meta(lambda: Tokenizer(config), "converted")
     load_strict(tokenizer, converted, "converted")
     tokenizer.eval()
     if codebook_size is None:
@@ -183,6 +217,7 @@ def write_converted(
     """
     request = {
         "source": name,
+        "source_sha256": source_sha256(name),
         "variant": variant,
         "codebook": codebook_size,
         "latent_norm": None if codebook_size is None else latent_norm,
@@ -190,8 +225,8 @@ def write_converted(
     }
     record = out / RECORD
     if (out / WEIGHTS).exists() and record.exists() and not force:
-        earlier = json.loads(record.read_text())
-        if earlier["request"] == request:
+        earlier = read_json(record)
+        if earlier.get("request") == request:
             return earlier
     require_unused(out, force=force)
     tokenizer, folded = convert(

@@ -158,5 +158,10 @@ def _words(kind: Any) -> str:
         return " or ".join(map(_words, get_args(kind)))
     if get_origin(kind) is list:
         return f"a list of {_words(get_args(kind)[0])}"
-    names = {int: "a whole number", float: "a number", str: "a text", type(None): "nothing"}
-    return names.get(kind, kind.__name__)
+    names: dict[Any, str] = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        type(None): "nothing",
+    }
+    return names.get(kind) or kind.__name__

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from dcht.autoencoder import Decoder, Encoder
 from dcht.checkpoint import (
+    build_on_meta,
     checkpoint_sha256,
     from_dict,
     load_strict,
@@ -232,8 +233,7 @@ class Tokenizer(nn.Module):
         """
         folder = BUNDLED if name is None else locate(name)
         config = from_dict(TokenizerConfig, read_config(folder), str(folder))
-        with torch.device("meta"):
-            tokenizer = cls(config)
+        tokenizer = build_on_meta(lambda: cls(config), str(folder))
         load_strict(tokenizer, read_tensors(folder), str(folder))
         tokenizer.sha256 = checkpoint_sha256(folder)
         return tokenizer.eval()

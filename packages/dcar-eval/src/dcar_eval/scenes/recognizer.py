@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from dcar_eval.geneval import Detection, Options
 from dcht.checkpoint import (
+    build_on_meta,
     checkpoint_sha256,
     from_dict,
     load_strict,
@@ -34,6 +35,7 @@ from dcht.checkpoint import (
     write_checkpoint,
 )
 from dcht.images import to_tensor
+from dcht.ranges import Length, check_ranges
 
 BUNDLED = Path(str(resources.files("dcar_eval"))) / "scenes" / "checkpoints" / "recognizer"
 SIDE = 128
@@ -52,14 +54,18 @@ LEAST_SCORE = 0.05
 class RecognizerConfig:
     """A recogniser's class table, how to read it, and what it is known to be worth."""
 
-    classes: list[str]
-    colours: list[str]
+    classes: Annotated[list[str], Length(1, 4096)]
+    colours: Annotated[list[str], Length(1, 256)]
     options: Options = field(default_factory=Options)
     """Thresholds that go with its scores."""
     training: dict[str, Any] = field(default_factory=dict)
     """How it was made: seed, steps, pictures."""
     ceiling: dict[str, Any] = field(default_factory=dict)
     """Its own score on scenes whose truth is exact: no model can be measured beyond it."""
+
+    def __post_init__(self) -> None:
+        """Refuse tables of nothing."""
+        check_ranges(self)
 
 
 class Answers(NamedTuple):
@@ -150,8 +156,7 @@ class Recognizer(nn.Module):
         """
         folder = BUNDLED if name is None else locate(name)
         config = from_dict(RecognizerConfig, read_config(folder), str(folder / "config.json"))
-        with torch.device("meta"):
-            recognizer = cls(config)
+        recognizer = build_on_meta(lambda: cls(config), str(folder / "config.json"))
         load_strict(recognizer, read_tensors(folder), str(folder))
         return recognizer.eval(), checkpoint_sha256(folder)
 
