@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from enum import Enum
 from typing import Any, TypedDict, get_args, get_type_hints
 
 from dcar.sampling_config import (
+    LEAST_DDPM_STEPS,
     Guidance,
     HeadGuidance,
     Order,
@@ -64,10 +66,11 @@ def resolve(base: SamplingConfig, given: Settings) -> SamplingConfig:
     """`base` with what is given in its place.
 
     Raises:
-        UsageError: a number out of range, or a choice that is not known.
+        UsageError: a number out of range, a choice that is not known, or too few steps of DDPM.
         TypeError: a name that is no setting.
     """
     changes: dict[str, Any] = {**given}
+    own = base
     if (preset := changes.pop("preset", None)) is not None:
         base = with_preset(base, preset)
     kinds = get_type_hints(SamplingConfig)
@@ -75,7 +78,31 @@ def resolve(base: SamplingConfig, given: Settings) -> SamplingConfig:
     if changes.get("solver", Solver.ddpm) is not Solver.ddpm:
         # The checkpoint's factor is of a noise that the solver asked for does not add.
         base = replace(base, head_temperature=1.0)
-    return replace(base, **changes)
+    chosen = replace(base, **changes)
+    _check_ddpm(chosen, own)
+    return chosen
+
+
+def _check_ddpm(chosen: SamplingConfig, own: SamplingConfig) -> None:
+    """Refuse so few steps of DDPM that the residual is noise.
+
+    A checkpoint that is itself sampled with fewer is taken at its word.
+    """
+    steps = _ddpm_steps(chosen)
+    if steps < LEAST_DDPM_STEPS <= _ddpm_steps(own):
+        name = "num_diffusion_steps" if steps == chosen.num_diffusion_steps else "fts_steps"
+        raise UsageError(
+            f"{name} is {steps}; solver ddpm needs {LEAST_DDPM_STEPS} (with 2 it makes noise): "
+            "take more, or solver dpmpp (DPM-Solver++), which starts where there is signal"
+        )
+
+
+def _ddpm_steps(settings: SamplingConfig) -> float:
+    """Steps of DDPM where an image has the fewest; infinite with another solver."""
+    if settings.solver is not Solver.ddpm:
+        return math.inf
+    short = settings.num_diffusion_steps if settings.fts is None else settings.fts_steps
+    return min(settings.num_diffusion_steps, short)
 
 
 def _value(name: str, kind: Any, value: Any) -> Any:
