@@ -1,6 +1,7 @@
 """`dcar edit` and the replay of an edit."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,6 +131,9 @@ def test_an_edit_has_a_film_too(dcar: Dcar, photo: Path, mask: Path, tmp_path: P
         (["--mask", "small.png"], "they must be of one size"),
         (["--mask", "nowhere.png"], "nowhere.png: no such file"),
         (["--mask", "text.png"], "text.png: not a"),
+        (["--mask", "black.png"], "nothing to change: the mask is nowhere bright"),
+        (["--mask", "pipe.png"], "pipe.png: not a regular file"),
+        (["--mask", "."], ".: Is a directory"),
         (["--strength", "1", "--num-images", "2"], "is one file for 2 pictures"),
     ],
 )
@@ -144,6 +148,8 @@ def test_bad_usage_is_one_line(
     monkeypatch.chdir(tmp_path)
     Image.new("L", (64, 64)).save("small.png")
     Path("text.png").write_text("no image")
+    Image.new("L", (128, 96), 127).save("black.png")
+    os.mkfifo("pipe.png")
     code, stdout, stderr = dcar("edit", "photo.png", "a dog", *words, "--out", "x.png")
     assert (code, stdout) == (2, "")
     # argparse prints its usage before its line.

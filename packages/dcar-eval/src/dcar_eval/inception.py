@@ -20,7 +20,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from dcht.command import run
-from dcht.errors import CheckpointError, UsageError
+from dcht.errors import CheckpointError, UsageError, printable
 
 WEIGHTS_VARIABLE = "DCAR_EVAL_INCEPTION"
 FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -144,7 +144,7 @@ def main() -> int:
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     torch.hub.download_url_to_file(URL, str(out / FILE), hash_prefix=SHA256)
-    print(out / FILE)
+    print(printable(out / FILE))
     return 0
 
 

@@ -22,7 +22,6 @@ from dcar.pipeline import TextToImage
 from dcar.record import RECORD, EditRecord, Record, png_text
 from dcar.safety import Verdict
 from dcar.sampling_config import SamplingConfig
-from dcht.checkpoint import to_dict
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import write_atomic
 from dcht.images import ImageError, grid, read_png_text, save_png
@@ -74,6 +73,7 @@ class Plan:
                 device=pipe.device.type,
                 edit=edit,
                 safety=self.verdicts[image],
+                left_out=pipe.text.left_out(self.prompts[image]) or None,
             )
             for row, image in enumerate(batch)
         ]
@@ -81,7 +81,7 @@ class Plan:
     def sheet_text(self, pipe: TextToImage) -> dict[str, str]:
         """The text chunks of all images in one picture."""
         records = [record for batch in self.batches() for record in self.records(pipe, batch)]
-        return png_text("\n".join(self.prompts), [to_dict(record) for record in records])
+        return png_text("\n".join(self.prompts), [record.content() for record in records])
 
     def images(self, pipe: TextToImage, batch: range) -> list[Image.Image]:
         """The images of a batch, drawn."""

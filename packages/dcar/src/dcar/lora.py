@@ -1,8 +1,10 @@
 """LoRA: a big checkpoint is fine-tuned through small matrices beside its own (peft).
 
-Every linear layer of the blocks of generator and head gets a pair A (r, in), B (out, r); training
-changes these alone, and W + alpha / r B A is what the layer does. What a run publishes has the
-product merged into W: it is a checkpoint like any other, and needs no peft.
+Every linear layer of the blocks of generator and head gets a pair A (r, in), B (out, r); of these
+parts training changes the pairs alone, and W + alpha / r B A is what the layer does. A small text
+encoder of the checkpoint's own trains whole beside them, or words that are new to it would say
+nothing. What a run publishes has the product merged into W: it is a checkpoint like any other, and
+needs no peft.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ A, B, BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."
 
 
 def add_lora(model: DCAR, config: LoraConfig) -> None:
-    """Put A and B into a model and freeze all else; its outputs stay as they are, B being zero.
+    """Put A and B into a model and freeze the rest of it; B being zero, its outputs stay.
 
     Raises:
         UsageError: peft is not installed.

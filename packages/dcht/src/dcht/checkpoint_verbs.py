@@ -13,7 +13,7 @@ from typing import Any
 from dcht.command import OK, add_common, positive
 from dcht.config import VARIANTS
 from dcht.errors import UsageError, printable
-from dcht.files import require_unused
+from dcht.files import locked, require_unused
 
 
 def add_convert(verbs: Any) -> None:
@@ -67,15 +67,16 @@ def _convert(arguments: argparse.Namespace) -> int:
     from dcht.latent_norm import LATENT_NORM
     from dcht.published import write_converted
 
-    record = write_converted(
-        arguments.source,
-        arguments.out,
-        variant=arguments.variant,
-        codebook_size=arguments.codebook,
-        latent_norm=arguments.latent_norm or LATENT_NORM,
-        images=arguments.calibrate,
-        force=arguments.force,
-    )
+    with locked(arguments.out):
+        record = write_converted(
+            arguments.source,
+            arguments.out,
+            variant=arguments.variant,
+            codebook_size=arguments.codebook,
+            latent_norm=arguments.latent_norm or LATENT_NORM,
+            images=arguments.calibrate,
+            force=arguments.force,
+        )
     if arguments.json:
         print(json.dumps({"out": str(arguments.out)} | record))
     else:
@@ -90,11 +91,12 @@ def _export(arguments: argparse.Namespace) -> int:
 
     require_onnx()
     out: Path = arguments.out
-    require_unused(out, force=arguments.force)
-    from dcht.tokenizer import Tokenizer
+    with locked(out):
+        require_unused(out, force=arguments.force)
+        from dcht.tokenizer import Tokenizer
 
-    tokenizer = Tokenizer.from_pretrained(arguments.ckpt)
-    files = [path.name for path in save_onnx(export_programs(tokenizer), out)]
+        tokenizer = Tokenizer.from_pretrained(arguments.ckpt)
+        files = [path.name for path in save_onnx(export_programs(tokenizer), out)]
     if arguments.json:
         print(json.dumps({"out": str(out), "files": files, "tokenizer": tokenizer.sha256}))
     else:

@@ -85,11 +85,18 @@ def add_common(verb: argparse.ArgumentParser, *names: str, **changes: dict[str, 
         verb.add_argument(f"--{name.replace('_', '-')}", **keywords | change)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Shows what is wrong with a command line in one line, whatever its words hold."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def command_parser(
     prog: str, *, version: str, description: str, examples: str
 ) -> argparse.ArgumentParser:
     """A parser of the house style: `--version`, examples and exit codes at the end of `--help`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=prog,
         description=description,
         epilog=f"{examples}\n{EXIT_CODES}",
@@ -199,14 +206,15 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def require_folder_name(out: Path) -> None:
+def require_folder_name(out: Path, *, instead: str = "") -> None:
     """Refuse a folder to write that is called like a file: `--out apple.jpg` means a picture.
 
     Raises:
-        UsageError: it is called so, and is no folder yet.
+        UsageError: it is called so, and is no folder yet; the message says what to name `instead`.
     """
     if out.suffix.lower() in FILE_SUFFIXES and not out.is_dir():
-        raise UsageError(f"--out {out} is a folder to write; give it a name without {out.suffix}")
+        advice = instead or f"give it a name without {out.suffix}"
+        raise UsageError(f"--out {out} is a folder to write; {advice}")
 
 
 def parse_size(text: str) -> tuple[int, int]:

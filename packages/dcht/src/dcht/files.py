@@ -213,6 +213,18 @@ def open_regular(path: str | Path) -> io.BufferedReader:
     return file
 
 
+def open_stream(path: str | Path) -> io.BufferedReader:
+    """Open a file or a pipe (`<(...)`) for reading; a pipe that nobody writes to is empty.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115
+    if hasattr(os, "O_NONBLOCK"):
+        os.set_blocking(file.fileno(), True)
+    return file
+
+
 def _open_at_once(path: str, flags: int) -> int:
     # A pipe put in a file's place would otherwise block until somebody writes into it.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

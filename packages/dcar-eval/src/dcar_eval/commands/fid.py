@@ -147,7 +147,7 @@ def run_stats(arguments: argparse.Namespace) -> int:
             raise UsageError(f"{arguments.out} is of others; use --force or another --out")
     else:
         save_statistics(arguments.out, found)
-    print(arguments.out)
+    print(printable(arguments.out))
     return OK
 
 

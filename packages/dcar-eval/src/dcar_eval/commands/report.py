@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dcht.command import OK, add_common
+from dcht.errors import printable
 
 
 def add(verbs: Any) -> None:
@@ -29,5 +30,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"files": [str(file) for file in files]}))
     else:
-        print("\n".join(map(str, files)))
+        print("\n".join(map(printable, files)))
     return OK

@@ -11,7 +11,7 @@ from typing import Any
 from dcar_eval.hard.grammar import HardTask
 from dcar_eval.scenes.world import PLAIN, STYLES, Task
 from dcht.command import OK, add_common, positive
-from dcht.errors import UsageError
+from dcht.errors import UsageError, printable
 
 TASKS = {
     "standard": tuple(task.value for task in Task),
@@ -107,5 +107,6 @@ def run(arguments: argparse.Namespace) -> int:
         result = {"out": str(arguments.out), "scenes": arguments.num, "drawn": drawn}
         print(json.dumps(result | {"seconds": round(seconds, 3)}))
     else:
-        print(f"{arguments.out}: {arguments.num} scenes, {drawn} drawn now in {seconds:.1f} s")
+        out = printable(arguments.out)
+        print(f"{out}: {arguments.num} scenes, {drawn} drawn now in {seconds:.1f} s")
     return OK

@@ -27,6 +27,7 @@ from dcar_eval.scenes.recognizer import Recognizer
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import BENCHMARK, WORLDS, Split
 from dcht.command import OK, positive, run
+from dcht.errors import printable
 from dcht.images import to_pil, to_tensor
 from dcht.tokenizer import Tokenizer
 
@@ -154,7 +155,7 @@ def main() -> int:
     )
     recognizer.config = replace(recognizer.config, ceiling=ceiling)
     recognizer.save_pretrained(words.out)
-    print(f"{words.out}: overall {ceiling['overall']:.4f}")
+    print(printable(f"{words.out}: overall {ceiling['overall']:.4f}"))
     return OK
 
 

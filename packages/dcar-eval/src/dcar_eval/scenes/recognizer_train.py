@@ -32,6 +32,7 @@ from dcar_eval.scenes.world import COLOURS
 from dcht.checkpoint import WEIGHTS
 from dcht.command import INTERRUPTED, OK
 from dcht.distributed import World
+from dcht.errors import printable
 from dcht.run_folder import RESUME_PATTERN, check_settings, load_resume, save_resume
 from dcht.tokenizer import Tokenizer
 from dcht.training import EMA, GracefulStop, RunLog, finite_or_stop, warmup_lr
@@ -236,7 +237,7 @@ def train_recognizer(
     )
     averaged.config = replace(averaged.config, training=asdict(training), ceiling=ceiling)
     averaged.save_pretrained(out / RESULT)
-    print(f"{out / RESULT}: overall {ceiling['overall']:.4f}")
+    print(printable(f"{out / RESULT}: overall {ceiling['overall']:.4f}"))
     return OK
 
 

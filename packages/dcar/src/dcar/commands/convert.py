@@ -8,6 +8,8 @@ import sys
 from typing import Any
 
 from dcht.command import OK, add_common
+from dcht.errors import printable
+from dcht.files import locked
 
 EXAMPLES = """examples:
   dcar convert --from release pretrained_models/ --out dc-ar-512/       dc-ar-512/ and dc-ht/ there
@@ -44,16 +46,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the checkpoint, and say once what its licence allows."""
     from dcar.published import LIMIT, write_release
 
-    sha256 = write_release(
-        arguments.source,
-        arguments.out,
-        tokenizer=arguments.tokenizer,
-        text=arguments.text,
-        force=arguments.force,
-    )
-    print(f"{arguments.out}: {LIMIT}; see README.md there", file=sys.stderr)
+    with locked(arguments.out):
+        sha256 = write_release(
+            arguments.source,
+            arguments.out,
+            tokenizer=arguments.tokenizer,
+            text=arguments.text,
+            force=arguments.force,
+        )
+    print(printable(f"{arguments.out}: {LIMIT}; see README.md there"), file=sys.stderr)
     if arguments.json:
         print(json.dumps({"out": str(arguments.out), "sha256": sha256}))
     else:
-        print(f"{arguments.out}: {sha256[:12]}")
+        print(printable(f"{arguments.out}: {sha256[:12]}"))
     return OK

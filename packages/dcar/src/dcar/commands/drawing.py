@@ -7,14 +7,16 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcar.config import SAFETY_THRESHOLD
 from dcar.sampling_config import SAMPLING_PRESETS, Guidance, Order, Selector, Solver
 from dcar.vocabulary import group_words
-from dcht.command import OK, add_common, pick_device, positive
-from dcht.errors import UsageError
+from dcht.command import OK, add_common, pick_device, positive, require_folder_name
+from dcht.errors import UsageError, printable
+from dcht.files import locked, remove_partials
 
 if TYPE_CHECKING:
     from dcar.generate import Plan
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from dcar.settings import Settings
 
 OUT = {"help": "x.png, or a folder"}
+SHOWN_PROMPT = 60
+"""Characters by which a line names a prompt."""
 CKPT = {"help": "generator folder or Hub id [the bundled one]"}
 
 
@@ -96,13 +100,20 @@ def sampling_settings(arguments: argparse.Namespace) -> Settings:
     return {name: value for name, value in given.items() if value is not None}  # type: ignore[return-value]
 
 
+def is_picture(out: Path) -> bool:
+    """Whether an output is one picture and not a folder."""
+    return out.suffix.lower() == ".png"
+
+
 def check_series(arguments: argparse.Namespace, count: int) -> None:
     """Refuse an output that does not fit `count` pictures, before torch is loaded.
 
     Raises:
         UsageError: saying what would fit.
     """
-    to_file = arguments.out.suffix.lower() == ".png"
+    to_file = is_picture(arguments.out)
+    if not to_file:
+        require_folder_name(arguments.out, instead="a picture is x.png, whose record is in it")
     if arguments.grid and not to_file:
         raise UsageError(f"--grid writes one picture; --out {arguments.out} should end in .png")
     if to_file and count > 1 and not arguments.grid:
@@ -136,14 +147,32 @@ def screen_prompts(pipe: TextToImage, prompts: Sequence[str]) -> Screened:
     found = pipe.screen(prompts)
     for number, verdict in enumerate(found.verdicts):
         if verdict is not None and verdict.rejected:
-            print(
+            _say(
                 f"prompt {number} was rejected ({verdict}); {found.prompts[number]!r} is drawn "
-                "instead",
-                file=sys.stderr,
+                "instead"
             )
+    for prompt, rest in left_out(pipe, found.prompts).items():
+        _say(
+            f"this checkpoint reads {pipe.text.length} tokens of a prompt; of "
+            f"{_beginning(prompt)} it leaves out {rest!r}"
+        )
     if (line := unknown_line(pipe, found.prompts)) is not None:
-        print(line, file=sys.stderr)
+        _say(line)
     return found
+
+
+def _say(line: str) -> None:
+    print(printable(line), file=sys.stderr)
+
+
+def _beginning(prompt: str) -> str:
+    return repr(prompt if len(prompt) <= SHOWN_PROMPT else f"{prompt[:SHOWN_PROMPT]}...")
+
+
+def left_out(pipe: TextToImage, prompts: Sequence[str]) -> dict[str, str]:
+    """By prompt, the end that the checkpoint does not read; only prompts that are too long."""
+    found = {prompt: pipe.text.left_out(prompt) for prompt in dict.fromkeys(prompts)}
+    return {prompt: rest for prompt, rest in found.items() if rest}
 
 
 def unknown_line(pipe: TextToImage, prompts: Sequence[str]) -> str | None:
@@ -156,10 +185,12 @@ def unknown_line(pipe: TextToImage, prompts: Sequence[str]) -> str | None:
     unknown = [word for words in unknown_words(pipe, prompts).values() for word in words]
     if not unknown or known is None:
         return None
+    things = str(group_words(known))
     return (
-        f"this checkpoint does not know {', '.join(map(repr, dict.fromkeys(unknown)))}. It knows: "
-        f"{group_words(known)}. --list-words prints all {len(known)} words; --ckpt FOLDER or a "
-        "Hub id loads a larger checkpoint"
+        f"this checkpoint does not know {', '.join(map(repr, dict.fromkeys(unknown)))}. "
+        + (f"It knows: {things}. " if things else "")
+        + f"--list-words prints all {len(known)} words; --ckpt FOLDER or a Hub id loads a larger "
+        "checkpoint"
     )
 
 
@@ -178,12 +209,22 @@ def write_series(
 
     start = time.perf_counter()
     write = generate_sheet if arguments.grid else generate_images
-    files = write(pipe, plan, arguments.out, force=arguments.force)
+    out: Path = arguments.out
+    with nullcontext() if is_picture(out) else locked(out):
+        if not is_picture(out):
+            remove_partials(out)
+        files = write(pipe, plan, out, force=arguments.force)
     for film in arguments.film:
         files += generate_film(pipe, plan, film, force=arguments.force)
     unknown, words = unknown_words(pipe, plan.prompts), pipe.text.known_words()
     knows = group_words(words)._asdict() if unknown and words is not None else None
-    extra = {"seed": plan.seed, "unknown_words": unknown, "knows": knows, **extra}
+    extra = {
+        "seed": plan.seed,
+        "unknown_words": unknown,
+        "knows": knows,
+        "left_out": left_out(pipe, plan.prompts),
+        **extra,
+    }
     if pipe.safety is not None:
         extra["safety"] = [
             to_dict(verdict) | {"rejected": verdict.rejected}
@@ -202,5 +243,5 @@ def report(
         print(json.dumps({"files": names, **extra, "seconds": round(seconds, 3)}))
     else:
         for file in files:
-            print(file)
+            print(printable(file))
     return OK

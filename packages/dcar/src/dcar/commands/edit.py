@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.outpaint is not None and arguments.strength is not None:
         raise UsageError("--strength is for --mask or the whole picture, not for --outpaint")
     check_series(arguments, arguments.num_images)
-    edit = _read_edit(arguments)
+    edit = read_edit(arguments)
 
     pipe = load_pipe(arguments)
     from dcar.generate import Plan
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
     return write_series(pipe, plan, arguments, {"tokens": tokens})
 
 
-def _read_edit(arguments: argparse.Namespace) -> Edit:
+def read_edit(arguments: argparse.Namespace) -> Edit:
     """The edit that the command line asks for; on stderr, what snapping made of its mask."""
     from dcar.edit import inpaint, outpaint
     from dcht.images import ImageError, open_image, resize_crop

@@ -8,6 +8,8 @@ from typing import Any
 
 from dcar.train_config import PublishDtype
 from dcht.command import OK, add_common
+from dcht.errors import printable
+from dcht.files import locked
 
 EXAMPLES = """examples:
   dcar-train export runs/256 --out published/
@@ -44,15 +46,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the folder and name its hash."""
     from dcar.publish import export
 
-    sha256 = export(
-        arguments.source,
-        arguments.out,
-        dtype=PublishDtype(arguments.dtype),
-        tokenizer=arguments.tokenizer,
-        force=arguments.force,
-    )
+    with locked(arguments.out):
+        sha256 = export(
+            arguments.source,
+            arguments.out,
+            dtype=PublishDtype(arguments.dtype),
+            tokenizer=arguments.tokenizer,
+            force=arguments.force,
+        )
     if arguments.json:
         print(json.dumps({"out": str(arguments.out), "sha256": sha256}))
     else:
-        print(f"{arguments.out}: {sha256[:12]}")
+        print(printable(f"{arguments.out}: {sha256[:12]}"))
     return OK

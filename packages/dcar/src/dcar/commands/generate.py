@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from dcar.commands.drawing import (
@@ -19,7 +18,8 @@ from dcar.commands.drawing import (
 )
 from dcar.vocabulary import group_words
 from dcht.command import OK, parse_size
-from dcht.errors import UsageError
+from dcht.errors import UsageError, printable
+from dcht.files import open_stream
 
 EXAMPLES = """examples:
   dcar generate "a photo of a red apple" --out apple.png
@@ -29,6 +29,10 @@ EXAMPLES = """examples:
   dcar generate "a red apple" --out apple.png --film apple.gif --film steps.png
   dcar generate --list-words
 """
+
+
+MAX_PROMPTS = 1 << 26
+"""Bytes of the largest file of prompts that is read."""
 
 
 def add(verbs: Any) -> None:
@@ -59,16 +63,28 @@ def read_prompts(words: list[str], file: str | None) -> list[str]:
     """
     prompts = list(words)
     if file is not None:
-        try:
-            content = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--prompts {file}: {error}") from None
-        prompts += [line.strip() for line in content.split("\n") if line.strip()]
+        prompts += [line.strip() for line in _read_text(file).split("\n") if line.strip()]
     if not prompts:
         raise UsageError(
             'no prompt; for example: dcar generate "a photo of a red apple" --out x.png'
         )
     return prompts
+
+
+def _read_text(file: str) -> str:
+    """The text of a file, a pipe (`<(...)`) or stdin (`-`), in UTF-8, with or without its mark."""
+    try:
+        if file == "-":
+            content = sys.stdin.buffer.read(MAX_PROMPTS + 1)
+        else:
+            with open_stream(file) as opened:
+                content = opened.read(MAX_PROMPTS + 1)
+        text = content.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--prompts {file}: {error}") from None
+    if len(content) > MAX_PROMPTS:
+        raise UsageError(f"--prompts {file} is larger than {MAX_PROMPTS:,} bytes")
+    return text
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -110,5 +126,5 @@ def _list_words(arguments: argparse.Namespace) -> int:
         print(json.dumps({"words": words, **groups}))
     else:
         for name, group in groups.items():
-            print(f"{name}: {' '.join(group) or 'none'}")
+            print(f"{name}: {' '.join(map(printable, group)) or 'none'}")
     return OK

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dcar.commands.drawing import CKPT, report
+from dcar.commands.drawing import CKPT, is_picture, report
 from dcht.command import add_common, pick_device
 from dcht.errors import UsageError
 
@@ -26,6 +26,8 @@ def add(verbs: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the picture again."""
+    if not is_picture(arguments.out):
+        raise UsageError(f"--out {arguments.out} should end in .png: replay writes one picture")
     from dcar.generate import replay_file
     from dcar.pipeline import TextToImage
     from dcar.record import read_record
