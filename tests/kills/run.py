@@ -1,7 +1,7 @@
 """The kill harness: `python tests/kills/run.py --kills 15` tries every resumable command.
 
 The last line says how many kills there were and what they found; the exit code is 1 if anything.
-`--inject` breaks the project on purpose, to see it found.
+`--self-check` then breaks the project on purpose, in each way there is, to see it found.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ def careless_removal(folder: Path, *, below: bool = False) -> None:
 
 INJECTED = {"write_atomic": careless_write, "remove_partials": careless_removal}
 """What of `dcht.files` can be broken, and what it becomes."""
+CHECKED = "report"
+"""The command with which it is tried: the quickest."""
 
 
-def prepare(injected: str | None) -> dict[str, Callable[[], Any]]:
-    """Import what commands import, make them save often, break what is asked; the entry points."""
+def prepare() -> dict[str, Callable[[], Any]]:
+    """Import what commands import, and make them save often; the entry points."""
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "MPLBACKEND": "Agg"}
     import torch
     import torch.utils.flop_counter
@@ -70,13 +72,17 @@ def prepare(injected: str | None) -> dict[str, Callable[[], Any]]:
     dcar_eval.scenes.dataset.CHUNK = 2
     detector = dcar_eval.geneval.detector
     detector.SHORT_SIDE, detector.LONG_SIDE = 96, 160
-    if injected is not None:
-        # Its code, so that those who have imported it already are broken too.
-        getattr(dcht.files, injected).__code__ = INJECTED[injected].__code__
     return {
         "dcht": dcht.cli.main, "dcht-train": dcht.launch.train_main,
         "dcar": dcar.cli.main, "dcar-train": dcar.cli.train_main, "dcar-eval": dcar_eval.cli.main,
     }  # fmt: skip
+
+
+def inject(name: str) -> None:
+    """Break a function of `dcht.files`: its code, so that those who imported it are broken too."""
+    import dcht.files
+
+    getattr(dcht.files, name).__code__ = INJECTED[name].__code__
 
 
 def main() -> int:
@@ -85,9 +91,9 @@ def main() -> int:
     parser.add_argument("commands", nargs="*", metavar="NAME", help="of commands [all]")
     parser.add_argument("--kills", type=int, default=15, help="of each command [15]")
     parser.add_argument("--seed", type=int, default=0, help="which events [0]")
-    parser.add_argument("--inject", choices=INJECTED, help="break this first")
+    parser.add_argument("--self-check", action="store_true", help="is what is broken found?")
     arguments = parser.parse_args()
-    entries = prepare(arguments.inject)
+    entries = prepare()
     import harness
     import worlds
 
@@ -114,6 +120,17 @@ def main() -> int:
                   f"{found.seconds:.0f} s", flush=True)  # fmt: skip
             for problem in found.problems:
                 print(f"  {problem}", flush=True)
+        for name in INJECTED if arguments.self_check else ():
+
+            def broken(command: harness.Command, out: Path, name: str = name) -> int:
+                inject(name)  # in the fork: the next one is whole again
+                return run(command, out)
+
+            found = harness.try_command(
+                known[CHECKED], folder / name, broken, kills=8, seed=arguments.seed
+            )
+            print(f"{name} broken: {len(found.problems)} problems found", flush=True)
+            wrong += not found.problems
         seconds = time.monotonic() - start
     print(f"{kills} kills of {number + 1} commands in {seconds:.0f} s: {wrong} problems")
     return int(wrong > 0)
