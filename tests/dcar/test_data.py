@@ -133,7 +133,7 @@ def test_a_mixture_reads_from_every_source(
     assert torch.equal(mixed.indices, alone[0])
     assert torch.allclose(mixed.residual, alone[1], atol=1e-3)
     with pytest.raises(UsageError, match=r"weights are \[None, 1\]; give every source one"):
-        DataConfig(kind=DataKind.latents, root="", mixture=[other])
+        DataConfig(kind=DataKind.latents, root="x", mixture=[other])
 
 
 def test_captions_of_rows() -> None:

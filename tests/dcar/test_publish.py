@@ -14,6 +14,7 @@ from dcar.train import train
 from dcar.train_config import PublishDtype, TrainConfig
 from dcht import CheckpointError, UsageError
 from dcht.checkpoint import checkpoint_sha256
+from dcht.files import locked
 
 
 @pytest.fixture
@@ -59,8 +60,13 @@ def test_export_can_halve_and_name_another_home_of_the_tokenizer(run: Path, tmp_
 def test_what_cannot_be_exported_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no checkpoint/; name a run's folder"):
         export(tmp_path, tmp_path / "x")
-    with pytest.raises(UsageError, match="is not empty; choose another --out, or add --force"):
+    with pytest.raises(UsageError, match="is not empty; use --force or another --out"):
         export(run, run)
+    with (
+        locked(tmp_path / "x"),
+        pytest.raises(UsageError, match="is being written by process"),
+    ):
+        export(run, tmp_path / "x")
     weights = run / "checkpoint" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):

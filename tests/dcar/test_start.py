@@ -1,15 +1,19 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from dcar.config import PRESETS
 from dcar.data import open_data
 from dcar.pretrained import load_pretrained
-from dcar.start import load_image_tokenizer, start_weights
+from dcar.start import layouts_of, load_image_tokenizer, start_weights
 from dcar.train import train
 from dcar.train_config import TrainConfig
+from dcht import PRESETS as TOKENIZERS
+from dcht import CheckpointError, UsageError
 
 
 def with_captions(store: Path, captions: list[str]) -> None:
@@ -77,3 +81,37 @@ def test_a_text_encoder_can_be_given_positions(config: TrainConfig, tmp_path: Pa
     assert train(replace(second, steps=1)) == 0
     again = load_pretrained(Path(second.out) / "checkpoint").text
     assert again.encoder.positions
+
+
+def composed(**settings: object) -> SimpleNamespace:
+    return SimpleNamespace(**{"init_from": "scratch", "tokenizer_ckpt": None, **settings})
+
+
+def test_layouts_are_those_of_the_checkpoints(
+    checkpoint: Path, saved_tokenizer: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    small = replace(TOKENIZERS["small"], residual_std=None)
+    assert layouts_of(composed()) == {"tokenizer": small}
+    given = layouts_of(composed(tokenizer_ckpt=str(saved_tokenizer)))
+    assert given == {"tokenizer": TOKENIZERS["tiny"]}
+    bundled = layouts_of(composed(init_from="bundled"))
+    assert bundled["tokenizer"] == small and bundled["tokenizer_ckpt"] is None
+    assert bundled["model"].generator.width == PRESETS["small"].generator.width
+    # A generator names the tokenizer that it was trained with.
+    monkeypatch.chdir(tmp_path)
+    found = layouts_of(composed(init_from=str(checkpoint)))
+    assert found["model"] == PRESETS["tiny"] and found["tokenizer"] == TOKENIZERS["tiny"]
+    assert Path(found["tokenizer_ckpt"]).samefile(saved_tokenizer)
+    with pytest.raises(CheckpointError):
+        layouts_of(composed(tokenizer_ckpt="./nowhere"))
+
+
+def test_advice_names_the_preset(config: TrainConfig) -> None:
+    with pytest.raises(UsageError, match=r"tokenizer_ckpt=None differs .*; choose tokenizer=small"):
+        load_image_tokenizer(replace(config, tokenizer_ckpt=None))
+    odd = replace(config.model.head, latent_channels=16)
+    with pytest.raises(UsageError, match=r"head\.latent_channels is 16, and 8 in the image"):
+        load_image_tokenizer(replace(config, model=replace(config.model, head=odd)))
+    data = open_data(config.data, load_image_tokenizer(config))
+    with pytest.raises(UsageError, match=r"init_from=bundled differs .*; choose model=small"):
+        start_weights(replace(config, init_from="bundled"), data)

@@ -13,9 +13,11 @@ from dcar import evaluations
 from dcar.config import TextConfig
 from dcar.pipeline import TextToImage
 from dcar.train import train
-from dcar.train_config import TrainConfig
+from dcar.train_config import DataConfig, DataKind, TrainConfig
 from dcar.trainer import StepResult, Trainer
-from dcht import CheckpointError, UsageError
+from dcht import CheckpointError, Tokenizer, UsageError
+from dcht.files import locked
+from dcht.trackers import Tracker
 
 
 @pytest.fixture(autouse=True)
@@ -136,8 +138,54 @@ def test_changed_data_is_noticed(config: TrainConfig, store: Path) -> None:
     config = replace(config, steps=4, prompts=[], reconstructions=0)
     train(config)
     shard = store / "shard-00000.jsonl"
-    shard.write_text(shard.read_text().replace("red", "pink"))
-    with pytest.raises(UsageError, match="is not the data that the run"):
+    before = shard.read_text()
+    shard.write_text(before.replace("red", "pink"))
+    with pytest.raises(UsageError, match=r"is not the data that the run .*\(changed: captions\)"):
+        train(config)
+    weighted = json.loads(before.splitlines()[1]) | {"caption_weights": [1, 3]}
+    lines = [before.splitlines()[0], json.dumps(weighted), *before.splitlines()[2:]]
+    shard.write_text("".join(line + "\n" for line in lines))
+    with pytest.raises(UsageError, match=r"\(changed: caption weights\)"):
+        train(config)
+    shard.write_text(before)
+    assert train(config) == 0
+    manifest = store / "manifest.json"
+    manifest.write_text(manifest.read_text() + " ")  # as of other images: it has their hashes
+    with pytest.raises(UsageError, match=r"\(changed: images of source 1 \(.*latents\)\)"):
+        train(config)
+
+
+def test_changed_pictures_are_noticed(config: TrainConfig, captioned: Path) -> None:
+    data = DataConfig(kind=DataKind.folder, root=str(captioned), size=64)
+    config = replace(config, data=data, steps=1, prompts=[], reconstructions=0)
+    train(config)
+    picture = captioned / "03.png"
+    before = picture.read_bytes()
+    os.utime(picture, (1, 1))
+    assert train(config) == 0
+    Image.open(picture).rotate(180).save(picture)
+    with pytest.raises(UsageError, match=r"\(changed: images of source 1"):
+        train(config)
+    picture.write_bytes(before)
+    assert train(config) == 0
+    tokenizer = Tokenizer.from_pretrained(config.tokenizer_ckpt)
+    tokenizer.set_residual_std(0.5)
+    tokenizer.save_pretrained(str(config.tokenizer_ckpt))
+    with pytest.raises(UsageError, match=r"changed: image tokenizer"):
+        train(config)
+
+
+def test_a_save_of_before_says_less_and_continues(config: TrainConfig) -> None:
+    """dcar 0.1 kept a hash of the captions, and no progress."""
+    config = replace(config, steps=2, prompts=[], reconstructions=0)
+    train(config)
+    path = Path(config.out) / "resume" / "step-000000002" / "state.json"
+    facts = json.loads(path.read_text())
+    old = {"step": 2, "ema_updates": facts["ema_updates"], "data": facts["data"]["captions"]}
+    path.write_text(json.dumps(old))
+    assert train(config) == 0
+    path.write_text(json.dumps(old | {"data": "0" * 64}))
+    with pytest.raises(UsageError, match=r"changed: captions"):
         train(config)
 
 
@@ -158,29 +206,236 @@ def test_discrete_only_trains_and_samples(config: TrainConfig) -> None:
     assert TextToImage.from_pretrained(Path(config.out) / "checkpoint")("a dog").images
 
 
+def provide(evaluation: object, patch: pytest.MonkeyPatch, name: str = "brightness") -> None:
+    """Have an evaluation be what an installed package provides."""
+
+    class Entry:
+        def load(self) -> object:
+            return evaluation
+
+    Entry.name = name  # type: ignore[attr-defined]
+    patch.setattr(evaluations, "entry_points", lambda group: [Entry()])
+
+
+def measured(config: TrainConfig) -> list[dict[str, float]]:
+    """The rows of evaluations, without their time."""
+    found = [row for row in rows(config) if any(key.startswith("brightness/") for key in row)]
+    return [{key: value for key, value in row.items() if key != "time"} for row in found]
+
+
 def test_evaluations_of_other_packages_are_called_and_logged(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each when its step is saved and published, at the last step above all."""
     calls = []
 
     def brightness(pipe: TextToImage, *, seed: int, out: Path) -> dict[str, float]:
-        calls.append((seed, out.name))
+        there = sorted(path.name for path in Path(config.out).glob("*/*"))
+        calls.append((seed, out.name, "step-000000004" in there, "model.safetensors" in there))
+        assert not out.exists()
+        out.mkdir(parents=True)
         return {"mean": 7.5}
 
-    class Entry:
-        name = "brightness"
-
-        def load(self):  # type: ignore[no-untyped-def]
-            return brightness
-
-    monkeypatch.setattr(evaluations, "entry_points", lambda group: [Entry()])
+    provide(brightness, monkeypatch)
     config = replace(config, steps=4, evaluations=["brightness"], evaluate_every=2, seed=5)
     train(config)
-    assert calls == [(5, "brightness-0000002"), (5, "brightness-0000004")]
-    found = [(row["step"], row["brightness/mean"]) for row in rows(config) if len(row) == 3]
-    assert found == [(2, 7.5), (4, 7.5)]
+    assert calls == [
+        (5, "brightness-0000002", False, False),
+        (5, "brightness-0000004", True, True),
+    ]
+    assert measured(config) == [{"step": step, "brightness/mean": 7.5} for step in (2, 4)]
+    assert train(config) == 0
+    assert len(calls) == 2  # a finished run does nothing
     with pytest.raises(UsageError, match="'sharpness' is not installed; there is brightness"):
         train(replace(config, evaluations=["sharpness"], force=True))
+
+
+@pytest.mark.parametrize("failure", [ValueError("too dark"), SystemExit(2), float("nan"), "dark"])
+def test_an_evaluation_that_fails_costs_nothing(
+    config: TrainConfig,
+    failure: object,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def brightness(pipe: TextToImage, *, seed: int, out: Path) -> dict[str, object]:
+        if isinstance(failure, BaseException):
+            raise failure
+        return {"mean": failure}
+
+    provide(brightness, monkeypatch)
+    config = replace(config, steps=2, evaluations=["brightness"], prompts=[], reconstructions=0)
+    assert train(config) == 0
+    assert measured(config) == [{"step": 2, "brightness/failed": 1.0}]
+    assert saves(config) == ["step-000000002"] and weights(config)
+    said = capsys.readouterr().err
+    assert "evaluation brightness of step 2 failed, and the run goes on: " in said
+    assert str(failure).split("(")[0] in said and "Traceback" not in said
+
+
+def test_pictures_that_cannot_be_drawn_cost_nothing(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: object, **settings: object) -> None:
+        raise RuntimeError("no colours left")
+
+    monkeypatch.setattr("dcar.train.draw_prompts", broken)
+    config = replace(config, steps=2)
+    assert train(config) == 0
+    assert saves(config) == ["step-000000002"] and weights(config)
+    said = capsys.readouterr().err
+    assert "the pictures of step 2 failed, and the run goes on: RuntimeError: no colours" in said
+
+
+@pytest.mark.parametrize("reason", [UsageError("it knows no dogs"), KeyError("dog")])
+def test_an_evaluation_that_does_not_apply_is_refused_before_the_first_step(
+    config: TrainConfig, reason: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Brightness:
+        def require_applicable(self, pipe: TextToImage) -> None:
+            assert pipe.size == (64, 64)
+            raise reason
+
+    provide(Brightness(), monkeypatch)
+    with pytest.raises(UsageError, match=r"'brightness' does not apply: .*dog"):
+        train(replace(config, evaluations=["brightness"]))
+    assert not Path(config.out).exists()
+
+
+def test_an_evaluation_that_was_killed_is_made_up_for(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the last step, and in the middle; what the first try left is not in the second's way."""
+    killed = set()
+
+    def brightness(pipe: TextToImage, *, seed: int, out: Path) -> dict[str, float]:
+        assert not out.exists()
+        out.mkdir(parents=True)
+        if out.name not in killed:
+            killed.add(out.name)
+            raise KeyboardInterrupt
+        return {"mean": 7.5}
+
+    provide(brightness, monkeypatch)
+    config = replace(config, evaluations=["brightness"], evaluate_every=4, prompts=[])
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    assert saves(config)[-1] == "step-000000008"
+    assert train(config) == 0
+    assert measured(config) == [{"step": step, "brightness/mean": 7.5} for step in (4, 8)]
+    assert [row["step"] for row in rows(config) if "total" in row] == [2, 4, 6, 8]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_force_removes_nothing_before_all_that_can_be_refused_has_been(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    config = replace(config, steps=2)
+    train(config)
+    before = tree(Path(config.out))
+    nowhere = replace(config.data, root=str(tmp_path / "nowhere"))
+    loss = replace(config.loss, diffusion=2.0)
+    for change in (
+        {"data": nowhere},
+        {"init_from": str(tmp_path / "nowhere")},
+        {"tokenizer_ckpt": None},
+        {"evaluations": ["nothing"]},
+        {"trackers": [Tracker.trackio]},
+    ):
+        with pytest.raises((UsageError, CheckpointError)):
+            train(replace(config, loss=loss, force=True, **change))  # type: ignore[arg-type]
+        assert tree(Path(config.out)) == before, change
+    with pytest.raises(UsageError, match=r"other settings \(loss\.diffusion\)"):
+        train(replace(config, loss=loss))
+    assert tree(Path(config.out)) == before
+    anew = replace(config, loss=loss, force=True, steps=1, sample_every=9)
+    assert train(anew) == 0
+    assert saves(config) == ["step-000000001"]
+    assert [row["step"] for row in rows(config)] == [1]
+    assert len(list((Path(config.out) / "samples").iterdir())) == 2  # none of the old run's
+
+
+def test_a_row_is_of_all_its_steps_also_after_a_stop(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(config, log_every=4, prompts=[], reconstructions=0, save_every=100)
+    whole = replace(config, out=str(tmp_path / "whole"))
+    assert train(whole) == 0
+    for step in (2, 5):
+        with monkeypatch.context() as patch:
+            stop_before(step, patch)
+            assert train(config) == 130
+    moved = replace(config, out=str(tmp_path / "moved"))
+    Path(config.out).rename(moved.out)
+    assert train(moved) == 0
+    free = ("time", "sequences_per_second", "peak_memory_gib")
+    found, expected = (
+        [{k: v for k, v in row.items() if k not in free} for row in rows(run)]
+        for run in (moved, whole)
+    )
+    assert [row["step"] for row in found] == [4, 8]
+    assert found == expected
+
+
+def test_a_second_run_is_told_who_writes(config: TrainConfig) -> None:
+    with (
+        locked(config.out),
+        pytest.raises(UsageError, match=f"is being written by process {os.getpid()} on "),
+    ):
+        train(config)
+    assert not Path(config.out).exists()
+
+
+def test_a_checkpoint_holds_what_belongs_to_it(config: TrainConfig) -> None:
+    """Neither a lock nor what a kill left in the middle of writing."""
+    train(replace(config, steps=1))
+    folder = Path(config.out) / "checkpoint"
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
+    (folder / ".model.safetensors.01234567.partial").write_bytes(b"half")
+    train(replace(config, steps=1))
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert not list(Path(config.out).glob(".*"))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000])
+def test_settings_of_a_run_that_are_none_are_one_line(config: TrainConfig, content: str) -> None:
+    config = replace(config, steps=1, prompts=[], reconstructions=0)
+    train(config)
+    (Path(config.out) / "config.json").write_text(content)
+    with pytest.raises(UsageError, match=r"config\.json (is not|holds)"):
+        train(config)
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"step": 2, "ema_updates": -1}', '{"step": 1e99}', "[" * 100_000]
+)
+def test_facts_of_a_save_that_are_none_are_one_line(config: TrainConfig, content: str) -> None:
+    config = replace(config, steps=2, prompts=[], reconstructions=0)
+    train(config)
+    (Path(config.out) / "resume" / "step-000000002" / "state.json").write_text(content)
+    with pytest.raises(CheckpointError, match="step-000000002 is damaged") as error:
+        train(config)
+    assert "\n" not in str(error.value)
+
+
+def test_what_lies_beside_saves_is_none(config: TrainConfig) -> None:
+    config = replace(config, steps=4, save_every=2, prompts=[], reconstructions=0)
+    train(config)
+    folder = Path(config.out) / "resume"
+    (folder / "step-zzz").mkdir()
+    (folder / "step-9x").write_bytes(b"junk")
+    assert train(config) == 0
+    (folder / "step-000000009").mkdir()
+    with pytest.raises(CheckpointError, match=r"step-000000009 is damaged: .*; delete it"):
+        train(config)
 
 
 def test_a_damaged_save_is_named(config: TrainConfig) -> None:

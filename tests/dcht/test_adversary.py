@@ -110,5 +110,5 @@ def test_a_published_discriminator_goes_on_in_another_run(tmp_path):
 
 
 def test_a_gan_has_something_to_be_weighed_against():
-    with pytest.raises(UsageError, match="gan_adaptive"):
+    with pytest.raises(UsageError, match="are all 0"):
         LossConfig(l2=0, l1=0, lpips=0, gan_adaptive=True)

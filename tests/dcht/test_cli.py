@@ -14,7 +14,7 @@ import pytest
 
 from dcht import LatentsStore
 from dcht.cli import build_parser, main
-from dcht.command import parse_size
+from dcht.command import parse_size, pick_device
 from dcht.errors import UsageError
 
 DCHT = [sys.executable, "-c", "from dcht.cli import main; main()"]
@@ -213,3 +213,12 @@ def test_inputs_that_are_no_images_are_not_counted_as_such(
         main()
     assert stop.value.code == 3
     assert ": 0 images, 0 with captions, 0 encoded now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name", ["meta", "xpu", "cpu:-1", "cpu:7", "", "cuda:99", "tpu", "\x1b[31m"]
+)
+def test_a_device_that_cannot_be_had_is_refused(name):
+    with pytest.raises(UsageError, match=r"device .* is not (known|available here); use auto"):
+        pick_device(name)
+    assert pick_device("cpu:0").type == "cpu"

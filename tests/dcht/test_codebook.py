@@ -2,7 +2,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dcht.codebook import UsageWindow, nearest, revive_dead_codes, spherical_kmeans
+from dcht.codebook import (
+    UsageWindow,
+    nearest,
+    revive_dead_codes,
+    spherical_kmeans,
+    start_codebook,
+)
+from dcht.quantizer import VectorQuantizer
 
 
 def draws() -> torch.Generator:
@@ -64,3 +71,28 @@ def test_dead_codes_move_to_latents_and_lose_their_momentum():
     assert moments[~alive].abs().max() == 0
     assert moments[alive].abs().min() > 0
     assert revive_dead_codes(codebook, latents, torch.ones(4), optimizer, draws()) == 0
+
+
+def test_fewer_latents_than_codes_place_as_many_codes():
+    quantizer = VectorQuantizer(8, 4, commitment_weight=0.25)
+    others = F.normalize(quantizer.codebook.detach()[3:], dim=-1)
+    latents = torch.eye(4)[:3]
+    said = start_codebook(quantizer, lambda count: latents, draws())
+    assert said == "the codebook is new: k-means over 3 latents places 3 of its 8 codes"
+    placed = quantizer.codebook.detach()[:3]
+    assert sorted(placed.argmax(dim=1).tolist()) == [0, 1, 2]
+    assert torch.allclose(placed @ placed.T, torch.eye(3), atol=1e-6)
+    assert torch.allclose(quantizer.codebook[3:], others)
+    assert not quantizer.is_new
+
+
+def test_a_codebook_that_was_trained_is_kept():
+    quantizer = VectorQuantizer(8, 4, commitment_weight=0.25)
+    assert quantizer.is_new
+    assert quantizer.half().is_new  # as published
+    with torch.no_grad():
+        quantizer.float().codebook[5, 2] = 0.3
+    before = quantizer.codebook.clone()
+    said = start_codebook(quantizer, lambda count: torch.eye(4), draws())
+    assert "kept" in said and "trained before" in said
+    assert torch.equal(quantizer.codebook, before)

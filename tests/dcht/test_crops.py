@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dcht.crops import Crops, load_batches, split_files, stream_keys, to_images
+from dcht.crops import Crops, image_contents, load_batches, split_files, stream_keys, to_images
 from dcht.errors import UsageError
 from dcht.train_config import DataConfig
 
@@ -29,8 +30,41 @@ def test_validation_files_are_spread_and_kept_apart(tmp_path):
     assert [path.name for path in validation] == ["0.png", "5.png"]
     assert len(training) == 8
     assert not set(training) & set(validation)
-    with pytest.raises(UsageError, match=r"10 images.*data\.num_val=10"):
-        split_files(config(tmp_path, num_val=10))
+
+
+def test_a_small_folder_keeps_a_quarter_for_validation(tmp_path):
+    for index in range(12):
+        ramp(8, 8).save(tmp_path / f"{index:02d}.png")
+    training, validation = split_files(config(tmp_path, num_val=64))
+    assert [path.name for path in validation] == ["00.png", "04.png", "08.png"]
+    assert len(training) == 9
+    for path in training + validation[1:]:
+        path.unlink()
+    with pytest.raises(UsageError, match="has 1 images; training needs at least 2"):
+        split_files(config(tmp_path))
+
+
+def test_a_folder_that_cannot_be_read_is_known_before_a_step(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    for cache in (True, False):
+        crops = Crops([tmp_path / "a.png"], config(tmp_path), cache=cache)
+        with pytest.raises(UsageError, match=r"no image in .* can be read"):
+            crops.require_readable()
+
+
+def test_what_images_are_is_their_names_and_bytes(tmp_path):
+    for name in ("a.bmp", "b.bmp"):
+        ramp(8, 8).save(tmp_path / name)
+    files, settings = [tmp_path / "a.bmp", tmp_path / "b.bmp"], config(tmp_path)
+    before = image_contents(settings, files)
+    assert image_contents(settings, files[::-1]) == before
+    os.utime(files[0], (1, 1))
+    assert image_contents(settings, files) == before
+    ramp(8, 8).rotate(90).save(files[1])  # as many bytes
+    repainted = image_contents(settings, files)
+    files[1].rename(tmp_path / "c.bmp")
+    renamed = image_contents(settings, [files[0], tmp_path / "c.bmp"])
+    assert len({before, repainted, renamed}) == 3
 
 
 def test_a_crop_is_the_resized_images_pixels(tmp_path):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcht.curves import Panel, draw_curves, read_rows
+from dcht.curves import Panel, draw_curves
+from dcht.metrics import read_metrics
 
 PANELS = [
     Panel("losses", {"l2": "l2", "l1": "l1"}, log_scale=True),
@@ -27,7 +28,7 @@ def ink(path, colour: tuple[int, int, int]) -> int:
 def test_rows_come_in_the_order_of_their_steps(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps({"step": step}) + "\n" for step in (5, 1, 3)))
-    assert [row["step"] for row in read_rows(path)] == [1, 3, 5]
+    assert [row["step"] for row in read_metrics(path)] == [1, 3, 5]
 
 
 def test_a_curve_is_drawn_and_a_panel_without_values_is_not(tmp_path):

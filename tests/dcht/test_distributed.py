@@ -7,8 +7,14 @@ from dcht import UsageError, distributed
 from dcht.distributed import Place, find_place, world
 
 TWO_RANKS = """
+import sys
+from pathlib import Path
+
 import torch
 from dcht.distributed import world
+from dcht.errors import UsageError
+from dcht.files import locked
+from dcht.run_folder import sole_run
 
 with world("cpu") as ranks:
     assert (ranks.size, ranks.device.type) == (2, "cpu")
@@ -28,6 +34,18 @@ with world("cpu") as ranks:
     ranks.average_gradients(layer.parameters())
     assert all(bool((parameter.grad == 2).all()) for parameter in layer.parameters())
     assert ranks.main == (ranks.rank == 0)
+    assert ranks.on_main(lambda: ("of rank", ranks.rank)) == ("of rank", 0)
+    # A run's folder: rank 0 holds it for both, and both are told where somebody else does.
+    out = Path(sys.argv[1]) / "run"
+    with sole_run(out, ranks):
+        ranks.barrier()
+        assert (out / ".lock").exists()
+        try:
+            with sole_run(out, ranks):
+                raise AssertionError("twice")
+        except UsageError as error:
+            print(ranks.rank, error, file=sys.stderr)
+        ranks.barrier()
 assert not torch.distributed.is_initialized()
 """
 
@@ -45,8 +63,11 @@ def test_a_process_without_a_launcher_is_alone(monkeypatch):
         assert not torch.distributed.is_initialized()
 
 
-def test_two_ranks_share_sums_tensors_objects_and_gradients(run_ranks):
-    run_ranks(2, "-c", TWO_RANKS)
+def test_two_ranks_share_sums_tensors_objects_gradients_and_a_lock(run_ranks, tmp_path):
+    told = run_ranks(2, "-c", TWO_RANKS, tmp_path)
+    for rank in (0, 1):
+        assert f"{rank} {tmp_path / 'run'} is being written by process " in told[rank]
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,19 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from dcht import PRESETS, Tokenizer, UsageError
+from dcht import PRESETS, CheckpointError, Tokenizer, UsageError
 from dcht.checkpoint import checkpoint_sha256
 from dcht.command import INTERRUPTED, OK
+from dcht.distributed import World
+from dcht.files import locked
+from dcht.launch import experiment_names, train_main
+from dcht.progress import describe
 from dcht.train import train
 from dcht.train_config import (
     CodebookConfig,
@@ -53,6 +58,19 @@ def colours(tmp_path: Path) -> Path:
     for index in range(24):
         shade = tuple(60 + 130 * (index >> bit & 1) for bit in range(3))
         Image.new("RGB", (64, 64), shade).save(folder / f"{index:02d}.png")
+    return folder
+
+
+@pytest.fixture
+def twelve(tmp_path: Path) -> Path:
+    """Twelve photographs, in size and shape as a camera's are, small."""
+    folder = tmp_path / "twelve"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(12):
+        coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize((160, 120), Image.Resampling.BICUBIC)
+        image.save(folder / f"IMG_{index:04d}.jpg")
     return folder
 
 
@@ -170,6 +188,162 @@ def test_other_settings_in_the_same_folder_are_refused(pictures, tmp_path):
         train(replace(run, batch_size=2, loss=replace(run.loss, l1=1.0)))
     longer = replace(run, log_every=1, continuous_warmup=replace(run.continuous_warmup, steps=9))
     assert train(longer) == OK
+
+
+def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Have SIGTERM arrive in this step."""
+    original = Trainer.train_step
+
+    def stopping(trainer, images):
+        terms = original(trainer, images)
+        if trainer.step == step:
+            signal.raise_signal(signal.SIGTERM)
+        return terms
+
+    patch.setattr(Trainer, "train_step", stopping)
+
+
+def without_times(out: Path) -> list[dict[str, float]]:
+    free = ("time", "images_per_second")
+    return [{k: v for k, v in row.items() if k not in free} for row in rows(out)]
+
+
+def test_a_row_is_of_all_its_steps_also_after_a_stop(pictures, tmp_path, monkeypatch):
+    """Rows at 4 and 8, stopped at 3 and 6: the rows of the run that was never stopped."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    stage = Stage.discrete_learning
+    assert train(config(pictures, whole, stage, steps=8, log_every=4, trackers=[])) == OK
+    for step in (3, 6):
+        with monkeypatch.context() as patch:
+            stop_at(step, patch)
+            run = config(pictures, broken, stage, steps=8, log_every=4, trackers=[])
+            assert train(run) == INTERRUPTED
+    moved = tmp_path / "moved"
+    broken.rename(moved)
+    assert train(config(pictures, moved, stage, steps=8, log_every=4, trackers=[])) == OK
+    assert without_times(moved) == without_times(whole)
+    # The discriminator came in at step 3: its mean is over five steps, not eight.
+    assert "gan" in rows(whole)[0] and "gan" in rows(whole)[1]
+
+
+def test_what_a_run_depends_on_may_not_change_under_it(pictures, tmp_path, monkeypatch):
+    run = config(pictures, tmp_path / "run", Stage.continuous_warmup, steps=6, trackers=[])
+    with monkeypatch.context() as patch:
+        stop_at(3, patch)
+        assert train(run) == INTERRUPTED
+    left = {path.name: path.read_bytes() for path in Path(run.out).glob("*.*")}
+    longer = replace(run, continuous_warmup=replace(run.continuous_warmup, steps=7))
+    with pytest.raises(UsageError, match=r"continuous_warmup has 7 steps, and had 6 .* cosine"):
+        train(longer)
+    later = replace(run, discrete_learning=replace(run.discrete_learning, steps=99))
+    image = pictures / "d.bmp"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-3] + bytes(3))
+    with pytest.raises(UsageError, match=r"images in .* are not those that the run in"):
+        train(run)
+    image.write_bytes(whole)
+    (pictures / "more" / "f.jpg").rename(pictures / "more" / "g.jpg")
+    with pytest.raises(UsageError, match=r"images in .* are not those that the run in"):
+        train(run)
+    (pictures / "more" / "g.jpg").rename(pictures / "more" / "f.jpg")
+    assert {path.name: path.read_bytes() for path in Path(run.out).glob("*.*")} == left
+    assert train(later) == OK
+
+
+def test_a_constant_rate_lets_a_stage_grow(pictures, tmp_path, monkeypatch):
+    run = config(pictures, tmp_path / "run", Stage.continuous_warmup, steps=4, trackers=[])
+    run = replace(run, optimizer=replace(run.optimizer, final_lr=None))
+    with monkeypatch.context() as patch:
+        stop_at(3, patch)
+        assert train(run) == INTERRUPTED
+    longer = replace(run, continuous_warmup=replace(run.continuous_warmup, steps=5))
+    assert train(longer) == OK
+    assert rows(Path(run.out))[-1]["step"] == 5
+
+
+def test_a_state_of_something_else_is_damaged(pictures, tmp_path):
+    run = config(pictures, tmp_path / "run", Stage.continuous_warmup, steps=2, trackers=[])
+    assert train(run) == OK
+    (newest,) = Path(run.out).glob("resume-*.pt")
+    saved = torch.load(newest, weights_only=True)
+    for change in ({"tokenizer": {}}, {"stage_index": 9}, {"stage_step": "1"}, {"ema": None}):
+        step = {"stage_index": 0, "stage_step": 1} if "ema" in change else {}
+        torch.save({"step": 2, "state": saved["state"] | step | change}, newest)
+        with pytest.raises(CheckpointError, match=r"resume-000000002\.pt is damaged"):
+            train(run)
+
+
+def test_a_run_that_is_refused_leaves_the_folder_as_it_was(pictures, tmp_path):
+    out = tmp_path / "run"
+    run = config(tmp_path / "nowhere", out, Stage.continuous_warmup, steps=2)
+    with pytest.raises(UsageError):
+        train(run)
+    assert not out.exists()
+    with locked(out):
+        (out / "config.json").write_text("{}")
+        with pytest.raises(UsageError, match="is being written by process"):
+            train(config(pictures, out, Stage.continuous_warmup, steps=2))
+    assert [path.name for path in out.iterdir()] == ["config.json"]
+
+
+def test_a_last_stage_that_is_worse_is_published_with_a_word(pictures, tmp_path, capsys):
+    stages = (Stage.discrete_learning, Stage.alternate_finetune)
+    good = config(pictures, tmp_path / "good", stages[0], steps=8, trackers=[])
+    assert train(good) == OK
+    assert "worse" not in capsys.readouterr().err
+    start = str(tmp_path / "good" / "tokenizer")
+    spoiled = OptimizerConfig(lr=1.0, ema_decay=0.0)
+    bad = config(
+        pictures, tmp_path / "bad", stages[1], steps=3, trackers=[], init_from=start,
+        optimizer=spoiled,
+    )  # fmt: skip
+    assert train(bad) == OK
+    said = capsys.readouterr().err
+    assert f"alternate_finetune made the held-out images worse than init_from={start}" in said
+    assert "hybrid path" in said
+    both = config(pictures, tmp_path / "both", *stages, steps=3, trackers=[], optimizer=spoiled)
+    assert train(both) == OK
+    ends = [row for row in rows(tmp_path / "both") if "val_psnr_hybrid" in row]
+    worse = ends[1]["val_psnr_hybrid"] < ends[0]["val_psnr_hybrid"] - 0.005
+    said = capsys.readouterr().err
+    assert ("worse than discrete_learning: hybrid" in said) == worse
+
+
+def test_a_codebook_that_was_trained_is_not_replaced(pictures, tmp_path, capsys):
+    """`kmeans_start` with `init_from`: the bundled tokenizer's codes stay, and the run says so."""
+    start = str(tmp_path / "start")
+    tokenizer = Tokenizer(replace(PRESETS["tiny"], codebook_size=16))
+    new = config(
+        pictures, tmp_path / "new", Stage.discrete_learning, steps=1, trackers=[], init_from=start
+    )
+    tokenizer.save_pretrained(start)  # of a warm-up: its codebook is as it began
+    trainer = Trainer(new, World(0, 1, torch.device("cpu")))
+    trainer.begin_stage()
+    assert "the codebook is new: k-means over" in describe(trainer)
+    codes = torch.nn.functional.normalize(torch.randn(16, 8), dim=-1)
+    with torch.no_grad():
+        tokenizer.require_quantizer().codebook.copy_(codes)
+    tokenizer.save_pretrained(start)
+    trainer = Trainer(new, World(0, 1, torch.device("cpu")))
+    trainer.begin_stage()
+    assert torch.equal(trainer.tokenizer.require_quantizer().codebook, codes)
+    assert "the codebook is kept, because it was trained before" in describe(trainer)
+
+
+@pytest.mark.parametrize("name", experiment_names("dcht"))
+def test_every_experiment_starts_from_twelve_photographs(name, twelve, tmp_path, monkeypatch):
+    """As it is written, but for the size of the network, of the pictures and of a batch."""
+    monkeypatch.chdir(tmp_path)
+    words = [f"+experiment={name}", f"data.root={twelve}", "out=run", "device=cpu", "trackers=[]"]
+    if name != "tiny":
+        words += ["tokenizer=tiny", "data.size=64", "data.crop=64", "data.workers=0"]
+        words += ["batch_size=4", "loss.lpips=0", "loss.discriminator_channels=4"]
+    words += [f"{stage.value}.steps=2" for stage in Stage]
+    monkeypatch.setattr("sys.argv", ["dcht-train", *words])
+    with pytest.raises(SystemExit) as stop:
+        train_main()
+    assert stop.value.code == OK
+    assert Tokenizer.from_pretrained("run/tokenizer").config.residual_std is not None
 
 
 def test_half_precision_halves_the_file(pictures, tmp_path):

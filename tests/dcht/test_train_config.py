@@ -76,6 +76,7 @@ def test_length_of_a_stage():
             r"choose from \['discrete_learning', 'alternate_finetune'\]",
         ),
         (lambda: config(tokenizer=PRESETS["dc_ae_mix"]), "no codebook"),
+        (lambda: config(save_minutes=0.0), r"save_minutes is 0\.0; expected above 0"),
         (lambda: DataConfig(root="a", crop=100), r"data\.crop is 100"),
         (lambda: DataConfig(root="a", size=128, crop=160), r"up to data\.size=128"),
         (lambda: DataConfig(root="a", num_val=0), r"data\.num_val is 0"),

@@ -9,7 +9,7 @@ import torch
 from dcht import PRESETS, Tokenizer
 from dcht.distributed import World
 from dcht.errors import NonFiniteLossError, UsageError
-from dcht.train import describe
+from dcht.progress import describe
 from dcht.train_config import (
     CodebookConfig,
     DataConfig,

@@ -13,6 +13,7 @@ from torch import nn
 from dcht.checkpoint import checkpoint_sha256, write_checkpoint
 from dcht.distributed import World
 from dcht.errors import NonFiniteLossError, UsageError
+from dcht.metrics import Means
 from dcht.run_folder import check_settings, load_resume, room_to_write, save_resume
 from dcht.training import EMA, GracefulStop, RunLog, SaveClock, finite_or_stop, warmup_lr
 
@@ -82,6 +83,60 @@ def test_run_log_has_one_row_a_step_after_a_resume(tmp_path):
     with Image.open(tmp_path / "samples" / "grid-0000003.png") as picture:
         assert picture.size == (8, 6)
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("row", ["{", "[]", "{}", '{"step": "3"}', '{"step": NaN}'])
+def test_a_damaged_log_is_one_line(tmp_path, row):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 1}}\n{row}\n')
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=r"metrics\.jsonl"):
+        RunLog(tmp_path, first_step=5, trackers=[])
+    assert path.read_bytes() == before
+
+
+def test_rows_are_dropped_at_once_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f'{{"step": {step}}}\n' for step in range(9)))
+    before = path.read_bytes()
+
+    def killed(old: object, new: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            RunLog(tmp_path, first_step=5, trackers=[])
+    assert path.read_bytes() == before
+
+
+def test_a_value_is_averaged_over_the_steps_that_had_it():
+    means = Means()
+    for step in range(4):
+        means.add({"l2": torch.tensor(1.0)} | ({"gan": 0.83} if step >= 2 else {}))
+    again = Means()
+    again.load_state(json.loads(json.dumps(means.state(), default=float)))
+    for each in (means, again):
+        assert each.num_steps == 4
+        assert each.take() == {"l2": 1.0, "gan": pytest.approx(0.83)}
+        assert (each.num_steps, each.take()) == (0, {})
+
+
+def test_a_tracker_that_fails_is_said_and_left_out(tmp_path, capsys):
+    class Gone:
+        def scalars(self, step, values):
+            raise ConnectionError("the service is gone")
+
+        def close(self):
+            raise AssertionError("not told again")
+
+    log = RunLog(tmp_path, trackers=[])
+    log._boards = [Gone()]  # type: ignore[list-item]
+    for step in (1, 2):
+        log.scalars(step, {"loss": 1.0})
+    log.close()
+    assert capsys.readouterr().err == "Gone shows nothing from here on: the service is gone\n"
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_rank_that_is_not_active_logs_nothing(tmp_path, capsys):
@@ -217,5 +272,3 @@ def test_the_clock_asks_for_a_save_once_its_minutes_are_over(monkeypatch):
         if asked[-1]:
             clock.saved()
     assert asked == [False, True, False, False, True]
-    with pytest.raises(UsageError, match="save_minutes is 0; expected more than 0"):
-        SaveClock(0)

@@ -6,7 +6,7 @@ import torch
 from dcht import PRESETS, CheckpointError, Tokenizer, UsageError
 from dcht.latent_norm import LATENT_NORM
 from dcht.tokenizer import BUNDLED
-from dcht.warm_start import start_tokenizer
+from dcht.warm_start import layout_of, preset_of, start_tokenizer
 
 
 def equal(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -93,3 +93,29 @@ def test_small_deep_starts_from_what_is_bundled():
         assert torch.equal(started.reconstruct(images), bundled.reconstruct(images))
     half = 2 * sum(value.numel() for value in started.state_dict().values())
     assert half < 18e6
+
+
+def test_the_bundled_tokenizer_is_a_start_like_any_other():
+    started = start_tokenizer(PRESETS["small"], "bundled", needs_codebook=True)
+    assert equal(started, Tokenizer.from_pretrained())
+    with pytest.raises(UsageError, match=r"another layout.*; choose tokenizer=small$"):
+        start_tokenizer(PRESETS["tiny"], "bundled")
+
+
+def test_advice_names_the_preset_that_has_a_layout():
+    small = replace(PRESETS["small"], residual_std=0.1)
+    assert preset_of(small) == "choose tokenizer=small"
+    codes = replace(small, codebook_size=100)
+    assert preset_of(codes) == "choose tokenizer=small tokenizer.codebook_size=100"
+    assert "no preset" in preset_of(replace(small, latent_channels=16))
+
+
+def test_the_layout_of_a_start_is_the_checkpoints(saved_tokenizer, tmp_path):
+    big = PRESETS["f32c32"]
+    assert layout_of(str(saved_tokenizer), big) == PRESETS["tiny"]
+    other_codes = replace(PRESETS["tiny"], codebook_size=32)
+    assert layout_of(str(saved_tokenizer), other_codes) == other_codes
+    plain = Tokenizer(replace(PRESETS["tiny"], codebook_size=None))
+    plain.save_pretrained(tmp_path / "plain")
+    assert layout_of(str(tmp_path / "plain"), big) == replace(PRESETS["tiny"], codebook_size=16384)
+    assert layout_of("bundled", big) == replace(PRESETS["small"], residual_std=None)

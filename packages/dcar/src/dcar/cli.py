@@ -93,5 +93,11 @@ def train_main() -> NoReturn:
 
         return train(config)
 
+    def presets(config: Any) -> dict[str, Any]:
+        from dcar.start import layouts_of
+
+        return layouts_of(config)
+
     names = {"experiments": ", ".join(experiment_names("dcar")), "models": ", ".join(PRESETS)}
-    launch("dcar.conf", help_text=TRAIN_HELP.format(**names), register=register, task=task)
+    help_text = TRAIN_HELP.format(**names)
+    launch("dcar.conf", help_text=help_text, register=register, task=task, presets=presets)

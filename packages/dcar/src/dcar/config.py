@@ -23,7 +23,7 @@ from dcar.sampling_config import Selector as Selector
 from dcar.sampling_config import Solver as Solver
 from dcar.sampling_config import with_preset as with_preset
 from dcht.errors import UsageError
-from dcht.ranges import SHA256, Length, Range, check_ranges
+from dcht.ranges import SHA256, SHARE, Length, Range, check_ranges
 
 WIDTH = Range(1, 16384)
 DEPTH = Range(1, 256)
@@ -199,12 +199,16 @@ class CheckpointConfig:
 class LossConfig:
     """Cross-entropy on masked indices plus the diffusion loss on all residuals (Table 8)."""
 
-    cross_entropy: float = 1.0
-    diffusion: float = 1.0
-    label_smoothing: float = 0.0
+    cross_entropy: Annotated[float, Range(0, 1e6)] = 1.0
+    diffusion: Annotated[float, Range(0, 1e6)] = 1.0
+    label_smoothing: Annotated[float, SHARE] = 0.0
     """# not in paper: MaskGIT and 1d-tokenizer have 0.1."""
-    unmasked_weight: float = 0.0
+    unmasked_weight: Annotated[float, Range(0, 1e6)] = 0.0
     """Weight of positions that were not masked. # not in paper: 1d-tokenizer has 0.1."""
+
+    def __post_init__(self) -> None:
+        """Refuse values without sense."""
+        check_ranges(self)
 
 
 PRESETS: dict[str, DCARConfig] = {

@@ -8,7 +8,9 @@ for `dcar.stream` to say.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
@@ -21,7 +23,8 @@ from dcar.picture_sets import list_pictures
 from dcar.pictures import EncodedPictures
 from dcar.train_config import DataConfig, DataKind, SourceConfig
 from dcht.errors import CheckpointError, UsageError
-from dcht.latents import LatentsStore
+from dcht.files import file_sha256
+from dcht.latents import MANIFEST, LatentsStore
 from dcht.tokenizer import Tokenizer
 
 IN_MEMORY = 4 << 30
@@ -43,11 +46,17 @@ class Images(NamedTuple):
 class Source(Protocol):
     """One source of images with captions."""
 
+    root: str
+    """Where it is."""
     captions: Captions
     grids: list[Grid]
     """One for each image."""
     notes: list[str]
     """What whoever watches should know of it."""
+
+    def contents(self) -> str:
+        """A hash of what its images are, captions aside."""
+        ...
 
     def read(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Indices (b, h, w) int64 and residual (b, c, h, w) fp32 of images of one grid."""
@@ -105,6 +114,15 @@ class Data:
     def __len__(self) -> int:
         return len(self._grids)
 
+    def contents(self) -> dict[str, str]:
+        """Hashes by what they are of: the images of each source, the captions, their weights."""
+        images = {
+            f"images of source {number} ({source.root})": source.contents()
+            for number, source in enumerate(self._sources, start=1)
+        }
+        weights = sorted(self.caption_weights.items())
+        return images | {"captions": sha256(self.captions), "caption weights": sha256([weights])}
+
     def grid(self, row: int) -> Grid:
         """(h, w) of an image's indices."""
         return self._grids[row]
@@ -141,6 +159,7 @@ class Latents:
             CheckpointError: it was made by another tokenizer.
             UsageError: there is none, it is not finished, or captions are missing.
         """
+        self.root = root
         self.store = LatentsStore(root)
         plan = self.store.plan
         if plan.tokenizer_sha256 != tokenizer.sha256:
@@ -168,6 +187,10 @@ class Latents:
         small = bytes_each * len(self.store) <= IN_MEMORY
         self._all = self.store.load_all() if small else None
 
+    def contents(self) -> str:
+        """The hash of its manifest, which has those of all its files."""
+        return file_sha256(self.store.folder / MANIFEST)
+
     def read(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Indices (b, h, w) int64 and residual (b, c, h, w) fp32."""
         places = [self._kept[row] for row in rows]
@@ -177,6 +200,14 @@ class Latents:
             return indices[chosen], residual[chosen].float()
         indices, residual = zip(*(self.store.read(place) for place in places), strict=True)
         return torch.stack(indices), torch.stack(residual)
+
+
+def sha256(rows: Iterable[Any]) -> str:
+    """A hash of rows of JSON types, in order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row).encode())
+    return digest.hexdigest()
 
 
 def open_data(config: DataConfig, tokenizer: Tokenizer) -> Data:

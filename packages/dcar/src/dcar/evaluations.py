@@ -7,6 +7,8 @@ A package registers a function under a name in the entry-point group `dcar.evalu
 
 from __future__ import annotations
 
+import math
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -19,7 +21,11 @@ GROUP = "dcar.evaluations"
 
 
 class Evaluation(Protocol):
-    """Measures what a generator draws."""
+    """Measures what a generator draws.
+
+    It may also have a method `require_applicable(pipe)`, which raises where there is nothing that
+    it could measure: a run asks before its first step.
+    """
 
     def __call__(self, pipe: TextToImage, *, seed: int, out: Path) -> Mapping[str, float]:
         """Draw what is needed and return numbers for the log.
@@ -43,4 +49,39 @@ def load_evaluations(names: Sequence[str]) -> dict[str, Evaluation]:
     if odd := [name for name in names if name not in known]:
         there = ", ".join(sorted(known)) or "none (dcar-eval brings some)"
         raise UsageError(f"evaluations: {odd[0]!r} is not installed; there is {there}")
-    return {name: known[name].load() for name in names}
+    found = {}
+    for name in names:
+        try:
+            found[name] = known[name].load()
+        except Exception as error:
+            raise UsageError(f"evaluations: {name!r} cannot be loaded: {error}") from None
+    return found
+
+
+def require_applicable(evaluations: Mapping[str, Evaluation], pipe: TextToImage) -> None:
+    """Ask each evaluation that can say so whether it applies to this generator.
+
+    Raises:
+        UsageError: one does not; the message has its reason.
+    """
+    for name, evaluation in evaluations.items():
+        ask = getattr(evaluation, "require_applicable", None)
+        try:
+            if ask is not None:
+                ask(pipe)
+        except Exception as error:
+            raise UsageError(f"evaluations: {name!r} does not apply: {error}") from None
+
+
+def measure(evaluation: Evaluation, pipe: TextToImage, *, seed: int, out: Path) -> dict[str, float]:
+    """What an evaluation says, as finite numbers; what an earlier try left in `out` is removed.
+
+    Raises:
+        ValueError: it says something else.
+        Exception: whatever the evaluation raises.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    measured = {key: float(value) for key, value in evaluation(pipe, seed=seed, out=out).items()}
+    if odd := [key for key, value in measured.items() if not math.isfinite(value)]:
+        raise ValueError(f"{odd[0]} is {measured[odd[0]]}")
+    return measured

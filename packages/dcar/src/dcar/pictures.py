@@ -15,6 +15,7 @@ from dcar.captions import name_a_side, read_captions, side_note
 from dcar.picture_sets import Picture, PictureSet
 from dcar.train_config import DataConfig
 from dcht.command import parse_size
+from dcht.contents import contents_sha256
 from dcht.errors import UsageError
 from dcht.images import FORMATS, resize_crop, to_tensor
 from dcht.tokenizer import Tokenizer
@@ -44,6 +45,7 @@ class EncodedPictures:
         sizes = [parse_size(size) for size in config.buckets] or [(config.size, config.size)]
         if odd := [side for size in sizes for side in size if side % factor]:
             raise UsageError(f"data.size {odd[0]} is not a multiple of {factor}")
+        self.root = root
         self.tokenizer = tokenizer
         self._pictures = found.pictures
         captions = read_captions([picture.row for picture in found.pictures], root)
@@ -64,6 +66,11 @@ class EncodedPictures:
             (height // factor, width // factor)
             for width, height in (self._sizes[number] for number in self._shown)
         ]
+
+    def contents(self) -> str:
+        """A hash of the pictures' names and bytes (of a very large set: see `dcht.contents`)."""
+        entries = [picture.entry for picture in self._pictures]
+        return contents_sha256([(entry.name, entry.image) for entry in entries if entry.image])
 
     @torch.no_grad()
     def read(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import resource
 import sys
-from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from dcar.model import RATIO_BINS
 from dcar.train_config import Parallel
 from dcar.trainer import StepResult, Trainer
-from dcht.curves import Panel, draw_curves, read_rows
-from dcht.training import METRICS
+from dcht.curves import Panel, draw_curves
+from dcht.errors import CheckpointError
+from dcht.metrics import METRICS, Means, read_metrics
 
 QUARTERS = [f"{i / RATIO_BINS:.2f}-{(i + 1) / RATIO_BINS:.2f}" for i in range(RATIO_BINS)]
 """The bins of the mask ratio by name."""
@@ -34,32 +36,51 @@ PANELS = [
 class Progress:
     """Means over the steps since the last row, and the rate at which they went."""
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, resumed: Mapping[str, Any] | None) -> None:
+        """Begin; or, where a run was stopped between two rows, continue from `state()`.
+
+        Raises:
+            CheckpointError: it is no such state.
+        """
         self.trainer = trainer
+        self.means = Means()
         self._restart()
+        if resumed is not None:
+            try:
+                self.means.load_state(resumed)
+                self.seconds = float(resumed["seconds"])
+                self.by_ratio += torch.tensor(resumed["by_ratio"])
+            except (LookupError, TypeError, ValueError, RuntimeError):
+                raise CheckpointError(
+                    f"the save of step {trainer.step} is damaged: its progress is none; delete it "
+                    "to continue from the save before"
+                ) from None
 
     def _restart(self) -> None:
-        self.sums: dict[str, float] = defaultdict(float)
         self.by_ratio = torch.zeros(RATIO_BINS, 3)
-        self.seconds, self.num_steps = 0.0, 0
+        self.seconds = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """What the next row needs of the steps that are done."""
+        by_ratio = self.by_ratio.tolist()
+        return {**self.means.state(), "by_ratio": by_ratio, "seconds": self.seconds}
 
     def add(self, result: StepResult, seconds: float) -> None:
         """Take in a step and how long it took."""
-        for name, value in result.scalars.items():
-            self.sums[name] += value
+        self.means.add(result.scalars)
         self.by_ratio += result.by_ratio
         self.seconds += seconds
-        self.num_steps += 1
 
     def take(self) -> dict[str, float]:
         """The row of the steps since the last one; quarters that no sample was in are left out."""
-        row = {name: value / self.num_steps for name, value in self.sums.items()}
+        num_steps = self.means.num_steps
+        row = self.means.take()
         row["accuracy"] = float(self.by_ratio[:, 1].sum() / self.by_ratio[:, 2].sum())
         for name, (loss, right, count) in zip(QUARTERS, self.by_ratio.tolist(), strict=True):
             if count:
                 row[f"cross_entropy/{name}"] = loss / count
                 row[f"accuracy/{name}"] = right / count
-        row["sequences_per_second"] = self.num_steps * self.trainer.config.batch_size / self.seconds
+        row["sequences_per_second"] = num_steps * self.trainer.config.batch_size / self.seconds
         row["peak_memory_gib"] = peak_memory(self.trainer.device) / 2**30
         self._restart()
         return row
@@ -128,4 +149,4 @@ def expected_memory(trainer: Trainer) -> int:
 
 def plot_run(out: Path) -> None:
     """Draw the curves of a run from its log, as `curves.png`."""
-    draw_curves(read_rows(out / METRICS), PANELS, out / "curves.png", marks={})
+    draw_curves(read_metrics(out / METRICS), PANELS, out / "curves.png", marks={})

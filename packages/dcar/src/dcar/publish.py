@@ -16,11 +16,11 @@ from dcar import __version__
 from dcar.config import CheckpointConfig, TokenizerReference
 from dcar.pretrained import load_pretrained, refer_to_tokenizer, save_pretrained
 from dcar.train_config import PublishDtype
-from dcar.trainer import Trainer, fingerprint
-from dcht.curves import read_rows
+from dcar.trainer import Trainer
 from dcht.errors import CheckpointError, UsageError
-from dcht.files import require_unused, write_atomic
-from dcht.training import METRICS
+from dcht.files import locked, require_unused, write_atomic
+from dcht.metrics import METRICS, read_metrics
+from dcht.run_folder import published
 
 CARD = "README.md"
 CHECKPOINT = "checkpoint"
@@ -45,10 +45,10 @@ def publish(trainer: Trainer) -> None:
             height=height,
             width=width,
         )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / CARD, model_card(trainer, config).encode())
         dtype = getattr(torch, settings.publish_dtype.value)
-        save_pretrained(folder, model, text, config, dtype=dtype)
+        with published(folder) as staging:
+            write_atomic(staging / CARD, model_card(trainer, config).encode())
+            save_pretrained(staging, model, text, config, dtype=dtype)
     trainer.world.barrier()
 
 
@@ -72,7 +72,7 @@ def model_card(trainer: Trainer, config: CheckpointConfig) -> str:
         "image tokenizer": f"SHA-256 `{config.tokenizer.sha256}`, {config.tokenizer.location}",
         "pixels": f"{config.width} x {config.height}",
         "data": f"{roots}: {len(data)} images, {sum(map(len, data.captions))} captions "
-        f"(SHA-256 of the captions `{fingerprint(data)}`)",
+        f"(SHA-256 of the captions `{trainer.contents['captions']}`)",
         "training": f"{trainer.step} of {settings.steps} steps of {settings.batch_size} images, "
         f"from {start}, seed {settings.seed}; averaged weights",
         "last logged": _last_logged(Path(settings.out) / METRICS),
@@ -94,7 +94,7 @@ def model_card(trainer: Trainer, config: CheckpointConfig) -> str:
 
 
 def _last_logged(metrics: Path) -> str:
-    rows = read_rows(metrics) if metrics.exists() else []
+    rows = read_metrics(metrics) if metrics.exists() else []
     losses = [row for row in rows if "cross_entropy" in row]
     if not losses:
         return "nothing yet"
@@ -126,7 +126,8 @@ def export(
         The checkpoint's SHA-256.
 
     Raises:
-        UsageError: `source` is no run or has not saved yet, or `out` is there already.
+        UsageError: `source` is no run or has not saved yet, or `out` is there already, or is
+            being written.
         CheckpointError: what the run published is damaged.
     """
     source, out = Path(source), Path(out)
@@ -135,14 +136,18 @@ def export(
         raise UsageError(
             f"{source} holds no {CHECKPOINT}/; name a run's folder (out=) that has saved once"
         )
-    require_unused(out, force=force)
+    with locked(out):
+        require_unused(out, force=force)
+        return _export(checkpoint, out, dtype, tokenizer)
+
+
+def _export(checkpoint: Path, out: Path, dtype: PublishDtype, tokenizer: str | None) -> str:
     found = load_pretrained(checkpoint)
     try:
         card = (checkpoint / CARD).read_bytes()
     except OSError:
         raise CheckpointError(f"{checkpoint} has no {CARD}; let the run save once more") from None
     reference = _moved(found.config.tokenizer, checkpoint, out, tokenizer)
-    out.mkdir(parents=True, exist_ok=True)
     old, new = found.config.tokenizer.location, reference.location
     write_atomic(out / CARD, card.replace(f", {old} |".encode(), f", {new} |".encode()))
     config = replace(found.config, tokenizer=reference)

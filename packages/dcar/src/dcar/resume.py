@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import (
@@ -32,6 +31,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save, save
 
 from dcht.distributed import World
 from dcht.errors import CheckpointError
+from dcht.files import read_json
 
 FACTS = "state.json"
 FILE_BYTES = 1 << 30
@@ -75,8 +75,13 @@ class ResumeFolder:
         if self.world.main:
             for partial in self.folder.glob(".step-*.partial"):
                 shutil.rmtree(partial)
-        found = sorted(self.folder.glob("step-*"))
+        found = self._saves()
         return self.world.broadcast(found[-1] if found else None)
+
+    def _saves(self) -> list[Path]:
+        """The saves, from the oldest to the newest; what else lies beside them is none."""
+        found = (path for path in self.folder.glob("step-*") if path.name[5:].isdecimal())
+        return sorted(found, key=lambda path: int(path.name[5:]))
 
     def clear(self) -> None:
         """Remove all saves."""
@@ -97,7 +102,7 @@ class ResumeFolder:
                 before are untouched.
         """
         self.finish()
-        folder = self.folder / f"step-{step:09d}"
+        folder = self.folder / _name(step)
         partial = _partial(folder)
         self._begin(partial, {"step": step, **facts})
         writer = HuggingFaceStorageWriter(str(partial), _files(tensors), save_distributed=True)
@@ -156,7 +161,7 @@ class ResumeFolder:
             if folder.exists():
                 shutil.rmtree(folder)
             os.replace(_partial(folder), folder)
-            for old in sorted(self.folder.glob("step-*"))[: -self.keep]:
+            for old in self._saves()[: -self.keep]:
                 shutil.rmtree(old)
 
     @contextmanager
@@ -173,6 +178,10 @@ class ResumeFolder:
             raise reason from None
 
 
+def _name(step: int) -> str:
+    return f"step-{step:09d}"
+
+
 def _partial(folder: Path) -> Path:
     """Where a save is written before it has its name."""
     return folder.with_name(f".{folder.name}.partial")
@@ -185,9 +194,12 @@ def read_facts(folder: Path) -> dict[str, Any]:
         CheckpointError: they are damaged.
     """
     try:
-        return json.loads((folder / FACTS).read_text())
-    except (OSError, ValueError) as error:
+        facts = read_json(folder / FACTS)
+        if folder.name != _name(facts["step"]):
+            raise ValueError(f"{FACTS} is that of step {facts['step']}")
+    except (OSError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(_damaged(folder, error)) from None
+    return facts
 
 
 def read_tensors_into(folder: Path, tensors: Mapping[str, Tensor], world: World) -> None:
@@ -205,12 +217,13 @@ def read_tensors_into(folder: Path, tensors: Mapping[str, Tensor], world: World)
         )
     except CheckpointException as error:
         raise CheckpointError(_damaged(folder, _first(error))) from None
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except Exception as error:
+        # DCP checks little of what it reads: a header of no meaning fails anywhere.
         raise CheckpointError(_damaged(folder, error)) from None
 
 
 def _damaged(folder: Path, error: BaseException) -> str:
-    reason = str(error).strip().splitlines()[0]
+    reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
     return f"{folder} is damaged: {reason}; delete it to continue from the save before"
 
 

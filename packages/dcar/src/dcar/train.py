@@ -6,11 +6,13 @@ continues from `dcar.resume`.
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from dcar.evaluations import Evaluation, load_evaluations
+from dcar.evaluations import Evaluation, load_evaluations, measure, require_applicable
 from dcar.pipeline import TextToImage
 from dcar.previews import draw_prompts, draw_reconstructions
 from dcar.progress import Progress, describe, plot_run
@@ -21,8 +23,12 @@ from dcar.trainer import Trainer
 from dcht.checkpoint import to_dict
 from dcht.command import INTERRUPTED, OK
 from dcht.distributed import World, world
-from dcht.run_folder import check_settings, room_to_write
-from dcht.training import GracefulStop, RunLog, SaveClock
+from dcht.metrics import METRICS, read_metrics
+from dcht.run_folder import check_settings, room_to_write, sole_run, write_settings
+from dcht.training import SAMPLES, GracefulStop, RunLog, SaveClock
+
+EVALUATIONS = "evaluations"
+"""The folder of a run for what evaluations keep."""
 
 FREE_SETTINGS = frozenset(
     {
@@ -42,33 +48,48 @@ def train(config: TrainConfig) -> int:
         0 when all steps are done, 130 when a signal stopped it (the same command continues).
 
     Raises:
-        UsageError: data or captions missing, other settings than the run began with, or a disk
-            that cannot be written to.
+        UsageError: data or captions missing, other settings or data than the run began with, an
+            evaluation that does not apply, a run that another process is writing, or a disk that
+            cannot be written to.
         CheckpointError: a tokenizer, data or weights that do not belong together.
         NonFiniteLossError: a loss was not finite; weights are as of the last save.
     """
-    with world(config.device) as ranks, room_to_write(config.out):
+    with (
+        world(config.device) as ranks,
+        room_to_write(config.out),
+        sole_run(config.out, ranks),
+    ):
         return _train(config, ranks)
 
 
 def _train(config: TrainConfig, ranks: World) -> int:
-    out = Path(config.out)
+    out, settings = Path(config.out), to_dict(config)
     saves = ResumeFolder(out / "resume", ranks, keep=config.keep_saves)
-    if config.force:
-        saves.clear()
-    newest = saves.newest()
-    settings = to_dict(config)
-    check_settings(out, settings, free=FREE_SETTINGS, resuming=newest is not None, write=ranks.main)
+    newest = None if config.force else saves.newest()
+    check_settings(out, settings, free=FREE_SETTINGS, resuming=newest is not None, write=False)
+    evaluations = load_evaluations(config.evaluations)
     trainer = Trainer(config, ranks)
-    if newest is not None:
-        trainer.load(newest)
-    first = trainer.step + 1  # the step that was saved has its row
+    facts = {} if newest is None else trainer.load(newest)
+    progress = Progress(trainer, facts.get("progress"))
+    if evaluations:
+        pipe = averaged_pipe(trainer)
+        ranks.on_main(lambda: require_applicable(evaluations, pipe))
+    # The step that was saved has its row.
+    first = 0 if newest is None else trainer.step + 1
     log = RunLog(out, first_step=first, trackers=config.trackers, active=ranks.main)
     try:
+        # Nothing was refused: only now does a run that starts anew lose what was there.
+        if config.force:
+            saves.clear()
+            if ranks.main:
+                for name in (SAMPLES, EVALUATIONS):
+                    shutil.rmtree(out / name, ignore_errors=True)
+        if ranks.main:
+            write_settings(out, settings)
         for line in describe(trainer):
             log.line(line)
         with GracefulStop() as stop, saves:
-            finished = run(trainer, saves, log, stop)
+            finished = Run(trainer, saves, log, evaluations, progress).finish(stop)
         if not finished:
             log.line(f"stopped at step {trainer.step}; the same command continues")
             return INTERRUPTED
@@ -80,65 +101,112 @@ def _train(config: TrainConfig, ranks: World) -> int:
         log.close()
 
 
-def run(trainer: Trainer, saves: ResumeFolder, log: RunLog, stop: GracefulStop) -> bool:
-    """Train to the last step; False if `stop` came first. Either way the state is saved."""
-    config = trainer.config
-    evaluations = load_evaluations(config.evaluations)
-    if trainer.step == config.steps:
-        # Finished before: nothing to do but name the tokenizer where it is now.
-        publish(trainer)
-    progress, clock = Progress(trainer), SaveClock(config.save_minutes)
-    while trainer.step < config.steps:
-        start = time.monotonic()
-        progress.add(trainer.train_step(), time.monotonic() - start)
-        last = trainer.step == config.steps
-        if last or trainer.step % config.log_every == 0:
-            row = progress.take()
-            log.scalars(trainer.step, row)
-            log.line(progress.shown(row))
-        if last or trainer.step % config.sample_every == 0:
-            show(trainer, log)
-        if evaluations and (last or trainer.step % config.evaluate_every == 0):
-            evaluate(trainer, evaluations, log)
-        stopping = stop.agreed(trainer.world, log)
-        due = clock.due(trainer.world) or trainer.step % config.save_every == 0
-        if stopping or last or due:
-            # Nothing trains meanwhile at the end: then a save needs no copy in memory.
-            trainer.save(saves, wait=stopping or last)
+@dataclass
+class Run:
+    """A run on its way from step to step."""
+
+    trainer: Trainer
+    saves: ResumeFolder
+    log: RunLog
+    evaluations: Mapping[str, Evaluation]
+    progress: Progress
+
+    def finish(self, stop: GracefulStop) -> bool:
+        """Train to the last step; False if `stop` came first. Either way the state is saved."""
+        trainer, config, progress = self.trainer, self.trainer.config, self.progress
+        if trainer.step == config.steps:
+            # Finished before: nothing to do but name the tokenizer where it is now.
             publish(trainer)
-            clock.saved()
-        saves.poll()
-        if stopping and not last:
-            return False
-    return True
+        if trainer.step:
+            # What a run had no time for, that was killed behind its save.
+            there = trainer.world.on_main(self._there)
+            self._look(there)
+        clock = SaveClock(config.save_minutes)
+        while trainer.step < config.steps:
+            start = time.monotonic()
+            progress.add(trainer.train_step(), time.monotonic() - start)
+            last = trainer.step == config.steps
+            if last or trainer.step % config.log_every == 0:
+                row = progress.take()
+                self.log.scalars(trainer.step, row)
+                self.log.line(progress.shown(row))
+            stopping = stop.agreed(trainer.world, self.log)
+            due = clock.due(trainer.world) or trainer.step % config.save_every == 0
+            if stopping or last or due:
+                # Nothing trains meanwhile at the end: then a save needs no copy in memory.
+                trainer.save(self.saves, progress.state(), wait=stopping or last)
+                publish(trainer)
+                clock.saved()
+            self.saves.poll()
+            if stopping and not last:
+                return False
+            self._look()
+        return True
 
+    def _look(self, there: Collection[str] = ()) -> None:
+        """Draw and measure what is due at this step, and not there yet.
 
-def show(trainer: Trainer, log: RunLog) -> None:
-    """Log pictures of the fixed prompts and of training images; rank 0 draws."""
-    config = trainer.config
-    pipe = averaged_pipe(trainer)
-    if trainer.world.main:
-        if config.prompts:
-            picture = draw_prompts(pipe, config.prompts, seed=config.seed)
-            log.picture(trainer.step, "prompts", picture)
-        if config.reconstructions:
-            count = config.reconstructions
-            picture = draw_reconstructions(pipe, trainer.data, count=count, seed=config.seed)
-            log.picture(trainer.step, "reconstructions", picture)
-    trainer.world.barrier()
+        The step is saved before, if it is to be: whatever fails here is said, and costs nothing.
+        """
+        trainer, config = self.trainer, self.trainer.config
+        last = trainer.step == config.steps
+        if (last or trainer.step % config.sample_every == 0) and SAMPLES not in there:
+            self._draw()
+        wanted = {k: value for k, value in self.evaluations.items() if k not in there}
+        if wanted and (last or trainer.step % config.evaluate_every == 0):
+            self._evaluate(wanted)
 
+    def _there(self) -> set[str]:
+        """What this step has already: pictures, and names of evaluations."""
+        out, step = Path(self.trainer.config.out), self.trainer.step
+        rows = [row for row in read_metrics(out / METRICS) if row["step"] == step]
+        found = {key.partition("/")[0] for row in rows for key in row if "/" in key}
+        if any((out / SAMPLES).glob(f"*-{step:07d}.png")):
+            found.add(SAMPLES)
+        return found
 
-def evaluate(trainer: Trainer, evaluations: Mapping[str, Evaluation], log: RunLog) -> None:
-    """Log what evaluations measure; rank 0 draws."""
-    pipe = averaged_pipe(trainer)
-    if trainer.world.main:
-        for name, evaluation in evaluations.items():
-            out = Path(trainer.config.out) / "evaluations" / f"{name}-{trainer.step:07d}"
-            measured = evaluation(pipe, seed=trainer.config.seed, out=out)
+    def _draw(self) -> None:
+        """Log pictures of the fixed prompts and of training images; rank 0 draws."""
+        trainer, config = self.trainer, self.trainer.config
+        if not config.prompts and not config.reconstructions:
+            return
+        pipe = averaged_pipe(trainer)
+        if trainer.world.main:
+            try:
+                if config.prompts:
+                    picture = draw_prompts(pipe, config.prompts, seed=config.seed)
+                    self.log.picture(trainer.step, "prompts", picture)
+                if config.reconstructions:
+                    count = config.reconstructions
+                    picture = draw_reconstructions(
+                        pipe, trainer.data, count=count, seed=config.seed
+                    )
+                    self.log.picture(trainer.step, "reconstructions", picture)
+            except Exception as error:
+                self._failed("the pictures", error)
+        trainer.world.barrier()
+
+    def _evaluate(self, evaluations: Mapping[str, Evaluation]) -> None:
+        """Log what evaluations measure; rank 0 draws."""
+        trainer = self.trainer
+        pipe = averaged_pipe(trainer)
+        for name, evaluation in evaluations.items() if trainer.world.main else ():
+            out = Path(trainer.config.out) / EVALUATIONS / f"{name}-{trainer.step:07d}"
+            try:
+                measured = measure(evaluation, pipe, seed=trainer.config.seed, out=out)
+            except (Exception, SystemExit) as error:
+                self._failed(f"evaluation {name}", error)
+                measured = {"failed": 1.0}
             row = {f"{name}/{key}": value for key, value in measured.items()}
-            log.scalars(trainer.step, row)
-            log.line("  ".join(f"{key} {value:.4g}" for key, value in row.items()))
-    trainer.world.barrier()
+            self.log.scalars(trainer.step, row)
+            self.log.line("  ".join(f"{key} {value:.4g}" for key, value in row.items()))
+        trainer.world.barrier()
+
+    def _failed(self, what: str, error: BaseException) -> None:
+        self.log.line(
+            f"{what} of step {self.trainer.step} failed, and the run goes on: "
+            f"{type(error).__name__}: {error}"
+        )
 
 
 def averaged_pipe(trainer: Trainer) -> TextToImage:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Annotated
 
 from dcar.config import DCARConfig, LossConfig, SamplingConfig
 from dcht.command import parse_size
 from dcht.config import TokenizerConfig
 from dcht.errors import UsageError
+from dcht.ranges import PATH, SEED, SHARE, Length, Range, check_ranges
 from dcht.trackers import Tracker
 
 
@@ -36,12 +38,16 @@ class SourceConfig:
     """One source of images with captions."""
 
     kind: DataKind
-    root: str
-    latents: str | None = None
+    root: Annotated[str, PATH]
+    latents: Annotated[str | None, PATH] = None
     """The store that `dcht encode ROOT` wrote: read instead of encoding the images on the fly."""
-    weight: float | None = None
+    weight: Annotated[float | None, Range(0, 1e9, above=True)] = None
     """Its share of the samples, in proportion to those of the other sources of a mixture; None
     for all of them makes every image as likely."""
+
+    def __post_init__(self) -> None:
+        """Refuse values without sense."""
+        check_ranges(self)
 
 
 @dataclass(kw_only=True)
@@ -50,7 +56,7 @@ class DataConfig(SourceConfig):
 
     mixture: list[SourceConfig] = field(default_factory=list)
     """The other sources."""
-    size: int = 256
+    size: Annotated[int, Range(32, 8192)] = 256
     """Side in pixels that images are resized and cropped to; latents have their own."""
     buckets: list[str] = field(default_factory=list)
     """Sizes WIDTHxHEIGHT in place of `size`: each image takes the one nearest to its shape."""
@@ -60,6 +66,7 @@ class DataConfig(SourceConfig):
 
     def __post_init__(self) -> None:
         """Refuse weights that say nothing."""
+        check_ranges(self)
         weights = [source.weight for source in (self, *self.mixture)]
         given = [weight for weight in weights if weight is not None]
         if given and (len(given) < len(weights) or min(given) <= 0):
@@ -90,15 +97,19 @@ class PublishDtype(Enum):
 class OptimizerConfig:
     """AdamW with a cosine schedule (Table 8)."""
 
-    lr: float = 1e-4
-    final_lr: float = 1e-5
+    lr: Annotated[float, Range(0, 100, above=True)] = 1e-4
+    final_lr: Annotated[float, Range(0, 100)] = 1e-5
     """# not in paper: 1d-tokenizer's, as are the warm-up, the clip and the EMA decay."""
-    warmup_steps: int = 10_000
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.96])
-    weight_decay: float = 0.03
+    warmup_steps: Annotated[int, Range(0)] = 10_000
+    betas: Annotated[list[float], Length(2, 2), SHARE] = field(default_factory=lambda: [0.9, 0.96])
+    weight_decay: Annotated[float, Range(0, 1e6)] = 0.03
     """Not on norms, biases, embeddings and the head (1d-tokenizer, MAR)."""
-    clip: float = 1.0
-    ema_decay: float = 0.999
+    clip: Annotated[float, Range(0, 1e9, above=True)] = 1.0
+    ema_decay: Annotated[float, SHARE] = 0.999
+
+    def __post_init__(self) -> None:
+        """Refuse values without sense."""
+        check_ranges(self)
 
 
 @dataclass(kw_only=True)
@@ -107,11 +118,12 @@ class LoraConfig:
 
     rank: int = 0
     """0 trains all weights; 8 to 64 is usual."""
-    scale: float = 1.0
+    scale: Annotated[float, Range(0, 1e6, above=True)] = 1.0
     """Of the update: LoRA's alpha / rank."""
 
     def __post_init__(self) -> None:
         """Refuse a negative rank."""
+        check_ranges(self)
         if self.rank < 0:
             raise UsageError(f"lora.rank is {self.rank}; expected 0 (all weights) or more")
 
@@ -123,22 +135,22 @@ class TrainConfig:
     model: DCARConfig = field(default_factory=DCARConfig)
     tokenizer: TokenizerConfig
     """Layout of the image tokenizer; the one that is loaded must have it."""
-    tokenizer_ckpt: str | None = None
+    tokenizer_ckpt: Annotated[str | None, PATH] = None
     """Folder or Hub id of the image tokenizer; None is the bundled one."""
     data: DataConfig
-    init_from: str
+    init_from: Annotated[str, PATH]
     """`scratch`, `bundled`, or a published generator (folder or Hub id) to start from."""
     lora: LoraConfig = field(default_factory=LoraConfig)
-    text_cache: str | None = None
+    text_cache: Annotated[str | None, PATH] = None
     """Folder that keeps the embeddings of a frozen T5, so that each caption is encoded once."""
-    out: str
+    out: Annotated[str, PATH]
     """Folder of the run; the same command on the same folder continues."""
     force: bool = False
     """Start anew in an `out` that holds a run with other settings."""
-    steps: int = 200_000
-    batch_size: int = 1024
+    steps: Annotated[int, Range(1, 10**9)] = 200_000
+    batch_size: Annotated[int, Range(1, 1 << 20)] = 1024
     """Of all ranks together (Table 8)."""
-    accumulate: int = 1
+    accumulate: Annotated[int, Range(1)] = 1
     """Micro-batches that each rank's part of a batch is split into."""
     bf16: bool | None = None
     """bf16 autocast; None: on a GPU, and not on a CPU, where it is several times as fast with
@@ -154,27 +166,34 @@ class TrainConfig:
     """Settings of the sample grids, recorded in the published checkpoint."""
     prompts: list[str] = field(default_factory=list)
     """Fixed prompts of the sample grids."""
-    reconstructions: int = 4
+    reconstructions: Annotated[int, Range(0, 1024)] = 4
     """How many of the first training images are drawn again from their captions beside them."""
     evaluations: list[str] = field(default_factory=list)
     """Names in the entry-point group `dcar.evaluations`; see `dcar.evaluations`."""
-    log_every: int = 50
-    sample_every: int = 5000
+    log_every: Annotated[int, Range(1)] = 50
+    sample_every: Annotated[int, Range(1)] = 5000
     """For the pictures of prompts and reconstructions."""
-    evaluate_every: int = 5000
-    save_every: int = 5000
-    save_minutes: float = 10.0
+    evaluate_every: Annotated[int, Range(1)] = 5000
+    save_every: Annotated[int, Range(1)] = 5000
+    save_minutes: Annotated[float, Range(0, above=True)] = 10.0
     """Save after so much time without a save, too."""
-    keep_saves: int = 2
+    keep_saves: Annotated[int, Range(1)] = 2
     """How many saves to resume from stay on disk."""
     trackers: list[Tracker] = field(default_factory=lambda: [Tracker.tensorboard])
     """Where curves and pictures are shown beside `metrics.jsonl` and `samples/`."""
     publish_dtype: PublishDtype = PublishDtype.float32
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     device: str = "auto"
 
     def __post_init__(self) -> None:
         """Refuse a batch that cannot be split."""
+        check_ranges(self)
+        if self.loss.diffusion == 0 and self.loss.cross_entropy == 0:
+            raise UsageError("loss.cross_entropy and loss.diffusion are both 0: nothing is learned")
+        if self.model.discrete_only and self.loss.cross_entropy == 0:
+            raise UsageError(
+                "loss.cross_entropy is 0, and model.discrete_only leaves nothing else to learn"
+            )
         if self.batch_size % self.accumulate:
             raise UsageError(
                 f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}"

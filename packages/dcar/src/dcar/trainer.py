@@ -7,8 +7,7 @@ several ranks follow the loss of one. What is sampled and published are the EMA 
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dcar.data import Data, open_data, residual_std
+from dcar.data import open_data, residual_std
 from dcar.learner import Learner, make_optimizer, moments
 from dcar.lora import merge_lora
 from dcar.model import DCAR, Draws, Losses, mask_weights
@@ -32,7 +31,7 @@ from dcar.text_cache import TextCache
 from dcar.train_config import TrainConfig
 from dcht.checkpoint import load_strict
 from dcht.distributed import World
-from dcht.errors import UsageError
+from dcht.errors import CheckpointError, UsageError
 from dcht.training import EMA, finite_or_stop, use_bf16, warmup_lr
 
 DROPOUT = 3
@@ -71,6 +70,7 @@ class Trainer:
         model = replace(config.model, head=replace(config.model.head, residual_std=std))
         self.config = config = replace(config, model=model)
         self.stream = Stream(config.seed, self.data)
+        self.contents = world.on_main(self._find_contents)
         torch.manual_seed(config.seed)  # every rank starts from the same weights
         network, self.text = start_weights(config, self.data)
         self.text.to(self.device)
@@ -83,6 +83,9 @@ class Trainer:
         self.optimizer = make_optimizer(self.learner, config.optimizer)
         self.ema = EMA(self.learner, config.optimizer.ema_decay)
         self.step = 0
+
+    def _find_contents(self) -> dict[str, str]:
+        return {"image tokenizer": str(self.tokenizer.sha256), **self.data.contents()}
 
     def train_step(self) -> StepResult:
         """One optimiser step on the next batch."""
@@ -193,39 +196,46 @@ class Trainer:
             | moments(self.learner, self.optimizer, step=self.step)
         )
 
-    def save(self, saves: ResumeFolder, *, wait: bool) -> None:
+    def save(self, saves: ResumeFolder, progress: Mapping[str, Any], *, wait: bool) -> None:
         """Save all that resuming needs. Of random numbers that is the step: they are keyed by it.
 
         Raises:
             OSError: it could not be written.
         """
-        facts = {"ema_updates": self.ema.num_updates, "data": fingerprint(self.data)}
+        facts = {"ema_updates": self.ema.num_updates, "data": self.contents, "progress": progress}
         saves.save(self.step, self.tensors(), facts, wait=wait)
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: Path) -> dict[str, Any]:
         """Continue from a save, whatever the number of ranks that wrote it.
+
+        Returns:
+            The facts that were saved with it.
 
         Raises:
             UsageError: the data has changed since.
             CheckpointError: the save is damaged.
         """
         facts = read_facts(folder)
-        if facts["data"] != fingerprint(self.data):
+        updates, before = facts.get("ema_updates"), facts.get("data")
+        if type(updates) is not int or updates < 0 or not isinstance(before, (dict, str)):
+            raise CheckpointError(f"{folder} is damaged: its state.json is that of no save")
+        if odd := changed(before, self.contents):
             raise UsageError(
                 f"{self.config.data.root} is not the data that the run in {self.config.out} began "
-                "with; choose another out=, and start from its result with init_from="
+                f"with (changed: {', '.join(odd)}); choose another out=, and start from its result "
+                "with init_from="
             )
         read_tensors_into(folder, self.tensors(), self.world)
-        self.step, self.ema.num_updates = facts["step"], facts["ema_updates"]
+        self.step, self.ema.num_updates = facts["step"], updates
         moments(self.learner, self.optimizer, step=self.step)
+        return facts
 
 
-def fingerprint(data: Data) -> str:
-    """A hash of all captions in order: the same data, as far as the order of samples goes."""
-    digest = hashlib.sha256()
-    for texts in data.captions:
-        digest.update(json.dumps(texts).encode())
-    return digest.hexdigest()
+def changed(before: Mapping[str, Any] | str, now: Mapping[str, str]) -> list[str]:
+    """What of the contents `now` is not as a save has it; what a save does not say, it may be."""
+    if isinstance(before, str):
+        before = {"captions": before}  # a save of dcar 0.1
+    return [name for name, digest in now.items() if before.get(name, digest) != digest]
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

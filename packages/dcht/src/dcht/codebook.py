@@ -6,12 +6,17 @@ Shapes: n latents, c channels, k codes. Everything lives on the unit sphere, lik
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dcht.quantizer import VectorQuantizer
+
+LATENTS_PER_CODE = 32
+"""How many latents k-means sees for each code."""
 KMEANS_ITERATIONS = 20
 CHUNK = 4096
 
@@ -71,6 +76,37 @@ def spherical_kmeans(latents: Tensor, num_codes: int, generator: torch.Generator
         sums[empty] = latents[spare.to(latents.device)]
         centres = F.normalize(sums, dim=-1)
     return centres
+
+
+@torch.no_grad()
+def start_codebook(
+    quantizer: VectorQuantizer, sample: Callable[[int], Tensor], generator: torch.Generator
+) -> str:
+    """Put the codes of a new codebook where latents are; one that was trained is kept.
+
+    Args:
+        quantizer: its codebook is changed.
+        sample: gives up to so many latents (n, c) of unit length.
+        generator: what k-means draws from.
+
+    Returns:
+        What was done, as a sentence.
+    """
+    codebook = quantizer.codebook
+    if not quantizer.is_new:
+        return (
+            "the codebook is kept, because it was trained before: codebook.kmeans_start is for a "
+            "new one"
+        )
+    latents = sample(LATENTS_PER_CODE * len(codebook))
+    found = min(len(codebook), len(latents))
+    centres = spherical_kmeans(latents, found, generator)
+    # Fewer latents than codes: the others stay in their directions, as long as the first.
+    codebook.copy_(torch.cat([centres, F.normalize(codebook[found:], dim=-1)]))
+    return (
+        f"the codebook is new: k-means over {len(latents)} latents places {found} of its "
+        f"{len(codebook)} codes"
+    )
 
 
 @torch.no_grad()

@@ -200,8 +200,15 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError(f"device {name!r} is not known; use auto, cpu, cuda or mps") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
+        device = None
+    counts = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if device is None or device.type not in counts:
+        raise UsageError(f"device {name!r} is not known; use auto, cpu, cuda or mps")
+    if (device.index or 0) >= counts[device.type]:
         raise UsageError(f"device {name!r} is not available here; use auto or cpu")
     return device
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,22 +18,37 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dcht.contents import contents_sha256
+from dcht.entries import Part
 from dcht.errors import printable
 from dcht.images import ImageError, list_images, open_image, resize
 from dcht.train_config import DataConfig
 
 
 def split_files(config: DataConfig) -> tuple[list[Path], list[Path]]:
-    """Training and validation files: `num_val` of them, evenly spread over the sorted folder."""
+    """Training and validation files: `num_val` of them, evenly spread over the sorted folder.
+
+    Of a folder that has no more than these, a quarter is for validation.
+
+    Raises:
+        UsageError: fewer than two images.
+    """
     files = list_images(config.root)
-    if len(files) <= config.num_val:
+    if len(files) < 2:
         raise ImageError(
-            f"{config.root} has {len(files)} images; training needs more than the "
-            f"data.num_val={config.num_val} that are kept for validation"
+            f"{config.root} has {len(files)} images; training needs at least 2, one of them for "
+            "validation"
         )
-    kept = {round(k * len(files) / max(1, config.num_val)) for k in range(config.num_val)}
+    num_val = config.num_val if config.num_val < len(files) else max(1, len(files) // 4)
+    kept = {round(k * len(files) / num_val) for k in range(num_val)}
     validation = [files[index] for index in sorted(kept)]
     return [file for index, file in enumerate(files) if index not in kept], validation
+
+
+def image_contents(config: DataConfig, files: Sequence[Path]) -> str:
+    """A hash of what the images are: names below the folder, and content."""
+    named = sorted((file.relative_to(config.root).as_posix(), file) for file in files)
+    return contents_sha256([(name, Part(str(file), file.stat().st_size)) for name, file in named])
 
 
 class Crops(Dataset[Tensor]):
@@ -50,6 +65,16 @@ class Crops(Dataset[Tensor]):
 
     def __len__(self) -> int:
         return len(self.files if self.pixels is None else self.pixels)
+
+    def require_readable(self) -> None:
+        """Have one image read, so that a folder in which none can be is known at once.
+
+        Raises:
+            ImageError: it is one.
+        """
+        if not len(self):
+            raise ImageError(f"no image in {self.config.root} can be read")
+        self[0, None]
 
     def _read_or_none(self, file: Path) -> np.ndarray | None:
         """Pixels (h, w, 3) with the short side resized; None, after saying so, if unreadable."""

@@ -6,7 +6,6 @@ What belongs into which panel, and where something new began, is for a training 
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,12 +23,6 @@ class Panel(NamedTuple):
     title: str
     labels: Mapping[str, str]
     log_scale: bool = False
-
-
-def read_rows(metrics: str | Path) -> list[dict[str, float]]:
-    """The rows of a `metrics.jsonl`, in the order of their steps."""
-    rows = [json.loads(line) for line in Path(metrics).read_text().splitlines()]
-    return sorted(rows, key=lambda row: row["step"])
 
 
 def draw_curves(

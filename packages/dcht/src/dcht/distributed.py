@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from dcht.command import pick_device
 from dcht.errors import UsageError
 
+T = TypeVar("T")
 TIMEOUT = timedelta(hours=1)
 """How long a rank waits for the others: rank 0 validates and writes while they do."""
 FIRST_PORT, NUM_PORTS = 20_000, 10_000
@@ -73,6 +74,21 @@ class World:
         box = [value]
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        """What rank 0's `work` returns, on all ranks; what it raises, all of them raise."""
+        if self.size == 1:
+            return work()
+        result = error = None
+        if self.main:
+            try:
+                result = work()
+            except Exception as problem:
+                error = problem
+        result, error = self.broadcast((result, error))
+        if error is not None:
+            raise error
+        return result
 
     def barrier(self) -> None:
         """Wait until every rank has come here."""

@@ -6,15 +6,19 @@ run starts.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from importlib.util import find_spec
-from typing import Any, NoReturn
+from tempfile import TemporaryDirectory
+from typing import Any, NoReturn, cast
 
 from dcht.command import OK, USAGE, exit_code, ready_streams
-from dcht.config import PRESETS
+from dcht.config import PRESETS, TokenizerConfig
 from dcht.errors import UsageError
+from dcht.settings_words import explain, require_known
 
 HELP = """\
 usage: dcht-train +experiment=NAME [KEY=VALUE ...]
@@ -42,12 +46,22 @@ options:
 """
 
 
+Presets = Callable[[Any], Mapping[str, Any]]
+"""From what was composed, the groups (`tokenizer`) that a checkpoint decides where nobody has."""
+
+
 def launch(
-    conf: str, *, help_text: str, register: Callable[[], None], task: Callable[[Any], int]
+    conf: str,
+    *,
+    help_text: str,
+    register: Callable[[], None],
+    task: Callable[[Any], int],
+    presets: Presets = lambda config: {},
 ) -> NoReturn:
     """Compose `train.yaml` of package `conf` with the command line, run `task` on it, exit.
 
-    `experiment=x` may be written without its plus. Settings that do not compose exit 2.
+    `experiment=x` may be written without its plus. Settings that do not compose exit 2, as do
+    those that are none. Of a sweep, the code is that of the first job that failed.
     """
     ready_streams()
     if {"-h", "--help"} & set(sys.argv[1:]):
@@ -61,32 +75,100 @@ def launch(
 
     register()
     sys.argv[1:] = [f"+{word}" if word.startswith("experiment=") else word for word in sys.argv[1:]]
-    started, code = False, OK
+    whole = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    started = False
+    codes: list[int] = []
 
     def composed(config: DictConfig) -> int:
-        if missing := sorted(OmegaConf.missing_keys(config)):
-            raise UsageError(f"no value for {', '.join(missing)}; give each as NAME=VALUE")
+        schema = cast(type, OmegaConf.get_type(config))
         try:
+            if missing := sorted(OmegaConf.missing_keys(config)):
+                raise UsageError(f"no value for {', '.join(missing)}; give each as NAME=VALUE")
+            follow(config, presets(config), list(HydraConfig.get().overrides.task))
             settings = OmegaConf.to_object(config)
-        except OmegaConfBaseException as error:
-            raise UsageError(str(error).splitlines()[0]) from None
+        except (OmegaConfBaseException, TypeError) as error:  # a setting that `~` has removed
+            raise explain(error, sys.argv[1:], schema) from None
+        require_known(settings)
         return task(settings)
 
     @hydra.main(version_base="1.3", config_path=f"pkg://{conf}", config_name="train")
     def main(config: DictConfig) -> None:
-        nonlocal started, code
+        nonlocal started
         started = True
-        code = exit_code(lambda: composed(config))
-        if code and HydraConfig.get().mode is RunMode.MULTIRUN:
+        codes.append(exit_code(lambda: composed(config)))
+        if codes[-1] and HydraConfig.get().mode is RunMode.MULTIRUN:
             # Of a sweep's jobs, which may run elsewhere, Hydra passes on exceptions alone.
-            raise RuntimeError(f"exit code {code}")
+            raise RuntimeError(f"exit code {codes[-1]}")
 
-    try:
-        main()
-    except SystemExit as stop:
-        # Hydra has printed what does not compose, and exits 1 as if the program had failed.
-        sys.exit(USAGE if stop.code == 1 and not started else stop.code)
-    sys.exit(code)
+    def compose() -> int:
+        # Hydra would print what does not compose, over many lines, and exit 1.
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+        try:
+            with sweep_folder():
+                main()
+        except Exception as error:
+            if not started and not whole:
+                raise explain(error, sys.argv[1:], _schema(conf)) from None
+            failed = [code for code in codes if code]
+            if not failed:
+                raise
+            print(f"error: a job of the sweep ended with {error}", file=sys.stderr)
+            return failed[0]
+        return codes[-1] if codes else OK
+
+    sys.exit(exit_code(compose))
+
+
+def follow(config: Any, layouts: Mapping[str, Any], words: list[str]) -> None:
+    """Take groups that no word of the command line chose from a checkpoint.
+
+    What words say of single settings in them (`model.generator.cond_dropout=0`) stays.
+
+    Args:
+        config: the settings, which are changed.
+        layouts: the checkpoint's, by group.
+        words: Hydra's overrides.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    overrides = OverridesParser.create().parse_overrides(words)
+    for group, layout in layouts.items():
+        if any(override.key_or_group == group for override in overrides):
+            continue
+        OmegaConf.update(config, group, layout, merge=False)
+        for override in overrides:
+            if override.key_or_group.startswith(f"{group}."):
+                OmegaConf.update(config, override.key_or_group, override.value())
+
+
+@contextmanager
+def sweep_folder() -> Iterator[None]:
+    """Where Hydra keeps its note of a sweep, unless a launcher or the user names a place.
+
+    Nobody reads it: each job has its `out`.
+    """
+    sweeping = {"-m", "--multirun"} & set(sys.argv[1:])
+    places = ("hydra/launcher=", "hydra.sweep.dir=")
+    if not sweeping or any(word.lstrip("+").startswith(places) for word in sys.argv[1:]):
+        yield
+        return
+    # Beside another setting: Hydra takes options before and after all of them, not between.
+    place = next((n for n, word in enumerate(sys.argv) if n and "=" in word), len(sys.argv))
+    with TemporaryDirectory() as folder:
+        sys.argv.insert(place, f"hydra.sweep.dir='{folder}'")
+        yield
+
+
+def _schema(conf: str) -> type:
+    """The dataclass of all settings of a package's `train.yaml`."""
+    from hydra import compose, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    GlobalHydra.instance().clear()
+    with initialize_config_module(conf, version_base="1.3"):
+        return cast(type, OmegaConf.get_type(compose("train")))
 
 
 def experiment_names(package: str) -> list[str]:
@@ -115,11 +197,23 @@ def train_main() -> NoReturn:
 
         return train(config)
 
+    def presets(config: Any) -> dict[str, Any]:
+        from omegaconf import OmegaConf
+
+        from dcht.warm_start import layout_of
+
+        if config.init_from is None:
+            return {}
+        preset = OmegaConf.to_object(config.tokenizer)
+        return {"tokenizer": layout_of(config.init_from, cast(TokenizerConfig, preset))}
+
     names = {
         "experiments": ", ".join(experiment_names("dcht")),
         "tokenizers": ", ".join(PRESETS),
     }
-    launch("dcht.conf", help_text=HELP.format(**names), register=register, task=task)
+    launch(
+        "dcht.conf", help_text=HELP.format(**names), register=register, task=task, presets=presets
+    )
 
 
 if __name__ == "__main__":

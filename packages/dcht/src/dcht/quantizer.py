@@ -42,6 +42,12 @@ class VectorQuantizer(nn.Module):
         nn.init.uniform_(self.codebook, -1 / codebook_size, 1 / codebook_size)
         self.commitment_weight = commitment_weight
 
+    @property
+    def is_new(self) -> bool:
+        """Whether every code is where random weights put it: training moves them further out."""
+        limit = 1.001 / len(self.codebook)  # a published one may be rounded to float16
+        return bool(self.codebook.detach().abs().max() <= limit)
+
     def codes(self) -> Tensor:
         """All codes (k, c), of unit length."""
         return F.normalize(self.codebook.float(), dim=-1)

@@ -102,6 +102,11 @@ class Pattern:
         return self.meaning
 
 
+PATH = Pattern(r"[^\0]*[^\0\s][^\0]*", "a name")
+"""Of a file, a folder or a checkpoint. An empty one, from a variable that is not set, would be the
+current folder."""
+SHARE = Range(0, 1, below=True)
+SEED = Range(0, (1 << 63) - 1)
 SHA256 = Pattern("[0-9a-f]{64}", "a SHA-256: 64 hexadecimal digits")
 
 

@@ -5,13 +5,15 @@ Neither torch nor hydra is imported here. `dcht.conf` hands these classes to Hyd
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from dcht.config import TokenizerConfig
 from dcht.errors import UsageError
+from dcht.loss_config import LossConfig as LossConfig
+from dcht.loss_config import LPIPSNet as LPIPSNet
+from dcht.ranges import PATH, SEED, SHARE, Length, Range, check_ranges
 from dcht.trackers import Tracker
 
 
@@ -46,13 +48,6 @@ TAKEN_OVER: dict[Strategy, dict[Stage, Stage]] = {
 """
 
 
-class LPIPSNet(Enum):
-    """The trunk of the perceptual loss."""
-
-    vgg = "vgg"
-    alex = "alex"
-
-
 class PublishDtype(Enum):
     """The precision of published weights."""
 
@@ -68,12 +63,13 @@ class StageConfig:
     """Probability that an image takes the discrete path: 0 is Z only, 1 is Z_q only."""
     train_encoder: bool
     train_codebook: bool
-    epochs: float | None = None
-    steps: int | None = None
+    epochs: Annotated[float | None, Range(0, 1e6, above=True)] = None
+    steps: Annotated[int | None, Range(1, 10**9)] = None
     """Length in optimiser steps; wins over `epochs`."""
 
     def __post_init__(self) -> None:
         """Refuse a stage that could not do what it says."""
+        check_ranges(self)
         if not 0 <= self.discrete_prob <= 1:
             raise UsageError(f"discrete_prob is {self.discrete_prob}; expected 0 to 1")
         if self.train_codebook and not self.discrete_prob:
@@ -105,9 +101,9 @@ class PlannedStage(NamedTuple):
 class DataConfig:
     """A folder of images, resized, cropped and mirrored."""
 
-    root: str
+    root: Annotated[str, PATH]
     """Folder of images, searched recursively."""
-    size: int = 256
+    size: Annotated[int, Range(32, 8192)] = 256
     """The short side is resized to this."""
     crop: int = 256
     """Side of the square that is cropped out, a multiple of 32."""
@@ -119,7 +115,7 @@ class DataConfig:
     """Images kept out of training, spread over the folder: validation and pictures."""
     cache: bool = False
     """Decode once and keep resized images in memory as bytes (20,000 of 256 px: 3.9 GB)."""
-    workers: int = 4
+    workers: Annotated[int, Range(0, 1024)] = 4
     """Decoding processes; with `cache`, threads that fill it at the start."""
 
     def __post_init__(self) -> None:
@@ -130,77 +126,26 @@ class DataConfig:
             )
         if self.num_val < 1:
             raise UsageError(f"data.num_val is {self.num_val}; expected at least 1")
-
-
-@dataclass(kw_only=True)
-class LossConfig:
-    """Weights of the loss terms; a term of weight 0 is neither computed nor loaded."""
-
-    l2: float = 1.0
-    l1: float = 0.0
-    lpips: float = 1.0
-    gan: float = 0.5
-    codebook: float = 1.0
-    """# not in paper: LlamaGen's value; beta is the tokenizer's `commitment_weight`."""
-    commitment: float = 1.0
-    """On top of beta."""
-    lpips_net: LPIPSNet = LPIPSNet.vgg
-    lpips_weights: str | None = None
-    """Safetensors file or its folder; None: see `dcht.perceptual.load_lpips`."""
-    gan_start: int = 20_000
-    """Step of the run at which the discriminator comes in. # not in paper: LlamaGen's value."""
-    gan_start_in_stage: int | None = None
-    """Step of the stage at which it comes in, counted anew in every stage; None: `gan_start`."""
-    gan_adaptive: bool = False
-    """Multiply `gan` by the ratio of both sides' gradients at the decoder's last layer, as VQGAN
-    does: whatever the discriminator says, it then pulls `gan` times as hard as the other terms."""
-    discriminator_channels: int = 64
-    discriminator_from: str | None = None
-    """A run whose discriminator goes on here: its folder, or its `discriminator.safetensors`."""
-
-    def __post_init__(self) -> None:
-        """Refuse a GAN that has nothing to be weighed against."""
-        if self.gan_adaptive and not (self.l2 or self.l1 or self.lpips):
-            raise UsageError("loss.gan_adaptive weighs the GAN against l2, l1 and lpips: all are 0")
-
-    def adversarial(self, step: int, stage_step: int) -> bool:
-        """Whether the discriminator takes part in this step of the run and of its stage."""
-        if self.gan_start_in_stage is not None:
-            return self.gan > 0 and stage_step >= self.gan_start_in_stage
-        return self.gan > 0 and step >= self.gan_start
-
-    def never_adversarial(self, lengths: Sequence[int]) -> str | None:
-        """Why the GAN stays out of a run whose stages have these lengths; None: it does not."""
-        if not self.gan:
-            return None
-        if self.gan_start_in_stage is not None:
-            if self.gan_start_in_stage < max(lengths):
-                return None
-            return (
-                f"loss.gan_start_in_stage={self.gan_start_in_stage} and no stage has more than "
-                f"{max(lengths)} steps"
-            )
-        if self.gan_start < sum(lengths):
-            return None
-        return (
-            f"loss.gan_start={self.gan_start} counts the steps of the run, which has "
-            f"{sum(lengths)}; loss.gan_start_in_stage counts those of a stage"
-        )
+        check_ranges(self)
 
 
 @dataclass(kw_only=True)
 class OptimizerConfig:
     """Adam for the tokenizer and, with the same settings, for the discriminator."""
 
-    lr: float = 1e-4
-    final_lr: float | None = None
+    lr: Annotated[float, Range(0, 100, above=True)] = 1e-4
+    final_lr: Annotated[float | None, Range(0, 100)] = None
     """None: constant, as in the paper. A value: cosine decay to it within each stage."""
-    warmup_steps: int = 0
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
-    grad_clip: float = 1.0
+    warmup_steps: Annotated[int, Range(0)] = 0
+    betas: Annotated[list[float], Length(2, 2), SHARE] = field(default_factory=lambda: [0.9, 0.95])
+    grad_clip: Annotated[float, Range(0, 1e9, above=True)] = 1.0
     """Largest gradient norm. # not in paper: LlamaGen's value."""
-    ema_decay: float = 0.9999
+    ema_decay: Annotated[float, SHARE] = 0.9999
     """Of the averaged weights that are evaluated and published. # not in paper."""
+
+    def __post_init__(self) -> None:
+        """Refuse values without sense."""
+        check_ranges(self)
 
 
 @dataclass(kw_only=True)
@@ -209,17 +154,21 @@ class CodebookConfig:
 
     kmeans_start: bool = False
     """Start a stage that trains the codebook from k-means over the latents it finds."""
-    revive_every: int = 0
+    revive_every: Annotated[int, Range(0)] = 0
     """Every so many steps, move codes that the window did not see to latents of the batch."""
-    window: int = 65_536
+    window: Annotated[int, Range(1, 1 << 28)] = 65_536
     """How many of the latest indices usage and perplexity are measured over."""
+
+    def __post_init__(self) -> None:
+        """Refuse values without sense."""
+        check_ranges(self)
 
 
 @dataclass(kw_only=True)
 class TrainConfig:
     """A run of `dcht-train`."""
 
-    out: str
+    out: Annotated[str, PATH]
     """The run's folder: log, samples, resume files, and `tokenizer/`, the published result."""
     tokenizer: TokenizerConfig
     data: DataConfig
@@ -244,10 +193,10 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     codebook: CodebookConfig = field(default_factory=CodebookConfig)
-    init_from: str | None = None
+    init_from: Annotated[str | None, PATH] = None
     """A published tokenizer to start from (folder or Hub id); None: random weights."""
-    batch_size: int = 128
-    seed: int = 0
+    batch_size: Annotated[int, Range(1, 1 << 20)] = 128
+    seed: Annotated[int, SEED] = 0
     device: str = "auto"
     bf16: bool | None = None
     """bf16 autocast, quantizer in fp32; None: on a GPU, and not on a CPU, where it is faster with
@@ -255,16 +204,17 @@ class TrainConfig:
     publish_dtype: PublishDtype = PublishDtype.float32
     trackers: list[Tracker] = field(default_factory=lambda: [Tracker.tensorboard])
     """Where to watch the run, besides its own files."""
-    log_every: int = 50
-    eval_every: int = 5_000
+    log_every: Annotated[int, Range(1)] = 50
+    eval_every: Annotated[int, Range(1)] = 5_000
     """Validation and pictures, besides those at the end of each stage."""
-    save_every: int = 5_000
+    save_every: Annotated[int, Range(1)] = 5_000
     """Resume files, besides those at the end of each stage and on a stop."""
-    save_minutes: float = 10.0
+    save_minutes: Annotated[float, Range(0, above=True)] = 10.0
     """Resume files after so much time without one, too."""
 
     def __post_init__(self) -> None:
         """Refuse an empty run and a discrete path without a codebook."""
+        check_ranges(self)
         if not self.plan():
             left = [stage.value for stage in Stage if stage not in TAKEN_OVER[self.strategy]]
             chosen = [stage.value for stage in self.stages]

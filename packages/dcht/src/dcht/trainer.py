@@ -16,7 +16,6 @@ import copy
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -24,19 +23,20 @@ from torch import Tensor, nn
 
 from dcht import adversary
 from dcht.batch_norm import normalise_over_ranks
-from dcht.codebook import UsageWindow, revive_dead_codes, spherical_kmeans
-from dcht.crops import Crops, split_files
+from dcht.codebook import UsageWindow, revive_dead_codes, start_codebook
+from dcht.crops import Crops, image_contents, split_files
 from dcht.distributed import World
 from dcht.errors import UsageError
 from dcht.losses import ReconstructionLoss, weighted_sum
+from dcht.run_folder import published
 from dcht.tokenizer import Tokenizer
 from dcht.train_config import StageConfig, TrainConfig
 from dcht.training import EMA, finite_or_stop, use_bf16, warmup_lr
 from dcht.validation import measure_residual_std, sample_latents
 from dcht.warm_start import start_tokenizer
 
-LATENTS_PER_CODE = 32
-"""How many latents k-means sees for each code."""
+TOKENIZER = "tokenizer"
+"""The folder of a run that holds its result."""
 
 
 class Trainer:
@@ -69,6 +69,8 @@ class Trainer:
             config.init_from,
             needs_codebook=bool(discrete) and not discrete[0].train_codebook,
         )
+        self.codebook_note = ""
+        """What became of the codebook when the stage began, for whoever watches."""
         self.tokenizer = tokenizer.to(device).to(memory_format=layout)
         discriminator = adversary.start_discriminator(config.loss)
         self.discriminator = discriminator.to(device).to(memory_format=layout)
@@ -78,9 +80,12 @@ class Trainer:
         files, held_out = split_files(config.data)
         self.crops = Crops(files, config.data, cache=config.data.cache)
         self.validation = Crops(held_out, config.data, cache=False)
+        for crops in (self.crops, self.validation):
+            crops.require_readable()
+        self.contents = world.on_main(lambda: image_contents(config.data, [*files, *held_out]))
         self.step = 0
         self.stage_index, self.stage_step = 0, 0
-        self._resumed: dict[str, Any] | None = None
+        self.continues = False
 
     @property
     def stage_name(self) -> str:
@@ -107,13 +112,20 @@ class Trainer:
         return parts
 
     def begin_stage(self) -> None:
-        """Freeze and thaw; fresh optimiser and EMA, or those that were saved in mid-stage."""
+        """Begin a stage, unless `dcht.trainer_state` has, in the middle of it."""
+        self.codebook_note = ""
+        if self.continues:
+            self.continues = False
+            return
+        if self.stage.train_codebook and self.config.codebook.kmeans_start and self.world.main:
+            self.codebook_note = start_codebook(
+                self.tokenizer.require_quantizer(), self._sample_latents, self._generator("k-means")
+            )
+        self.ready_stage()
+
+    def ready_stage(self) -> None:
+        """Freeze and thaw; fresh optimiser, EMA and window."""
         self.tokenizer.requires_grad_(False).eval()
-        codebook = self.tokenizer.require_quantizer().codebook
-        resumed, self._resumed = self._resumed, None
-        wanted = self.stage.train_codebook and self.config.codebook.kmeans_start
-        if wanted and resumed is None and self.world.main:
-            self._start_codebook(codebook)
         for network in (self.tokenizer, self.discriminator):
             self.world.align(network)
         parts = self.trainable().values()
@@ -121,17 +133,12 @@ class Trainer:
             part.requires_grad_(True).train()
         self.optimizer = self._adam([p for part in parts for p in part.parameters()])
         self.ema = EMA(self.tokenizer, self.config.optimizer.ema_decay)
+        codebook = self.tokenizer.require_quantizer().codebook
         self.window = UsageWindow(len(codebook), self.config.codebook.window)
-        if resumed is not None:
-            self.optimizer.load_state_dict(resumed["optimizer"])
-            self.ema.load_state_dict(resumed["ema"])
-            self.window.add(resumed["window"])
 
-    def _start_codebook(self, codebook: nn.Parameter) -> None:
-        wanted = LATENTS_PER_CODE * len(codebook)
-        latents = sample_latents(self.tokenizer, self.crops, wanted, self.config.batch_size)
-        centres = spherical_kmeans(latents, len(codebook), self._generator("k-means"))
-        codebook.data.copy_(centres)
+    def _sample_latents(self, count: int) -> Tensor:
+        self.tokenizer.eval()
+        return sample_latents(self.tokenizer, self.crops, count, self.config.batch_size)
 
     def train_step(self, images: Tensor) -> dict[str, Tensor]:
         """One optimiser step on this rank's images (b, 3, H, W).
@@ -267,32 +274,8 @@ class Trainer:
             self.tokenizer.config = replace(self.tokenizer.config, residual_std=std)
         if self.world.main:
             dtype = getattr(torch, config.publish_dtype.value)
-            self.tokenizer.save_pretrained(Path(config.out) / "tokenizer", dtype=dtype)
+            with published(Path(config.out) / TOKENIZER) as folder:
+                self.tokenizer.save_pretrained(folder, dtype=dtype)
             if config.loss.gan:
                 adversary.publish(self.discriminator, config.out)
         self.stage_index, self.stage_step = self.stage_index + 1, 0
-
-    def state(self) -> dict[str, Any]:
-        """All that resuming needs, for `load_state`."""
-        return {
-            "stage_index": self.stage_index,
-            "stage_step": self.stage_step,
-            "tokenizer": self.tokenizer.state_dict(),
-            "residual_std": self.tokenizer.config.residual_std,
-            "discriminator": self.discriminator.state_dict(),
-            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "ema": self.ema.state_dict(),
-            "window": self.window.indices,
-        }
-
-    def load_state(self, step: int, state: dict[str, Any]) -> None:
-        """Continue where `state()` was taken."""
-        self.step = step
-        self.stage_index, self.stage_step = state["stage_index"], state["stage_step"]
-        self.tokenizer.load_state_dict(state["tokenizer"])
-        self.tokenizer.config = replace(self.tokenizer.config, residual_std=state["residual_std"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
-        # Between two stages there is no optimiser to continue: every stage begins with its own.
-        self._resumed = state if self.stage_step else None

@@ -12,7 +12,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal
@@ -24,14 +24,16 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from dcht.distributed import World
-from dcht.errors import NonFiniteLossError, UsageError
+from dcht.errors import NonFiniteLossError, printable
 from dcht.images import save_png
-from dcht.trackers import Tracker, open_board
+from dcht.metrics import METRICS, drop_rows
+from dcht.trackers import Board, Tracker, open_board
 
-METRICS = "metrics.jsonl"
 PAUSE = "PAUSE"
 """While a file of this name is in a run's folder, the run waits between two steps."""
 POLL_SECONDS = 1.0
+SAMPLES = "samples"
+"""The folder of a run for its pictures."""
 
 
 class EMA:
@@ -78,9 +80,11 @@ class EMA:
         """
         if odd := sorted(self.shadow.keys() ^ state["shadow"].keys()):
             raise ValueError(f"EMA state of another module: {odd[0]} is in only one of the two")
-        self.num_updates = state["num_updates"]
         for key, value in state["shadow"].items():
+            if value.shape != self.shadow[key].shape:
+                raise ValueError(f"EMA state of another module: {key} has another shape")
             self.shadow[key].copy_(value)
+        self.num_updates = state["num_updates"]
 
 
 def _own_part(tensor: Tensor) -> Tensor:
@@ -109,6 +113,18 @@ def warmup_lr(
         return base
     done = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
     return final + (base - final) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """`load_state_dict`, which looks at no shapes.
+
+    Raises:
+        ValueError: the state of other parameters.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, values in optimizer.state.items():
+        if any(values[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
+            raise ValueError("the optimiser's state has other shapes")
 
 
 class RunLog:
@@ -141,11 +157,7 @@ class RunLog:
             open_board(tracker, self.folder, first_step=first_step) for tracker in trackers
         ]
         path = self.folder / METRICS
-        if path.exists():
-            # A run killed in mid-write leaves a last line without its end.
-            lines = [row for row in path.read_text().splitlines(True) if row.endswith("\n")]
-            kept = [row for row in lines if json.loads(row)["step"] < first_step]
-            path.write_text("".join(kept))
+        drop_rows(path, first_step)
         self._metrics = path.open("a", buffering=1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -153,17 +165,24 @@ class RunLog:
         if not self.active:
             return
         row = {"step": step, "time": round(time.time(), 3), **values}
-        self._metrics.write(json.dumps(row) + "\n")
-        for board in self._boards:
-            board.scalars(step, values)
+        self._metrics.write(json.dumps(row, allow_nan=False) + "\n")
+        self._show(lambda board: board.scalars(step, values))
 
     def picture(self, step: int, name: str, image: Image.Image) -> None:
         """Write `samples/NAME-STEP.png` and show it in the trackers."""
         if not self.active:
             return
-        save_png(image, self.folder / "samples" / f"{name}-{step:07d}.png")
-        for board in self._boards:
-            board.picture(step, name, image)
+        save_png(image, self.folder / SAMPLES / f"{name}-{step:07d}.png")
+        self._show(lambda board: board.picture(step, name, image))
+
+    def _show(self, call: Callable[[Board], None]) -> None:
+        """Tell the trackers; one that fails (a service that is gone, say) is not told again."""
+        for board in list(self._boards):
+            try:
+                call(board)
+            except Exception as error:
+                self._boards.remove(board)
+                self.line(f"{type(board).__name__} shows nothing from here on: {error}")
 
     @property
     def paused(self) -> bool:
@@ -173,15 +192,14 @@ class RunLog:
     def line(self, text: str) -> None:
         """Say something to whoever watches: one line on stderr."""
         if self.active:
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Flush and close the files."""
         if not self.active:
             return
         self._metrics.close()
-        for board in self._boards:
-            board.close()
+        self._show(lambda board: board.close())
 
 
 class GracefulStop:
@@ -236,8 +254,6 @@ class SaveClock:
     """Time since the last save, by which a long run on a machine that may go away saves too."""
 
     def __init__(self, minutes: float) -> None:
-        if minutes <= 0:
-            raise UsageError(f"save_minutes is {minutes:g}; expected more than 0 (10 is usual)")
         self._seconds = 60 * minutes
         self.saved()
 

@@ -8,12 +8,16 @@ from typing import Any
 from torch import nn
 
 from dcht.autoencoder import Decoder, Encoder
-from dcht.checkpoint import to_dict
-from dcht.config import CoderConfig, TokenizerConfig
+from dcht.checkpoint import CONFIG, from_dict, locate, read_config, to_dict
+from dcht.config import PRESETS, CoderConfig, TokenizerConfig
 from dcht.errors import UsageError
 from dcht.latent_norm import LATENT_NORM, fold_latent_norm
 from dcht.layers import Downsample, GLUConv, LinearAttention, ResBlock, Upsample
+from dcht.tokenizer import BUNDLED as BUNDLED_TOKENIZER
 from dcht.tokenizer import Tokenizer
+
+BUNDLED = "bundled"
+"""As `init_from`: the tokenizer that ships with the package."""
 
 
 def start_tokenizer(
@@ -29,7 +33,7 @@ def start_tokenizer(
 
     Args:
         config: the layout to build.
-        init_from: a published folder or a Hub id.
+        init_from: `bundled`, a published folder or a Hub id.
         needs_codebook: a random one will not do, because the run uses it before it trains it.
 
     Raises:
@@ -37,7 +41,9 @@ def start_tokenizer(
         CheckpointError: `init_from` cannot be loaded.
     """
     tokenizer = Tokenizer(config)
-    source = None if init_from is None else Tokenizer.from_pretrained(init_from)
+    source = None
+    if init_from is not None:
+        source = Tokenizer.from_pretrained(None if init_from == BUNDLED else init_from)
     size = config.codebook_size
     same_codebook = source is not None and source.config.codebook_size == size
     if needs_codebook and not same_codebook:
@@ -48,13 +54,10 @@ def start_tokenizer(
         )
     if source is None:
         return tokenizer
-    theirs, ours = _layout(source.config, config), to_dict(config)
-    # What training decides, and what a plain autoencoder does not have.
-    skipped = {"residual_std", "commitment_weight", "codebook_size"}
-    if odd := [key for key in ours if key not in skipped and ours[key] != theirs[key]]:
+    if odd := _differing(source.config, config):
         raise UsageError(
             f"init_from={init_from} has another layout than the tokenizer that was asked for "
-            f"({', '.join(odd)}); choose its preset with tokenizer=NAME"
+            f"({', '.join(odd)}); {preset_of(source.config)}"
         )
     _deepen(tokenizer.encoder, source.encoder)
     _deepen(tokenizer.decoder, source.decoder)
@@ -65,6 +68,14 @@ def start_tokenizer(
         # Only the codebook that it was measured with has this residual.
         tokenizer.config = replace(config, residual_std=source.config.residual_std)
     return tokenizer
+
+
+def _differing(source: TokenizerConfig, wanted: TokenizerConfig) -> list[str]:
+    """The settings for which a source's weights cannot start a layout."""
+    theirs, ours = _layout(source, wanted), to_dict(wanted)
+    # What training decides, and what a plain autoencoder does not have.
+    skipped = {"residual_std", "commitment_weight", "codebook_size"}
+    return [key for key in ours if key not in skipped and ours[key] != theirs[key]]
 
 
 def _layout(source: TokenizerConfig, wanted: TokenizerConfig) -> dict[str, Any]:
@@ -108,3 +119,37 @@ def _sorted(stage: nn.Module) -> tuple[list[nn.Module], list[nn.Module]]:
     layers = list(stage.children())
     blocks = [layer for layer in layers if not isinstance(layer, Downsample | Upsample)]
     return blocks, [layer for layer in layers if isinstance(layer, Downsample | Upsample)]
+
+
+def layout_of(init_from: str, preset: TokenizerConfig) -> TokenizerConfig:
+    """The layout of a run from `init_from` where nobody chose one: `preset`, if it can start it.
+
+    If not, it is the checkpoint's, with a codebook as large as the preset's where that has none.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or its `config.json` is damaged.
+    """
+    found = read_layout(init_from)
+    if not _differing(found, preset):
+        return preset
+    size = found.codebook_size or preset.codebook_size
+    weight = preset.commitment_weight
+    return replace(found, codebook_size=size, residual_std=None, commitment_weight=weight)
+
+
+def read_layout(name: str | None) -> TokenizerConfig:
+    """The layout of a published tokenizer: a folder, a Hub id, or (`bundled`, None) the bundled."""
+    folder = BUNDLED_TOKENIZER if name in (None, BUNDLED) else locate(name)
+    return from_dict(TokenizerConfig, read_config(folder), str(folder / CONFIG))
+
+
+def preset_of(layout: TokenizerConfig) -> str:
+    """Which preset has a layout, as advice to whoever chose another."""
+    measured = {"residual_std": None, "commitment_weight": 0.0}
+    for name, preset in PRESETS.items():
+        same_codes = replace(preset, codebook_size=layout.codebook_size)
+        if replace(same_codes, **measured) == replace(layout, **measured):  # type: ignore[arg-type]
+            other = preset.codebook_size != layout.codebook_size
+            codes = f" tokenizer.codebook_size={layout.codebook_size}" if other else ""
+            return f"choose tokenizer={name}{codes}"
+    return "no preset has its layout: give its settings one by one (tokenizer.KEY=VALUE)"

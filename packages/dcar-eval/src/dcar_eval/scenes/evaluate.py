@@ -116,8 +116,7 @@ def evaluate_scenes(
     if seed < 0:
         raise UsageError(f"seed {seed} is negative; 0 or more")
     height, width = (size, size) if size else pipe.size
-    if height != width:
-        raise UsageError(f"scenes are square, not {width} x {height}; give a size, 256 for example")
+    require_square(height, width)
     recognizer, sha256 = Recognizer.from_pretrained()
     recognizer.to(pipe.device)
     chosen = pipe.settings(**(sampling or {}))
@@ -170,6 +169,12 @@ def evaluate_scenes(
     return results
 
 
+def require_square(height: int, width: int) -> None:
+    """Refuse pictures of another shape than scenes have."""
+    if height != width:
+        raise UsageError(f"scenes are square, not {width} x {height}; give a size, 256 for example")
+
+
 def judge(
     recognizer: Recognizer, files: Sequence[Path], prompts: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
@@ -193,7 +198,24 @@ def judge(
     return rows
 
 
-def during_training(pipe: TextToImage, *, seed: int, out: Path) -> dict[str, float]:
+class DuringTraining:
     """The benchmark on a few pictures: what `evaluations=[scenes]` has `dcar-train` call."""
-    results = evaluate_scenes(pipe, out, num_per_task=TRAINING_PER_TASK, seed=seed)
-    return {"overall": results["overall"], **results["tasks"]}
+
+    def require_applicable(self, pipe: TextToImage) -> None:
+        """Refuse a generator that knows nothing of scenes.
+
+        Raises:
+            UsageError: it is not square, or knows none of their objects.
+            CheckpointError: the bundled recogniser is missing or damaged.
+        """
+        require_square(*pipe.size)
+        known_objects(pipe)
+        Recognizer.from_pretrained()
+
+    def __call__(self, pipe: TextToImage, *, seed: int, out: Path) -> dict[str, float]:
+        """Draw and judge; the mean of the tasks, and each of them."""
+        results = evaluate_scenes(pipe, out, num_per_task=TRAINING_PER_TASK, seed=seed)
+        return {"overall": results["overall"], **results["tasks"]}
+
+
+during_training = DuringTraining()
