@@ -30,7 +30,14 @@ from dcht.checkpoint import (
 from dcht.config import VARIANTS
 from dcht.convert import convert_tensors
 from dcht.errors import CheckpointError, UsageError, printable
-from dcht.files import file_sha256, open_regular, read_json, require_unused, write_atomic
+from dcht.files import (
+    file_sha256,
+    open_regular,
+    read_json,
+    remove_partials,
+    require_unused,
+    write_atomic,
+)
 from dcht.images import ImageError, list_images, open_image, resize_crop, to_tensor
 from dcht.latent_norm import LATENT_NORM, fold_latent_norm, mean_latent_norm
 from dcht.layout import check_variant, find_family, find_layout
@@ -224,11 +231,11 @@ def write_converted(
         "calibrate": None if images is None else str(images),
     }
     record = out / RECORD
-    if (out / WEIGHTS).exists() and record.exists() and not force:
-        earlier = read_json(record)
-        if earlier.get("request") == request:
-            return earlier
-    require_unused(out, force=force)
+    earlier = read_json(record) if record.exists() and not force else {}
+    begun = earlier.get("request") == request
+    if begun and "sha256" in earlier and (out / WEIGHTS).exists():
+        return earlier
+    require_unused(out, force=force or begun)
     tokenizer, folded = convert(
         read_source(name),
         variant=variant,
@@ -238,6 +245,9 @@ def write_converted(
     )
     result = {"request": request, "folded_latent_norm": folded}
     out.mkdir(parents=True, exist_ok=True)
+    remove_partials(out)
+    # Before the weights: what is killed between the two is known to be this conversion.
+    write_atomic(record, json.dumps({"request": request}, indent=1).encode() + b"\n")
     result["sha256"] = tokenizer.save_pretrained(out)
     write_atomic(record, json.dumps(result, indent=1).encode() + b"\n")
     return result
