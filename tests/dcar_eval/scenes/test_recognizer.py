@@ -19,7 +19,14 @@ from dcar_eval.scenes.recognizer import (
     RecognizerConfig,
     shrink,
 )
-from dcar_eval.scenes.recognizer_train import IGNORED, Training, losses, targets, train_recognizer
+from dcar_eval.scenes.recognizer_train import (
+    IGNORED,
+    Training,
+    losses,
+    targets,
+    train_recognizer,
+    weights_for,
+)
 from dcar_eval.scenes.world import BENCHMARK, COLOURS, SPRITE_LABELS
 from dcht.checkpoint import checkpoint_sha256, read_tensors
 from dcht.errors import CheckpointError, UsageError
@@ -124,11 +131,17 @@ def test_a_run_that_was_stopped_goes_on_exactly(
 
     training = Training(classes=CLASSES, steps=4, batch_size=2, warmup_steps=1)
     ceiling = {"overall": 0.5, "tasks": {}}
-    monkeypatch.setattr(recognizer_train, "measure_ceiling", lambda *a, **k: ceiling)
 
     def run(out: Path, settings: Training = training, *, force: bool = False) -> int:
         return train_recognizer(
-            npm_folder, out, training=settings, workers=0, save_every=2, log_every=2, force=force
+            npm_folder,
+            out,
+            training=settings,
+            measure=lambda _: ceiling,
+            workers=0,
+            save_every=2,
+            log_every=2,
+            force=force,
         )
 
     assert run(tmp_path / "whole") == 0
@@ -161,3 +174,22 @@ def test_a_run_that_was_stopped_goes_on_exactly(
         run(tmp_path / "broken", other)
     assert run(tmp_path / "broken", other, force=True) == 0
     assert checkpoint_sha256(broken) != checkpoint_sha256(whole)
+
+
+def test_it_may_begin_with_one_that_knows_more(small: Recognizer) -> None:
+    """What the two classes had, and colours and edges, are where they were."""
+    fewer = Recognizer(RecognizerConfig(classes=["dog", "banana"], colours=list(COLOURS))).eval()
+    fewer.load_state_dict(weights_for(small, ["dog", "banana"]))
+    pictures = torch.rand(1, 3, SIDE, SIDE)
+    theirs, ours = small(pictures), fewer(pictures)
+    torch.testing.assert_close(ours.classes, theirs.classes[:, [3, 1]])
+    for part in ("heat", "colours", "edges"):
+        torch.testing.assert_close(getattr(ours, part), getattr(theirs, part))
+
+
+def test_another_side_has_its_own_grid() -> None:
+    config = RecognizerConfig(classes=CLASSES, colours=list(COLOURS), side=160, neighbourhood=3)
+    assert Recognizer(config)(torch.zeros(1, 3, 160, 160)).heat.shape == (1, 20, 20)
+    truth = targets([Labelled(0, 0, (0.4, 0.4, 0.6, 0.6))], 20)
+    assert truth.heat[10, 10] == 1
+    assert float(truth.edges[0, 10, 10]) == pytest.approx(10.5 / 20 - 0.4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ def add(verbs: Any) -> None:
     """Add the verb to the subparsers."""
     verb = verbs.add_parser("scenes-train", help="train the recogniser that judges scenes")
     verb.add_argument("--sprites", type=Path, required=True, help="folder with the npm packages")
+    verb.add_argument(
+        "--grammar", choices=("standard", "hard"), default="standard",
+        help="of the scenes that it will judge [standard]",
+    )  # fmt: skip
     verb.add_argument("--steps", type=positive, default=5000, metavar="N", help="[5000]")
     verb.add_argument(
         "--num-per-task", type=positive, default=500, metavar="N",
@@ -28,8 +33,14 @@ def add(verbs: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and measure."""
+    from functools import partial
+
+    from dcar_eval.hard import recognizing as hard
+    from dcar_eval.scenes import ceiling, compositions
+    from dcar_eval.scenes.recognizer import Recognizer
     from dcar_eval.scenes.recognizer_train import Training, train_recognizer
     from dcar_eval.scenes.world import SPRITE_LABELS
+    from dcht.tokenizer import Tokenizer
 
     training = Training(
         classes=list(SPRITE_LABELS),
@@ -37,11 +48,31 @@ def run(arguments: argparse.Namespace) -> int:
         steps=arguments.steps,
         batch_size=arguments.batch_size,
     )
+    measure, compose, start = ceiling.measure_ceiling, compositions.compose, None
+    if arguments.grammar == "hard":
+        start, sha256 = Recognizer.from_pretrained()
+        training = replace(
+            training,
+            classes=list(hard.OBJECTS),
+            side=hard.SIDE,
+            neighbourhood=hard.NEIGHBOURHOOD,
+            ema_decay=hard.EMA_DECAY,
+            started_from=sha256,
+        )
+        measure, compose = hard.measure_ceiling, hard.compose
     return train_recognizer(
         arguments.sprites,
         arguments.out,
         training=training,
-        num_per_task=arguments.num_per_task,
+        measure=partial(
+            measure,
+            sprites=arguments.sprites,
+            num_per_task=arguments.num_per_task,
+            seed=arguments.seed + 1,
+            tokenizer=Tokenizer.from_pretrained(),
+        ),
+        compose=compose,
+        start=start,
         workers=arguments.workers,
         force=arguments.force,
     )

@@ -1,11 +1,11 @@
 """A small detector for the objects of scenes: what is where, and in which of the ten colours.
 
-A convolutional network reads a picture at 128 x 128 pixels and answers at every cell of a 16 x 16
-grid: is this the middle of an object, of which class, in which colour, how far are its edges
-(centre points as in CenterNet, Zhou et al. 2019, with one heat map for all classes). It is trained
-on compositions whose truth is exact (`dcar_eval.scenes.recognizer_train`) and knows nothing else.
+A convolutional network reads a picture at 128 x 128 pixels (or what its configuration says) and
+answers at every cell of 8 x 8 of them: is this the middle of an object, of which class, in which
+colour, how far are its edges (centre points as in CenterNet, Zhou et al. 2019, with one heat map for
+all classes)? It is trained on compositions whose truth is exact (`dcar_eval.scenes.recognizer_train`) and knows nothing else.
 
-Shapes: pictures (b, 3, H, W) in [-1, 1], square; answers (b, ., 16, 16).
+Shapes: pictures (b, 3, H, W) in [-1, 1], square; answers (b, ., g, g) with g = side / 8.
 """
 
 from __future__ import annotations
@@ -34,18 +34,19 @@ from dcht.checkpoint import (
     to_dict,
     write_checkpoint,
 )
+from dcht.errors import UsageError
 from dcht.images import to_tensor
-from dcht.ranges import Length, check_ranges
+from dcht.ranges import Length, Range, check_ranges
 
-BUNDLED = Path(str(resources.files("dcar_eval"))) / "scenes" / "checkpoints" / "recognizer"
+CHECKPOINTS = Path(str(resources.files("dcar_eval"))) / "scenes" / "checkpoints"
+BUNDLED = CHECKPOINTS / "recognizer"
+"""The one that reads standard scenes."""
 SIDE = 128
-"""Pixels that a picture is resized to before it is read."""
+"""Pixels that a picture is resized to before it is read, where the configuration says no other."""
 STRIDE = 8
 GRID = SIDE // STRIDE
 WIDTHS = (48, 96, 160)
 """Channels at a quarter, an eighth and a sixteenth of the side."""
-NEIGHBOURHOOD = 5
-"""Cells a side in which only the warmest can be the middle of an object."""
 LEAST_SCORE = 0.05
 """Detections below it are not even listed."""
 
@@ -56,6 +57,10 @@ class RecognizerConfig:
 
     classes: Annotated[list[str], Length(1, 4096)]
     colours: Annotated[list[str], Length(1, 256)]
+    side: Annotated[int, Range(32, 1024)] = SIDE
+    """Pixels that a picture is resized to before it is read, a multiple of 16."""
+    neighbourhood: Annotated[int, Range(1, 31)] = 5
+    """Cells a side, odd, in which only the warmest can be the middle of an object."""
     options: Options = field(default_factory=Options)
     """Thresholds that go with its scores."""
     training: dict[str, Any] = field(default_factory=dict)
@@ -66,19 +71,24 @@ class RecognizerConfig:
     def __post_init__(self) -> None:
         """Refuse tables of nothing."""
         check_ranges(self)
+        if self.side % 16 or self.neighbourhood % 2 == 0:
+            raise UsageError(
+                f"side {self.side} is not a multiple of 16, or neighbourhood {self.neighbourhood} "
+                "is not odd"
+            )
 
 
 class Answers(NamedTuple):
     """What the network says of every cell; logits but for `edges`."""
 
     heat: Tensor
-    """(b, 16, 16): is it the middle of an object?"""
+    """(b, g, g): is it the middle of an object?"""
     classes: Tensor
-    """(b, number of classes, 16, 16)."""
+    """(b, number of classes, g, g)."""
     colours: Tensor
-    """(b, number of colours, 16, 16)."""
+    """(b, number of colours, g, g)."""
     edges: Tensor
-    """(b, 4, 16, 16): distance of left, top, right and bottom edge, in sides of the picture."""
+    """(b, 4, g, g): distance of left, top, right and bottom edge, in sides of the picture."""
 
 
 class Recognizer(nn.Module):
@@ -101,10 +111,10 @@ class Recognizer(nn.Module):
         nn.init.constant_(self.answer.bias[0], -4.0)  # type: ignore[index]
 
     def forward(self, pictures: Tensor) -> Answers:
-        """Look at pictures (b, 3, 128, 128) in [-1, 1]."""
-        middle = self.middle(self.stem(pictures))  # b c 16 16
-        context = self.back(self.context(middle))  # b c 8 8
-        both = middle + F.interpolate(context, scale_factor=2)  # b c 16 16
+        """Look at pictures (b, 3, side, side) in [-1, 1]."""
+        middle = self.middle(self.stem(pictures))  # b c g g
+        context = self.back(self.context(middle))  # b c g/2 g/2
+        both = middle + F.interpolate(context, scale_factor=2)  # b c g g
         heat, classes, colours, edges = self.answer(self.merge(both)).split(self.parts, dim=1)
         return Answers(rearrange(heat, "b 1 h w -> b h w"), classes, colours, F.softplus(edges))
 
@@ -112,9 +122,10 @@ class Recognizer(nn.Module):
     def detect(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
         """The objects of square pictures of one size, in their own pixels, best first."""
         stacked = torch.stack([to_tensor(picture) for picture in pictures])
-        answers = self(shrink(stacked).to(self.answer.weight.device))
+        answers = self(shrink(stacked, self.config.side).to(self.answer.weight.device))
         heat = answers.heat.sigmoid()
-        warmest = F.max_pool2d(heat, NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2) == heat
+        around = self.config.neighbourhood
+        warmest = F.max_pool2d(heat, around, 1, around // 2) == heat
         confidence, kinds = answers.classes.softmax(1).max(1)
         scores = torch.where(warmest, heat * confidence, 0.0)
         colours, boxes = answers.colours.argmax(1), self._boxes(answers.edges)
@@ -135,8 +146,9 @@ class Recognizer(nn.Module):
 
     @staticmethod
     def _boxes(edges: Tensor) -> Tensor:
-        """(b, 4, 16, 16): left, top, right, bottom, in sides of the picture."""
-        centres = (torch.arange(GRID, device=edges.device) + 0.5) / GRID
+        """(b, 4, g, g): left, top, right, bottom, in sides of the picture."""
+        grid = edges.shape[-1]
+        centres = (torch.arange(grid, device=edges.device) + 0.5) / grid
         left, top, right, bottom = edges.unbind(1)
         x, y = centres[None, None, :], centres[None, :, None]
         return torch.stack([x - left, y - top, x + right, y + bottom], dim=1).clamp(0, 1)
@@ -161,9 +173,9 @@ class Recognizer(nn.Module):
         return recognizer.eval(), checkpoint_sha256(folder)
 
 
-def shrink(pictures: Tensor) -> Tensor:
+def shrink(pictures: Tensor, side: int = SIDE) -> Tensor:
     """Pictures (b, 3, H, W) at the size that the network reads, antialiased."""
-    return F.interpolate(pictures, (SIDE, SIDE), mode="bilinear", antialias=True)
+    return F.interpolate(pictures, (side, side), mode="bilinear", antialias=True)
 
 
 def convolution(channels: int, out: int, *, stride: int = 1) -> nn.Sequential:

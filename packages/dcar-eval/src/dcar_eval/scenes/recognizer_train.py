@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -24,9 +24,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from dcar_eval.geneval import Options
 from dcar_eval.results import alone
-from dcar_eval.scenes.ceiling import measure_ceiling
-from dcar_eval.scenes.compositions import Labelled, compose, degrade
-from dcar_eval.scenes.recognizer import GRID, SIDE, Answers, Recognizer, RecognizerConfig
+from dcar_eval.scenes.compositions import Composition, Labelled, compose, degrade
+from dcar_eval.scenes.recognizer import GRID, SIDE, STRIDE, Answers, Recognizer, RecognizerConfig
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import COLOURS
 from dcht.checkpoint import WEIGHTS
@@ -34,7 +33,6 @@ from dcht.command import INTERRUPTED, OK
 from dcht.distributed import World
 from dcht.errors import printable
 from dcht.run_folder import RESUME_PATTERN, check_settings, load_resume, save_resume
-from dcht.tokenizer import Tokenizer
 from dcht.training import EMA, GracefulStop, RunLog, finite_or_stop, warmup_lr
 
 RESULT = "recognizer"
@@ -57,58 +55,74 @@ class Training:
 
     classes: list[str]
     seed: int = 0
+    side: int = SIDE
+    neighbourhood: int = 5
     steps: int = 5000
     batch_size: int = 32
     lr: float = 2e-3
     warmup_steps: int = 100
     weight_decay: float = 1e-4
     ema_decay: float = 0.998
+    started_from: str | None = None
+    """SHA-256 of the recogniser whose weights it began with, if any."""
+
+
+class Compose(Protocol):
+    """What draws composition so-and-so, `size` pixels a side."""
+
+    def __call__(
+        self, index: int, *, seed: int, classes: list[str], sprites: Sprites, size: int
+    ) -> Composition:
+        """A function of (seed, index), the classes, the size and the art."""
+        ...
 
 
 class Targets(NamedTuple):
     """The truth at every cell, of one picture or of a batch of them."""
 
     heat: Tensor
-    """(16, 16) in [0, 1], exactly 1 where the middle of an object lies."""
+    """(g, g) in [0, 1], exactly 1 where the middle of an object lies."""
     classes: Tensor
-    """(16, 16), `IGNORED` away from objects."""
+    """(g, g), `IGNORED` away from objects."""
     colours: Tensor
-    """(16, 16), `IGNORED` also where an object has its sprite's own colours."""
+    """(g, g), `IGNORED` also where an object has its sprite's own colours."""
     edges: Tensor
-    """(4, 16, 16)."""
+    """(4, g, g)."""
 
 
 class Compositions(Dataset[tuple[Tensor, Targets]]):
     """Composition k with its targets; degraded, as 8 bits."""
 
-    def __init__(self, sprites: str | Path, training: Training) -> None:
+    def __init__(self, sprites: str | Path, training: Training, compose: Compose = compose) -> None:
         self.sprites = Sprites(sprites, tuple(training.classes))
-        self.training = training
+        self.training, self.compose = training, compose
 
     def __len__(self) -> int:
         return self.training.steps * self.training.batch_size
 
     def __getitem__(self, index: int) -> tuple[Tensor, Targets]:
         seed, classes = self.training.seed, self.training.classes
-        made = compose(index, seed=seed, classes=classes, sprites=self.sprites, size=SIDE)
+        side = self.training.side
+        made = self.compose(index, seed=seed, classes=classes, sprites=self.sprites, size=side)
         pixels = np.asarray(degrade(made.image, index, seed=seed))
-        return rearrange(torch.from_numpy(pixels.copy()), "h w c -> c h w"), targets(made.objects)
+        picture = rearrange(torch.from_numpy(pixels.copy()), "h w c -> c h w")
+        return picture, targets(made.objects, side // STRIDE)
 
 
-def targets(objects: list[Labelled]) -> Targets:
-    """What the network should answer to a picture of these objects."""
-    centres = (np.arange(GRID) + 0.5) / GRID
+def targets(objects: list[Labelled], grid: int = GRID) -> Targets:
+    """What the network should answer to a picture of these objects, on grid x grid cells."""
+    centres = (np.arange(grid) + 0.5) / grid
     x, y = centres[None, :], centres[:, None]
-    heat = np.zeros((GRID, GRID), dtype=np.float32)
-    nearest = np.full((GRID, GRID), NEAR)
-    classes = np.full((GRID, GRID), IGNORED)
-    colours = np.full((GRID, GRID), IGNORED)
-    edges = np.zeros((4, GRID, GRID), dtype=np.float32)
+    heat = np.zeros((grid, grid), dtype=np.float32)
+    nearest = np.full((grid, grid), NEAR)
+    classes = np.full((grid, grid), IGNORED)
+    colours = np.full((grid, grid), IGNORED)
+    edges = np.zeros((4, grid, grid), dtype=np.float32)
     for kind, colour, (left, top, right, bottom) in objects:
         middle_x, middle_y = (left + right) / 2, (top + bottom) / 2
-        distance = np.hypot(x - middle_x, y - middle_y) * GRID
+        distance = np.hypot(x - middle_x, y - middle_y) * grid
         heat = np.maximum(heat, np.exp(-(distance**2) / (2 * SPREAD**2)))
-        heat[min(int(middle_y * GRID), GRID - 1), min(int(middle_x * GRID), GRID - 1)] = 1
+        heat[min(int(middle_y * grid), grid - 1), min(int(middle_x * grid), grid - 1)] = 1
         mine = distance < nearest
         nearest = np.where(mine, distance, nearest)
         classes = np.where(mine, kind, classes)
@@ -152,7 +166,9 @@ def train_recognizer(
     out: str | Path,
     *,
     training: Training,
-    num_per_task: int = 500,
+    measure: Callable[[Recognizer], dict[str, Any]],
+    compose: Compose = compose,
+    start: Recognizer | None = None,
     log_every: int = 50,
     save_every: int = 500,
     workers: int = 1,
@@ -160,13 +176,25 @@ def train_recognizer(
 ) -> int:
     """Train, or go on where `out` stopped; then measure the ceiling and write `out/recognizer`.
 
+    Args:
+        sprites: the folder with the npm packages.
+        out: the run.
+        training: what the weights depend on.
+        measure: the ceiling of a recogniser in eval mode.
+        compose: the pictures; a function that other processes can import.
+        start: whose weights to begin with; it knows all the classes.
+        log_every: steps.
+        save_every: steps.
+        workers: processes that draw.
+        force: begin anew.
+
     Returns:
         0 when it is done, 130 when a signal stopped it (the same command continues).
 
     Raises:
         UsageError: sprites missing, or `out` holds a run of other settings.
     """
-    out, compositions = Path(out), Compositions(sprites, training)
+    out, compositions = Path(out), Compositions(sprites, training, compose)
     if force:
         for old in out.glob(RESUME_PATTERN):
             old.unlink()
@@ -177,8 +205,16 @@ def train_recognizer(
         return OK
     torch.manual_seed(training.seed)
     network = Recognizer(
-        RecognizerConfig(classes=training.classes, colours=list(COLOURS), options=OPTIONS)
+        RecognizerConfig(
+            classes=training.classes,
+            colours=list(COLOURS),
+            side=training.side,
+            neighbourhood=training.neighbourhood,
+            options=OPTIONS,
+        )
     )
+    if start is not None:
+        network.load_state_dict(weights_for(start, training.classes))
     network.train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=training.lr, weight_decay=training.weight_decay, fused=True
@@ -228,17 +264,22 @@ def train_recognizer(
     averaged = copy.deepcopy(network)
     ema.copy_to(averaged)
     averaged.eval()
-    ceiling = measure_ceiling(
-        averaged,
-        sprites,
-        num_per_task=num_per_task,
-        seed=training.seed + 1,
-        tokenizer=Tokenizer.from_pretrained(),
-    )
+    ceiling = measure(averaged)
     averaged.config = replace(averaged.config, training=asdict(training), ceiling=ceiling)
     averaged.save_pretrained(out / RESULT)
     print(printable(f"{out / RESULT}: overall {ceiling['overall']:.4f}"))
     return OK
+
+
+def weights_for(start: Recognizer, classes: list[str]) -> dict[str, Tensor]:
+    """The weights of a recogniser of more classes, for these alone."""
+    known, (heat, kinds, *_) = start.config.classes, start.parts
+    rest = range(heat + kinds, sum(start.parts))
+    rows = torch.tensor([*range(heat), *(heat + known.index(name) for name in classes), *rest])
+    weights = start.state_dict()
+    for key in ("answer.weight", "answer.bias"):
+        weights[key] = weights[key][rows]
+    return weights
 
 
 def _descend(optimizer: torch.optim.Optimizer, terms: dict[str, Tensor], rate: float) -> None:

@@ -1,0 +1,140 @@
+"""What a recogniser of the harder grammar learns from, and what it is worth on the benchmark.
+
+dcar-eval scenes-train --grammar hard --sprites node_modules --out RUN
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from dcar_eval.hard.draw import WEIGHTS, draw_any
+from dcar_eval.hard.grammar import BENCHMARK, Group, HardScene, HardTask
+from dcar_eval.hard.held_out import OBJECTS
+from dcar_eval.hard.judge import judge
+from dcar_eval.hard.places import draw_picture_of
+from dcar_eval.hard.prompts import load
+from dcar_eval.scenes.compositions import Composition, Labelled
+from dcar_eval.scenes.picture import box_of, draw_picture
+from dcar_eval.scenes.recognizer import CHECKPOINTS, Recognizer
+from dcar_eval.scenes.sprites import Sprites
+from dcar_eval.scenes.world import COLOURS
+from dcht.images import to_pil, to_tensor
+from dcht.tokenizer import Tokenizer
+
+BUNDLED = CHECKPOINTS / "hard"
+SIDE, NEIGHBOURHOOD = 160, 3
+"""Objects are smaller and nearer to each other than in standard scenes."""
+EMA_DECAY = 0.98
+"""It begins with the weights of the one that reads standard scenes, and soon forgets them."""
+SIZE = 256
+"""Pixels of the scenes on which it is measured."""
+
+
+def compose(
+    index: int, *, seed: int, classes: list[str], sprites: Sprites, size: int
+) -> Composition:
+    """A scene of the harder grammar, of either split, as composition `index`.
+
+    Places, sizes, shades and textures are the grammar's; which combinations are held out is nothing
+    to a recogniser, which must know them all.
+    """
+    rng = np.random.default_rng([seed, index])
+    task = list(WEIGHTS)[rng.choice(len(WEIGHTS), p=list(WEIGHTS.values()))]
+    scene = draw_any(task, tuple(classes), rng)
+    picture, _ = draw_picture_of(scene, sprites, size, rng, strict=False)
+    colours = list(COLOURS)
+    objects = [
+        Labelled(
+            classes.index(thing.name),
+            colours.index(thing.colour) if thing.colour else -1,
+            tuple(np.clip(np.array(box_of(thing, sprites)) / size, 0, 1).tolist()),
+        )
+        for thing in picture.objects
+    ]
+    return Composition(draw_picture(picture, sprites), objects)
+
+
+def measure_ceiling(
+    recognizer: Recognizer,
+    sprites: str | Path,
+    *,
+    num_per_task: int,
+    seed: int,
+    tokenizer: Tokenizer,
+) -> dict[str, Any]:
+    """Judge true pictures of the benchmark's own prompts, as they are drawn and after a tokenizer.
+
+    Args:
+        recognizer: in eval mode.
+        sprites: the folder with the npm packages.
+        num_per_task: pictures of each task, of unseen prompts.
+        seed: of places, sizes, shades and backgrounds.
+        tokenizer: what blurs them for the second score.
+
+    Returns:
+        `overall`, `tasks`, `refused` (the share that the next prompt was refused, as it should be),
+        `reconstructed` (`overall`, `tasks`, `tokenizer_sha256`), and what it was measured on.
+    """
+    art = Sprites(sprites, OBJECTS)
+    tasks: dict[str, float] = {}
+    blurred: dict[str, float] = {}
+    others: list[bool] = []
+    options = recognizer.config.options
+    for task in tqdm(BENCHMARK, unit="task", desc="ceiling", disable=None):
+        rows = [r for r in load()["prompts"] if r["tag"] == task.value and not r["seen"]]
+        verdicts: list[tuple[bool, bool]] = []
+        for index in range(num_per_task):
+            row, other = rows[index % len(rows)], rows[(index + 1) % len(rows)]
+            rng = np.random.default_rng([seed, BENCHMARK.index(task), index])
+            picture, _ = draw_picture_of(scene_of(row), art, SIZE, rng, strict=False)
+            image = draw_picture(picture, art)
+            found, worn = recognizer.detect([image, _pass(tokenizer, image)])
+            verdicts.append(
+                (judge(row, found, options, SIZE).correct, judge(row, worn, options, SIZE).correct)
+            )
+            others.append(judge(other, found, options, SIZE).correct)
+        tasks[task.value], blurred[task.value] = np.mean(verdicts, axis=0).tolist()
+    return {
+        "overall": float(np.mean(list(tasks.values()))),
+        "tasks": tasks,
+        "refused": 1 - float(np.mean(others)),
+        "reconstructed": {
+            "overall": float(np.mean(list(blurred.values()))),
+            "tasks": blurred,
+            "tokenizer_sha256": tokenizer.sha256,
+        },
+        "num_per_task": num_per_task,
+        "size": SIZE,
+        "seed": seed,
+    }
+
+
+def scene_of(row: dict[str, Any]) -> HardScene:
+    """The scene that a row of `judge.metadata` asks for."""
+    clauses = {clause["class"]: clause for clause in reversed(row["include"])}
+    names = list(clauses)
+    groups = tuple(
+        Group(name=name, count=c["count"], colour=c.get("color"), size=c.get("size"))
+        for name, c in clauses.items()
+    )
+    relations = tuple(
+        (
+            names.index(clause["class"]),
+            clause["position"][0],
+            names.index(row["include"][clause["position"][1]]["class"]),
+        )
+        for clause in row["include"]
+        if "position" in clause
+    )
+    return HardScene(task=HardTask(row["tag"]), groups=groups, relations=relations)
+
+
+@torch.inference_mode()
+def _pass(tokenizer: Tokenizer, image: Image.Image) -> Image.Image:
+    return to_pil(tokenizer.reconstruct(to_tensor(image)[None])[0])
