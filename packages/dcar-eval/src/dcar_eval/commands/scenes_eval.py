@@ -15,11 +15,17 @@ def add(verbs: Any) -> None:
     """Add the verb to the subparsers."""
     verb = verbs.add_parser("scenes-eval", help="held-out prompts of the scenes, judged offline")
     verb.add_argument(
+        "--benchmark", choices=("standard", "hard"), default="standard",
+        help="hard: groups, sizes, two relations, free places; fixed prompts, unseen and seen "
+        "[standard]",
+    )  # fmt: skip
+    verb.add_argument(
         "--num-per-task", type=positive, default=40, metavar="N", help="prompts of a task [40]"
     )
     verb.add_argument(
         "--objects", metavar="NAMES",
-        help="starter, wide, all, or names by commas [those that the checkpoint's words tell]",
+        help="starter, wide, all, or names by commas [the thirty of wide, or fewer that the "
+        "checkpoint's words tell]",
     )  # fmt: skip
     add_sampling(verb)
     size = {"default": None, "help": "side in pixels, a multiple of 32 [the checkpoint's]"}
@@ -35,26 +41,31 @@ def run(arguments: argparse.Namespace) -> int:
     """Draw, judge, print the table."""
     from dcar_eval.scenes.things import parse_objects
 
+    if arguments.objects and arguments.benchmark == "hard":
+        raise UsageError("--objects is of the standard benchmark; the prompts of hard are fixed")
     objects = parse_objects(arguments.objects) if arguments.objects else None
     width, height = parse_size(arguments.size) if arguments.size else (None, None)
     if width != height:
         raise UsageError(f"scenes are square, not {width} x {height}; give --size N")
 
     from dcar.pipeline import TextToImage
+    from dcar_eval.hard.evaluate import evaluate_hard, table
     from dcar_eval.scenes.evaluate import evaluate_scenes
 
-    results = evaluate_scenes(
-        TextToImage.from_pretrained(arguments.ckpt).to(pick_device(arguments.device)),
-        arguments.out,
-        num_per_task=arguments.num_per_task,
-        seed=arguments.seed,
-        objects=objects,
-        size=width,
-        batch_size=arguments.batch_size,
-        force=arguments.force,
-        sampling=sampling_settings(arguments),
-    )
-    show(arguments, results, _table)
+    pipe = TextToImage.from_pretrained(arguments.ckpt).to(pick_device(arguments.device))
+    shared: Any = {
+        "num_per_task": arguments.num_per_task,
+        "seed": arguments.seed,
+        "size": width,
+        "batch_size": arguments.batch_size,
+        "force": arguments.force,
+        "sampling": sampling_settings(arguments),
+    }
+    if arguments.benchmark == "hard":
+        show(arguments, evaluate_hard(pipe, arguments.out, **shared), table)
+    else:
+        results = evaluate_scenes(pipe, arguments.out, objects=objects, **shared)
+        show(arguments, results, _table)
     return OK
 
 

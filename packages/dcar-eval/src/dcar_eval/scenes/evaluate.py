@@ -25,7 +25,7 @@ from dcar_eval.scenes.captions import captions, plural
 from dcar_eval.scenes.dataset import geneval_metadata
 from dcar_eval.scenes.draw import draw_scene
 from dcar_eval.scenes.recognizer import Recognizer
-from dcar_eval.scenes.world import BENCHMARK, SPRITE_LABELS, Split
+from dcar_eval.scenes.world import BENCHMARK, SPRITE_LABELS, WORLDS, Split
 from dcht.checkpoint import to_dict
 from dcht.errors import UsageError
 from dcht.files import write_atomic
@@ -41,7 +41,8 @@ def known_objects(pipe: TextToImage) -> tuple[str, ...]:
     """The objects that a checkpoint was trained on, as far as its words tell.
 
     An object is known if every word of its name is, in the singular and in the plural ("orange"
-    is a colour too; "oranges" are not).
+    is a colour too; "oranges" are not). Where the thirty of `wide` are among them, they are these
+    alone: the same prompts, whatever else a checkpoint knows.
 
     Raises:
         UsageError: the text encoder reads any text, or knows fewer than two objects.
@@ -58,7 +59,8 @@ def known_objects(pipe: TextToImage) -> tuple[str, ...]:
         raise UsageError(
             f"this checkpoint was not trained on scenes: of their 62 objects it knows {len(found)}"
         )
-    return found
+    wide = WORLDS["wide"]
+    return wide if set(wide) <= set(found) else found
 
 
 def draw_prompts(objects: tuple[str, ...], *, num_per_task: int, seed: int) -> list[dict[str, Any]]:

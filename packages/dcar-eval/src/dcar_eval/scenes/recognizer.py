@@ -2,8 +2,9 @@
 
 A convolutional network reads a picture at 128 x 128 pixels (or what its configuration says) and
 answers at every cell of 8 x 8 of them: is this the middle of an object, of which class, in which
-colour, how far are its edges (centre points as in CenterNet, Zhou et al. 2019, with one heat map for
-all classes)? It is trained on compositions whose truth is exact (`dcar_eval.scenes.recognizer_train`) and knows nothing else.
+colour, how far are its edges? (Centre points as in CenterNet, Zhou et al. 2019, with one heat map
+for all classes.) It is trained on compositions whose truth is exact
+(`dcar_eval.scenes.recognizer_train`) and knows nothing else.
 
 Shapes: pictures (b, 3, H, W) in [-1, 1], square; answers (b, ., g, g) with g = side / 8.
 """

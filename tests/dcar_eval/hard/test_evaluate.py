@@ -1,0 +1,133 @@
+"""The harder benchmark's report: a score that is known beforehand, in two columns."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from PIL import Image
+
+from dcar.generate import Plan
+from dcar.pipeline import TextToImage
+from dcar.sampling_config import SamplingConfig
+from dcar_eval.geneval import Detection
+from dcar_eval.hard import evaluate
+from dcar_eval.hard.evaluate import evaluate_hard, table
+from dcar_eval.hard.grammar import BENCHMARK
+from dcar_eval.hard.held_out import OBJECTS
+from dcar_eval.hard.prompts import SHA256, prompts
+from dcar_eval.scenes.recognizer import Recognizer, RecognizerConfig
+from dcar_eval.scenes.world import COLOURS
+from dcht.errors import UsageError
+
+SIDE = 64
+
+
+def obedient(row: dict[str, Any]) -> list[Detection]:
+    """What a prompt asks for: each clause's objects, places on a line for each relation."""
+    offsets = {"left of": (-40, 0), "right of": (40, 0), "above": (0, -40), "below": (0, 40)}
+    found: dict[str, list[Detection]] = {}
+    places: list[tuple[float, float]] = []
+    for clause in row["include"]:
+        relation, target = clause.get("position", (None, None))
+        x, y = places[target] if relation else (100.0 * len(places), 0.0)
+        x, y = (x + offsets[relation][0], y + offsets[relation][1]) if relation else (x, y)
+        places.append((x, y))
+        side = 30 if clause.get("size") == "large" else 10
+        found[clause["class"]] = [
+            Detection(
+                class_name=clause["class"], score=0.9, box=(x, y, x + side, y + side),
+                color=clause.get("color"),
+            )
+        ] * clause["count"]  # fmt: skip
+    return [detection for group in found.values() for detection in group]
+
+
+@pytest.fixture
+def pipe() -> TextToImage:
+    made = SimpleNamespace(
+        size=(SIDE, SIDE),
+        sha256="1" * 64,
+        device=torch.device("cpu"),
+        settings=lambda **given: SamplingConfig(**given),
+    )
+    return cast(TextToImage, made)
+
+
+def test_a_score_that_is_known_beforehand(
+    pipe: TextToImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen prompts are drawn right but for two relations; of the unseen ones every second is."""
+    rows = prompts(4)
+
+    def write(pipe: object, plan: Plan, out: Path, **options: object) -> list[Path]:
+        out.mkdir()
+        assert plan.prompts == [row["prompt"] for row in rows]
+        for number in range(len(rows)):
+            Image.new("RGB", (SIDE, SIDE), (number, 0, 0)).save(out / f"{number:05d}.png")
+        return sorted(out.iterdir())
+
+    def look(self: Recognizer, pictures: list[Image.Image]) -> list[list[Detection]]:
+        (number,) = {picture.getpixel((0, 0))[0] for picture in pictures}  # type: ignore[index]
+        row = rows[number]
+        right = number % 2 == 0 or (row["seen"] and row["tag"] != "two_relations")
+        return [obedient(row) if right else []]
+
+    own = {"overall": 0.9, "tasks": {task.value: 0.9 for task in BENCHMARK}}
+    stub = Recognizer(RecognizerConfig(classes=list(OBJECTS), colours=list(COLOURS), ceiling=own))
+    monkeypatch.setattr(Recognizer, "from_pretrained", lambda name: (stub, "0" * 64))
+    monkeypatch.setattr(Recognizer, "detect", look)
+    monkeypatch.setattr(evaluate, "generate_images", write)
+    out = tmp_path / "out"
+    results = evaluate_hard(pipe, out, num_per_task=4, seed=3)
+    single = [row for row in rows if len(row["include"]) < 3 or row["tag"] == "four_colours"]
+    assert len(single) == 8 * 6
+    straight = {k: v for k, v in results["unseen"]["tasks"].items() if k != "two_relations"}
+    assert straight == dict.fromkeys(straight, 0.5)
+    assert results["overall"] == results["unseen"]["overall"]
+    assert results["tasks"] == results["unseen"]["tasks"]
+    seen = results["seen"]["tasks"]
+    assert all(share == 1 for task, share in seen.items() if task != "two_relations")
+    assert results["seen"]["distinct"] == {"prompts": 28, "combinations": 0}
+    assert results["unseen"]["distinct"]["prompts"] == 28
+    assert 20 <= results["unseen"]["distinct"]["combinations"] <= 28
+    low, high = results["unseen"]["intervals"]["one"]
+    assert low < 0.5 < high
+    assert results["settings"]["prompts_sha256"] == SHA256
+    assert results["gated"] is None
+    assert set(results["fidelity"].values()) == {None}
+    lines = [line.split() for line in table(results).splitlines()]
+    assert lines[2][:2] == ["one", "0.500"]
+    assert lines[2][-1] == "0.900"
+    judged = [json.loads(line) for line in (out / "images.jsonl").read_text().splitlines()]
+    assert [row["metadata"] for row in judged] == rows
+    assert evaluate_hard(pipe, out, num_per_task=4, seed=3) == results
+    with pytest.raises(UsageError, match="seed 3, not 4"):
+        evaluate_hard(pipe, out, num_per_task=4, seed=4)
+
+
+def test_more_pictures_of_a_prompt_are_one_prompt() -> None:
+    """Two prompts of ten pictures each tell less than twenty prompts: the interval is wider."""
+
+    def column(prompts: int) -> tuple[float, float]:
+        rows = [
+            {"prompt": str(k % prompts), "tag": "one", "correct": k % prompts % 2 == 0,
+             "metadata": {"shows": []}}
+            for k in range(20)
+        ]  # fmt: skip
+        low, high = evaluate._column(rows)["intervals"]["one"]
+        return low, high
+
+    assert column(2) == (0, 1)
+    low, high = column(20)
+    assert 0.2 < low < 0.5 < high < 0.8
+
+
+def test_what_is_refused(pipe: TextToImage, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="seed -1 is negative"):
+        evaluate_hard(pipe, tmp_path / "out", seed=-1)
+    pipe.size = (64, 96)
+    with pytest.raises(UsageError, match="scenes are square, not 96 x 64"):
+        evaluate_hard(pipe, tmp_path / "out")
