@@ -2,7 +2,7 @@
 UV ?= uv
 RUN = $(UV) run --all-packages
 
-.PHONY: help install format lint typecheck test test-slow test-kills bench docs lock check-lock
+.PHONY: help install format lint typecheck test test-slow test-kills fuzz bench docs lock check-lock
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ test-kills:  ## Every resumable command, killed at its opens, writes, syncs and 
 
 test-slow:  ## What needs more than half a minute: full-size models.
 	$(RUN) pytest -m slow
+
+fuzz:  ## Every reader, on thousands of damaged and hostile files: about twenty minutes.
+	FUZZ_CASES=1600 $(RUN) pytest tests/test_fuzz.py --timeout 0 -p no:cacheprovider
 
 bench:  ## Speed, as ratios against a peer in the same run.
 	$(RUN) pytest benchmarks
