@@ -38,3 +38,8 @@ def test_enough_steps_and_a_checkpoints_own_are_taken() -> None:
     assert resolve(few, {"num_steps": 3}).num_diffusion_steps == 4
     with pytest.raises(UsageError, match="DPM-Solver"):
         resolve(replace(few, solver=Solver.dpmpp, head_temperature=1.0), {"solver": "ddpm"})
+
+
+def test_who_measures_few_steps_may_have_them() -> None:
+    found = resolve(OWN, {"num_diffusion_steps": 2}, any_steps=True)
+    assert (found.num_diffusion_steps, found.solver) == (2, Solver.ddpm)

@@ -25,7 +25,7 @@ from dcar.pipeline import TextToImage
 from dcar.randomness import keyed_generator
 from dcar.sampler import sample_indices, sample_residual
 from dcar.sampling_config import SamplingConfig
-from dcar.settings import Settings
+from dcar.settings import Settings, resolve
 from dcar_eval.memory import PeakMemory
 from dcar_eval.profile_protocol import (
     LATENCY_BATCH,
@@ -229,7 +229,7 @@ def profile(
     given: Settings = {**(sampling or {})}
     if protocol.sampling_preset is not None:
         given["preset"] = protocol.sampling_preset
-    chosen = pipe.settings(**given)
+    chosen = resolve(pipe.sampling, given, any_steps=True)
     height, width = reversed(protocol.size) if protocol.size else pipe.size
     size = (height, width)
     described = protocol.described(size=(width, height), device=device_name(pipe.device))

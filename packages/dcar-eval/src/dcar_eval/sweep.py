@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from dcar.model import DCAR
 from dcar.pipeline import TextToImage
+from dcar.settings import resolve
 from dcar_eval.axes import NAMED, RESIDUAL, Point, label, points
 from dcar_eval.profile import count_flops, device_name, measure_speed
 from dcar_eval.profile_protocol import LATENCY_BATCH, THROUGHPUT_BATCH
@@ -157,7 +158,7 @@ def at_point(pipe: TextToImage, point: Point) -> TextToImage:
         model,
         pipe.text,
         pipe.tokenizer,
-        sampling=pipe.settings(**settings),  # type: ignore[arg-type]
+        sampling=resolve(pipe.sampling, settings, any_steps=True),  # type: ignore[arg-type]
         size=pipe.size,
         sha256=sha256,
         rounding=pipe.rounding,

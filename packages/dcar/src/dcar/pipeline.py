@@ -227,7 +227,8 @@ class TextToImage:
         Raises:
             UsageError: a number out of range, or a choice that is not known.
         """
-        return resolve(self.sampling, given)
+        # Of weights that were never saved nobody expects a good picture.
+        return resolve(self.sampling, given, any_steps=self.sha256 is None)
 
     def screen(self, prompts: Sequence[str]) -> Screened:
         """Prompts after the safety check, if there is a checker.

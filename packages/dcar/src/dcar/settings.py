@@ -62,8 +62,8 @@ class Options(Settings, total=False):
     first_index: int
 
 
-def resolve(base: SamplingConfig, given: Settings) -> SamplingConfig:
-    """`base` with what is given in its place.
+def resolve(base: SamplingConfig, given: Settings, *, any_steps: bool = False) -> SamplingConfig:
+    """`base` with what is given in its place; `any_steps` for who measures what few steps do.
 
     Raises:
         UsageError: a number out of range, a choice that is not known, or too few steps of DDPM.
@@ -79,7 +79,8 @@ def resolve(base: SamplingConfig, given: Settings) -> SamplingConfig:
         # The checkpoint's factor is of a noise that the solver asked for does not add.
         base = replace(base, head_temperature=1.0)
     chosen = replace(base, **changes)
-    _check_ddpm(chosen, own)
+    if not any_steps:
+        _check_ddpm(chosen, own)
     return chosen
 
 
