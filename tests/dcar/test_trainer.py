@@ -147,6 +147,37 @@ def test_loss_weights_are_applied(config: TrainConfig) -> None:
     assert row["total"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_head_and_trunk_can_be_clipped_apart(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Together, one norm shrinks both; apart, each has its own, and the trunk's is what it was."""
+
+    def gradients(clip: float, head_clip: float | None) -> tuple[Trainer, dict[str, float]]:
+        optimizer = replace(config.optimizer, clip=clip, head_clip=head_clip)
+        trainer = Trainer(replace(config, optimizer=optimizer), ALONE)
+        monkeypatch.setattr(trainer.optimizer, "step", lambda: None)
+        return trainer, trainer.train_step().scalars
+
+    def norms(trainer: Trainer) -> tuple[float, float]:
+        """Of trunk and head, as they are left for the optimiser."""
+        parts: dict[bool, list[torch.Tensor]] = {False: [], True: []}
+        for name, parameter in trainer.learner.named_parameters():
+            if parameter.grad is not None:
+                parts[name.startswith("model.head.")].append(parameter.grad.flatten())
+        trunk, head = (float(torch.cat(parts[is_head]).norm()) for is_head in (False, True))
+        return trunk, head
+
+    free, whole = gradients(1e9, None)
+    trunk, head = norms(free)
+    assert whole["grad_norm"] == pytest.approx((trunk**2 + head**2) ** 0.5, rel=1e-5)
+    assert "head_grad_norm" not in whole
+    together, _ = gradients(whole["grad_norm"] / 4, None)
+    assert norms(together) == pytest.approx((trunk / 4, head / 4), rel=1e-4)
+    apart, logged = gradients(trunk * 2, head / 4)
+    assert norms(apart) == pytest.approx((trunk, head / 4), rel=1e-4)
+    assert (logged["grad_norm"], logged["head_grad_norm"]) == pytest.approx((trunk, head))
+
+
 def test_cached_text_trains_like_fresh_text(
     config: TrainConfig, frozen_t5: TextConfig, tmp_path: Path
 ) -> None:

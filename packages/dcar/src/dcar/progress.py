@@ -27,7 +27,8 @@ PANELS = [
     Panel("accuracy of masked indices", {"accuracy": "all"}
           | {f"accuracy/{name}": f"mask ratio {name}" for name in QUARTERS}),
     Panel("cross-entropy by mask ratio", {f"cross_entropy/{name}": name for name in QUARTERS}),
-    Panel("gradient norm before clipping", {"grad_norm": "norm"}, log_scale=True),
+    Panel("gradient norm before clipping", {"grad_norm": "norm", "head_grad_norm": "the head's"},
+          log_scale=True),
     Panel("learning rate", {"lr": "rate"}),
     Panel("sequences a second", {"sequences_per_second": "rate"}),
 ]  # fmt: skip

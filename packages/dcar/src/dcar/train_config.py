@@ -105,6 +105,10 @@ class OptimizerConfig:
     weight_decay: Annotated[float, Range(0, 1e6)] = 0.03
     """Not on norms, biases, embeddings and the head (1d-tokenizer, MAR)."""
     clip: Annotated[float, Range(0, 1e9, above=True)] = 1.0
+    """Of the gradient's norm: of all weights together, or without the head's, see `head_clip`."""
+    head_clip: Annotated[float | None, Range(0, 1e9, above=True)] = None
+    """Of the norm of the residual head's gradient, apart from the rest's, so that neither shrinks
+    the other; None: one norm for all. # not in paper."""
     ema_decay: Annotated[float, SHARE] = 0.999
 
     def __post_init__(self) -> None:

@@ -43,7 +43,8 @@ class StepResult:
     """What a step of the global batch gave, the same on all ranks."""
 
     scalars: dict[str, float]
-    """The losses, the gradient's norm before clipping, and the learning rate."""
+    """The losses, the gradient's norm (and the head's, where it is clipped apart) before clipping,
+    and the learning rate."""
     by_ratio: Tensor
     """(4, 3): `Losses.by_ratio` of the global batch, on the CPU."""
 
@@ -123,8 +124,7 @@ class Trainer:
             scalars += torch.stack(losses[:3]).detach()
             by_ratio = by_ratio + losses.by_ratio
         scalars, by_ratio = world.sum(scalars), world.sum(by_ratio)
-        norm = nn.utils.clip_grad_norm_(self.learner.parameters(), config.optimizer.clip)
-        values = dict(zip(Losses._fields[:3], scalars, strict=True)) | {"grad_norm": whole(norm)}
+        values = dict(zip(Losses._fields[:3], scalars, strict=True)) | self._clip()
         batch = {"indices": images.indices, "residual": images.residual, "text": tokens.ids}
         finite_or_stop(values, batch, config.out, self.step, world=world)
         rate = self._set_rate()
@@ -133,6 +133,20 @@ class Trainer:
         self.step += 1
         row = {name: float(value) for name, value in values.items()}
         return StepResult(row | {"lr": rate}, by_ratio.cpu())
+
+    def _clip(self) -> dict[str, Tensor]:
+        """Clip the gradients, together or apart; returns their norms before."""
+        config, head = self.config.optimizer, self.learner.model.head
+        if config.head_clip is None or head is None:
+            norm = nn.utils.clip_grad_norm_(self.learner.parameters(), config.clip)
+            return {"grad_norm": whole(norm)}
+        of_head = set(head.parameters())
+        rest = [each for each in self.learner.parameters() if each not in of_head]
+        norms = {
+            "grad_norm": nn.utils.clip_grad_norm_(rest, config.clip),
+            "head_grad_norm": nn.utils.clip_grad_norm_(head.parameters(), config.head_clip),
+        }
+        return {name: whole(norm) for name, norm in norms.items()}
 
     @property
     def bf16(self) -> bool:
