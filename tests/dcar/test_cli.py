@@ -142,7 +142,8 @@ def test_the_words_of_a_checkpoint_are_listed(dcar: Dcar) -> None:
 
 def test_settings_and_preset_of_the_command_line_are_recorded(dcar: Dcar, tmp_path: Path) -> None:
     out = tmp_path / "x.png"
-    words = ("--preset", "gtr-6", "--cfg", 2, "--solver", "ddim", "--fts", "norm", "--steps", 7)
+    words = ("--preset", "gtr-6", "--cfg", 2, "--solver", "ddim", "--fts", "norm", "--steps", 7,
+             "--diffusion-steps", 8)  # fmt: skip
     assert dcar("generate", "a dog", "--size", "96x32", *words, "--out", out)[0] == 0
     settings = json.loads(read_png_text(out)["dcar"])["settings"]
     given = {"order": "gtr", "cfg_scale": 2, "solver": "ddim", "fts": "norm", "num_steps": 7}

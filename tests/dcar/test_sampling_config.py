@@ -10,6 +10,7 @@ from dcar.config import (
     Order,
     SamplingConfig,
     Schedule,
+    Selector,
     Solver,
     with_preset,
 )
@@ -62,11 +63,13 @@ def test_paper_and_release_set_everything() -> None:
 @pytest.mark.parametrize(("name", "steps"), [("gtr-8", 8), ("gtr-6", 6)])
 def test_gtr_presets_keep_what_was_chosen_for_the_checkpoint(name: str, steps: int) -> None:
     checkpoint = SamplingConfig(
-        cfg_scale=0.5, temperature=0.2, schedule=Schedule.cosine, head_temperature=0.9
-    )
+        cfg_scale=0.5, temperature=0.2, schedule=Schedule.cosine, head_temperature=0.0,
+        num_diffusion_steps=17, fts=Selector.norm,
+    )  # fmt: skip
     found = with_preset(checkpoint, name)
-    assert (found.order, found.num_steps) == (Order.gtr, steps)
-    assert (found.cfg_scale, found.temperature) == (0.5, 0.2)
+    assert (found.order, found.num_steps, found.schedule) == (Order.gtr, steps, Schedule.linear)
+    same = replace(found, order=checkpoint.order, num_steps=12, schedule=Schedule.cosine)
+    assert same == checkpoint
 
 
 def test_a_solver_without_noise_has_no_use_for_the_checkpoint_s_factor() -> None:

@@ -186,15 +186,7 @@ def _all_of(config: SamplingConfig) -> dict[str, Any]:
     return {field.name: getattr(config, field.name) for field in fields(config)}
 
 
-_GTR = {
-    "order": Order.gtr,
-    "stage_steps": None,
-    "schedule": Schedule.linear,
-    "solver": Solver.dpmpp,
-    "head_temperature": 1.0,
-    "num_diffusion_steps": 8,
-    "fts": None,
-}
+_GTR = {"order": Order.gtr, "stage_steps": None, "schedule": Schedule.linear}
 SAMPLING_PRESETS: dict[str, dict[str, Any]] = {
     # Appendix A.2: all settings.
     "paper": _all_of(SamplingConfig()),
@@ -207,7 +199,7 @@ SAMPLING_PRESETS: dict[str, dict[str, Any]] = {
             head_guidance=HeadGuidance.release,
         )
     ),
-    # Fewer steps: guidance and temperature stay the checkpoint's, which were chosen for it.
+    # Fewer steps: guidance, temperature and the head stay the checkpoint's, chosen for it.
     "gtr-8": {"num_steps": 8, **_GTR},
     "gtr-6": {"num_steps": 6, **_GTR},
 }
