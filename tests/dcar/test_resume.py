@@ -134,18 +134,31 @@ def test_training_goes_on_while_a_save_is_written(
     assert names(tmp_path) == ["step-000000001"]
 
 
+SHARD = "shard-00001-model-00001-of-00001"
+
+
 @pytest.mark.parametrize(
-    ("name", "content"), [("state.json", b"{"), ("shard-00001-model-00001-of-00001", b"")]
+    ("name", "content"),
+    [
+        ("state.json", b"{"),
+        (SHARD, b""),
+        (SHARD, (1 << 62).to_bytes(8, "little") + b"{}"),
+        (SHARD, (100_000).to_bytes(8, "little") + b"[" * 100_000),
+    ],
 )
-def test_damage_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+def test_damage_is_named(
+    tmp_path: Path, name: str, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     with ResumeFolder(tmp_path, ALONE, keep=1) as saves:
         saves.save(1, tensors(), {}, wait=True)
     folder = tmp_path / "step-000000001"
     (file,) = folder.glob(f"{name}*")
     file.write_bytes(content)
+    caplog.clear()
     with pytest.raises(CheckpointError, match=r"step-000000001 is damaged: .*; delete it to"):
         read_facts(folder)
         read_tensors_into(folder, tensors(), ALONE)
+    assert not caplog.records
 
 
 def test_a_save_of_another_model_is_refused(tmp_path: Path) -> None:

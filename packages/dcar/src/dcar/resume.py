@@ -8,6 +8,7 @@ format, nothing here is a pickle.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import warnings
@@ -210,16 +211,28 @@ def read_tensors_into(folder: Path, tensors: Mapping[str, Tensor], world: World)
     """
     try:
         # DCP reads into the tensors themselves; which rank wrote what does not matter.
-        load(
-            dict(tensors),
-            storage_reader=HuggingFaceStorageReader(str(folder)),
-            no_dist=world.size == 1,
-        )
+        with _silent_log():
+            load(
+                dict(tensors),
+                storage_reader=HuggingFaceStorageReader(str(folder)),
+                no_dist=world.size == 1,
+            )
     except CheckpointException as error:
         raise CheckpointError(_damaged(folder, _first(error))) from None
     except Exception as error:
         # DCP checks little of what it reads: a header of no meaning fails anywhere.
         raise CheckpointError(_damaged(folder, error)) from None
+
+
+@contextmanager
+def _silent_log() -> Iterator[None]:
+    """DCP logs the traceback of what it raises, to the root logger; a damaged save is one line."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _damaged(folder: Path, error: BaseException) -> str:
