@@ -54,7 +54,7 @@ def cases(count: int) -> settings:
         derandomize=count < 100,
         deadline=None,
         database=None,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
 
 
@@ -564,7 +564,11 @@ def test_evaluation_folders(
     asked = {"seed": 0, "protocol": {"name": "dcar", "size": 64}}
     prepare(out, asked, files=[], force=False)
     journal = Journal(out, {"fid": 4})
-    journal.add([{"index": 0, "file": "a.png"}], files=1, features={"fid": np.zeros((1, 4))})
+    journal.add(
+        [{"index": 0, "file": "a.png"}],
+        files=1,
+        features={"fid": np.zeros((1, 4), dtype=np.float32)},
+    )
     journal.save()
     (out / "results.json").write_text(json.dumps({"settings": asked, "value": 1.5}))
     valid = (out / name).read_bytes()

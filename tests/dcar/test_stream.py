@@ -16,6 +16,10 @@ class Listed:
         self.grids = grids
         self.captions = captions or Captions([["x"] for _ in grids], {})
         self.notes: list[str] = []
+        self.root = "listed"
+
+    def contents(self) -> str:
+        raise NotImplementedError
 
     def read(self, rows: object) -> tuple[torch.Tensor, torch.Tensor]:
         raise NotImplementedError

@@ -1,6 +1,7 @@
 """DINOv2 and CLIP as extractors: tiny networks with random weights, saved to a folder."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from dcar_eval.features import load_extractor
 from dcar_eval.transformers_features import CLIP, IMAGENET
 from dcht.errors import UsageError
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 14,
     "image_size": 28,
 }  # fmt: skip

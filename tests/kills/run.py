@@ -68,7 +68,7 @@ def prepare() -> dict[str, Callable[[], Any]]:
 
     torch.set_num_threads(1)
     for module in (dcar_eval.reconstruction, dcar_eval.mjhq, dcar_eval.features):
-        module.SAVED_EVERY = 2
+        module.SAVED_EVERY = 2  # type: ignore[attr-defined]
     dcar_eval.scenes.dataset.CHUNK = 2
     detector = dcar_eval.geneval.detector
     detector.SHORT_SIDE, detector.LONG_SIDE = 96, 160
@@ -111,7 +111,8 @@ def main() -> int:
             os.environ["DCAR_EVAL_CACHE"] = str(out / "cache")
             return harness.main_of(worlds.words(command, world, out), entries)
 
-        for number, name in enumerate(arguments.commands or known):
+        chosen = list(arguments.commands or known)
+        for number, name in enumerate(chosen):
             found = harness.try_command(
                 known[name], folder / str(number), run, kills=arguments.kills, seed=arguments.seed
             )
@@ -132,7 +133,7 @@ def main() -> int:
             print(f"{name} broken: {len(found.problems)} problems found", flush=True)
             wrong += not found.problems
         seconds = time.monotonic() - start
-    print(f"{kills} kills of {number + 1} commands in {seconds:.0f} s: {wrong} problems")
+    print(f"{kills} kills of {len(chosen)} commands in {seconds:.0f} s: {wrong} problems")
     return int(wrong > 0)
 
 

@@ -40,6 +40,8 @@ class Inception(nn.Module):
     the TensorFlow 1 graph does it that the weights come from, and torch-fidelity after it.
     """
 
+    classifier: Tensor
+
     def __init__(self, *, tf1: bool = False) -> None:
         super().__init__()
         self.tf1 = tf1

@@ -26,6 +26,9 @@ DINOV2_SIDE = 224
 class TransformersFeatures(nn.Module):
     """A vision network of transformers that maps uint8 images to features."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, network: Any, *, side: int, normalization: Any) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)

@@ -118,13 +118,14 @@ def _more(
             values = metric.compute(reference, fake)
             found[key] = {**values, "n": len(fake), **metric.settings, "source": metric.source}
             continue
-        if extractor.to_logits is None:
+        to_logits = extractor.to_logits
+        if to_logits is None:
             raise UsageError(
                 f"{INCEPTION_SCORE} needs a classifier, and extractor {extractor.name} is none; "
                 "use inception or efficientnet-lite0"
             )
         with torch.inference_mode():
-            logits = extractor.to_logits(torch.from_numpy(fake).to(extractor.device))
+            logits = to_logits(torch.from_numpy(fake).to(extractor.device))
         found[key] = {**inception_score(logits.cpu().numpy()), "n": len(fake), "splits_num": 10}
     return found
 

@@ -178,7 +178,7 @@ def _column(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def table(results: dict[str, Any]) -> str:
     """What people read: unseen beside seen beside the recogniser's own score."""
     unseen, seen, own = results["unseen"], results["seen"], results["recognizer"]
-    lines = [("task", "unseen", "95 %", "seen", "95 %", "recogniser alone")]
+    lines = [["task", "unseen", "95 %", "seen", "95 %", "recogniser alone"]]
     for name in ("overall", *unseen["tasks"]):
         cells: list[str] = [name]
         for column in (unseen, seen):
@@ -186,8 +186,8 @@ def table(results: dict[str, Any]) -> str:
             low, high = column["intervals"][name]
             cells += [f"{share:.3f}", f"{low:.2f} to {high:.2f}"]
         most = own["overall"] if name == "overall" else own["tasks"][name]
-        lines.append((*cells, f"{most:.3f}"))
+        lines.append([*cells, f"{most:.3f}"])
     for key in ("prompts", "combinations"):
         counts = str(unseen["distinct"][key]), str(seen["distinct"][key])
-        lines.append((f"different {key}", counts[0], "", counts[1], "", ""))
+        lines.append([f"different {key}", counts[0], "", counts[1], "", ""])
     return text_table(lines)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from dcar_eval.hard.draw import WEIGHTS, draw_any
 from dcar_eval.hard.grammar import BENCHMARK, Group, HardScene, HardTask
-from dcar_eval.hard.held_out import OBJECTS
+from dcar_eval.hard.held_out import OBJECTS as OBJECTS  # what the recogniser knows
 from dcar_eval.hard.judge import judge
 from dcar_eval.hard.places import draw_picture_of
 from dcar_eval.hard.prompts import load
