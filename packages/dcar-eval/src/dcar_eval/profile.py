@@ -30,7 +30,6 @@ from dcar_eval.memory import PeakMemory
 from dcar_eval.profile_protocol import (
     LATENCY_BATCH,
     THROUGHPUT_BATCH,
-    Precision,
     ProfileProtocol,
 )
 from dcar_eval.results import (
@@ -106,8 +105,7 @@ def drawn_parts(
         )
         latent = latent + rearrange(residual, "b (h w) c -> b c h w", h=grid[0])
         yield "head", latent
-    # Codes are fp32 in every precision.
-    yield "decoder", tokenizer.decode(latent.to(next(tokenizer.decoder.parameters()).dtype))
+    yield "decoder", tokenizer.decode(latent)
 
 
 def measure_speed(
@@ -181,13 +179,6 @@ def count_parameters(pipe: TextToImage) -> dict[str, int]:
     }
 
 
-def cast(pipe: TextToImage, precision: Precision) -> None:
-    """Convert all weights."""
-    dtype = getattr(torch, precision.value)
-    for part in (pipe.model, pipe.text, pipe.tokenizer):
-        part.to(dtype)
-
-
 def device_name(device: torch.device) -> str:
     """What a time depends on: the GPU's name, or the CPU's kind and how many threads."""
     if device.type == "cuda":
@@ -253,7 +244,7 @@ def profile(
         if measurements:
             del pipe  # two would not fit where one just does
             pipe = build()
-        cast(pipe, precision)
+        pipe.to(getattr(torch, precision.value))
         memory = PeakMemory(pipe.device)
         for batch_size in (LATENCY_BATCH, THROUGHPUT_BATCH):
             speed = measure_speed(

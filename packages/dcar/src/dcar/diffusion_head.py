@@ -99,17 +99,21 @@ class DiffusionHead(nn.Module):
             t: (p,) training timesteps in 0..999.
             condition: (p, d) hidden states of the transformer.
         """
-        return self.denoise(x, self.embed_time(t) + self.condition(condition))
+        return self.denoise(x, self.embed_time(t) + self.embed_condition(condition))
 
     def embed_time(self, t: Tensor) -> Tensor:
         """The embedding (p, width) of timesteps (p,)."""
         features = timestep_features(t).to(self.time1.weight.dtype)
         return self.time2(F.silu(self.time1(features)))
 
+    def embed_condition(self, condition: Tensor) -> Tensor:
+        """The embedding (p, width) of conditions (p, d)."""
+        return self.condition(condition.to(self.condition.weight.dtype))
+
     def denoise(self, x: Tensor, embedding: Tensor) -> Tensor:
         """As `forward`, for the sum (p, width) of both embeddings."""
         modulator = F.silu(embedding)
-        x = self.inputs(x)
+        x = self.inputs(x.to(self.inputs.weight.dtype))
         for block in self.blocks:
             x = block(x, modulator)
         shift, scale = self.modulation(modulator).chunk(2, dim=-1)
@@ -138,7 +142,8 @@ class DiffusionHead(nn.Module):
             A scalar.
         """
         copies = self.config.batch_mul
-        x0 = repeat(target / self.config.residual_std, "b n c -> (m b n) c", m=copies)
+        target = _widened(target) / self.config.residual_std
+        x0 = repeat(target, "b n c -> (m b n) c", m=copies)
         condition = repeat(condition, "b n d -> (m b n) d", m=copies)
         if t is None:
             t = torch.randint(TRAIN_STEPS, (len(x0),), generator=generator).to(x0.device)
@@ -177,7 +182,7 @@ class DiffusionHead(nn.Module):
             on_step: told x and the denoised x0 (p, c) after each step, in units of residual_std.
 
         Returns:
-            (b, n, c) residuals, scaled as the tokenizer's.
+            (b, n, c) residuals, scaled as the tokenizer's; fp32 also in half precision.
 
         Raises:
             ValueError: guidance with an odd number of conditions.
@@ -194,7 +199,8 @@ class DiffusionHead(nn.Module):
                 torch.randn(shape, generator=generator),
                 torch.randn((steps, *shape), generator=generator),
             )
-        noise = HeadNoise(*(draws.to(condition) for draws in noise))
+        # The network alone runs in its precision: what a chain adds up stays in fp32.
+        noise = HeadNoise(*(draws.to(_widened(condition)) for draws in noise))
         timesteps = solver_timesteps(solver, num_steps)
         x = solve(
             self._network(condition, timesteps, cfg_scale),
@@ -215,20 +221,26 @@ class DiffusionHead(nn.Module):
         """
         times = self.embed_time(timesteps.to(condition.device))
         embedded_times = dict(zip(timesteps.tolist(), times, strict=True))
-        embedded = self.condition(rearrange(condition, "... d -> (...) d"))
+        embedded = self.embed_condition(rearrange(condition, "... d -> (...) d"))
 
         def network(x: Tensor, timestep: int, rows: Rows) -> Tensor:
             time = embedded_times[timestep]
             if not cfg_scale:
-                return self.denoise(x, embedded[rows] + time)
+                return self.denoise(x, embedded[rows] + time).to(x.dtype)
             branches = torch.cat([half[rows] for half in embedded.chunk(2)])
-            cond, uncond = self.denoise(torch.cat([x, x]), branches + time).chunk(2)
+            outputs = self.denoise(torch.cat([x, x]), branches + time).to(x.dtype)
+            cond, uncond = outputs.chunk(2)
             c = self.config.latent_channels
             epsilon = guide(cond[:, :c], uncond[:, :c], cfg_scale)
             # The variance is not guided: it is the conditional one (MAR).
             return torch.cat([epsilon, cond[:, c:]], dim=1)
 
         return network
+
+
+def _widened(x: Tensor) -> Tensor:
+    """Half precision as fp32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _groups(timesteps: Tensor, budget: Budget | None) -> list[Group]:

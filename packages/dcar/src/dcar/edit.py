@@ -25,7 +25,6 @@ from dcar.masking import lowest
 from dcar.randomness import keyed_generator
 from dcht.errors import UsageError
 from dcht.flatten import flatten
-from dcht.images import to_tensor
 from dcht.tokenizer import Tokenizer
 
 Mask = Image.Image | np.ndarray
@@ -155,7 +154,7 @@ def encode_edits(
     encoded: dict[int, tuple[Tensor, Tensor]] = {}
     for row, edit in enumerate(edits):
         if id(edit.image) not in encoded:
-            z = tokenizer.encode(rearrange(to_tensor(edit.image), "c h w -> 1 c h w").to(device))
+            z = tokenizer.encode(edit.image)
             encoded[id(edit.image)] = (tokenizer.quantize(z).indices[0], z[0])
         found, z = encoded[id(edit.image)]
         y, x = edit.top // patch, edit.left // patch

@@ -17,7 +17,7 @@ from dcar.train_config import DataConfig
 from dcht.command import parse_size
 from dcht.contents import contents_sha256
 from dcht.errors import UsageError
-from dcht.images import FORMATS, resize_crop, to_tensor
+from dcht.images import FORMATS, resize_crop, to_bytes
 from dcht.tokenizer import Tokenizer
 
 Size = tuple[int, int]
@@ -86,7 +86,7 @@ class EncodedPictures:
 
     def _pixels(self, row: int) -> Tensor:
         number = self._shown[row]
-        pixels = to_tensor(resize_crop(_open(self._pictures[number]), self._sizes[number]))
+        pixels = to_bytes(resize_crop(_open(self._pictures[number]), self._sizes[number]))
         return pixels.flip(-1) if row >= self._first_mirrored else pixels
 
 

@@ -67,6 +67,8 @@ class TextToImage:
         cls,
         name: str | Path | None = None,
         *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
         safety: str | Path | None = None,
         safety_threshold: float = SAFETY_THRESHOLD,
     ) -> TextToImage:
@@ -74,6 +76,8 @@ class TextToImage:
 
         Args:
             name: the generator.
+            dtype: of the weights, any float type; None: fp32.
+            device: where they are; None: the CPU.
             safety: a ShieldGemma that judges every prompt (appendix A.1); None: no check.
             safety_threshold: P(Yes) from which a prompt is rejected.
 
@@ -88,7 +92,7 @@ class TextToImage:
         config = found.config
         tokenizer = load_tokenizer(config.tokenizer, found.folder)
         check_tokenizer(tokenizer, config, found.folder)
-        return cls(
+        pipe = cls(
             found.model,
             found.text,
             tokenizer,
@@ -98,12 +102,23 @@ class TextToImage:
             rounding=config.rounding,
             safety=checker,
         )
+        return pipe.to(device, dtype)
 
-    def to(self, device: torch.device | str) -> TextToImage:
-        """Move all parts; returns self."""
+    def to(
+        self,
+        device: torch.device | str | torch.dtype | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> TextToImage:
+        """Move all parts, or cast their weights to any float type, or both; returns self.
+
+        In half precision codes and the steps of the residual's chain stay in fp32, and the checker
+        of prompts stays as it was loaded.
+        """
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
         for part in (self.model, self.text, self.tokenizer):
-            part.to(device)
-        if self.safety is not None:
+            part.to(device=device, dtype=dtype)
+        if self.safety is not None and device is not None:
             self.safety.to(device)
         return self
 

@@ -23,6 +23,7 @@ from dcar.config import GeneratorConfig, TextConfig
 from dcar.t5 import T5Encoder
 from dcar.words import END, PAD, UNKNOWN, by_frequency, count_words, visible
 from dcar.words import word_tokenizer as word_tokenizer
+from dcht.checkpoint import is_finite
 from dcht.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -95,6 +96,9 @@ class TextEncoder(nn.Module):
             if "tiktoken" in reason:  # what transformers tries where sentencepiece is missing
                 reason = "its tokenizer is a spiece.model; pip install sentencepiece reads it"
             raise CheckpointError(f"text encoder {config.name}: {reason}") from None
+        odd = [key for key, value in encoder.state_dict().items() if not is_finite(value)]
+        if odd:
+            raise CheckpointError(f"text encoder {config.name}: {odd[0]} is not finite")
         if encoder.config.d_model != generator.text_dim:
             raise CheckpointError(
                 f"text encoder {config.name} is {encoder.config.d_model} wide; the generator "

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dcar.text import TextEncoder
+from dcht.checkpoint import is_finite
 from dcht.errors import CheckpointError, UsageError
 
 AT_ONCE = 64
@@ -50,6 +51,7 @@ class TextCache:
 
         Raises:
             CheckpointError: a file of the cache is damaged; deleting it repairs the cache.
+            UsageError: an embedding does not fit float16.
         """
         paths = [self._path(caption) for caption in captions]
         missing = {path: text for path, text in zip(paths, captions, strict=True)
@@ -74,7 +76,13 @@ class TextCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Two processes that need the same caption write the same bytes, each to its own file.
             partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-            save_file({"text": words[mask].to(torch.float16)}, partial)
+            stored = words[mask].to(torch.float16)
+            if not is_finite(stored):
+                raise UsageError(
+                    "text_cache keeps float16, and an embedding of this encoder passes its 65504; "
+                    "leave text_cache unset"
+                )
+            save_file({"text": stored}, partial)
             os.replace(partial, path)
 
     def _path(self, caption: str) -> Path:
@@ -84,6 +92,9 @@ class TextCache:
 
 def _load(path: Path) -> Tensor:
     try:
-        return load_file(path)["text"].float()
+        text = load_file(path)["text"].float()
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged: {error}; delete it") from None
+    if not is_finite(text):
+        raise CheckpointError(f"{path} holds NaN or infinity; delete it")
+    return text

@@ -163,6 +163,8 @@ class Generator(nn.Module):
     def embed_text(self, text: Tensor, text_mask: Tensor) -> TextContext:
         """The keys and values of every block for text (b, l, e) with text_mask (b, l).
 
+        The text may be of any float type.
+
         Raises:
             ValueError: the text is longer or of another width than the config says.
         """
@@ -172,7 +174,7 @@ class Generator(nn.Module):
                 f"text has shape {tuple(text.shape)}; expected (b, l, {self.config.text_dim}) "
                 f"with l at most {self.config.text_length}"
             )
-        projected = self.caption(text)
+        projected = self.caption(text.to(self.caption.fc1.weight.dtype))
         pairs = [block.cross_attention.project_text(projected) for block in self.blocks]  # type: ignore[union-attr, operator]
         keys, values = zip(*pairs, strict=True)
         mask = rearrange(text_mask.bool(), "b l -> b 1 1 l")

@@ -18,8 +18,8 @@ from dcht.layers import (
     build_norm,
     convolve_as,
     duplicate_channels,
-    widen,
 )
+from dcht.wide import widen
 
 IMAGE_CHANNELS = 3
 

@@ -6,7 +6,6 @@ alone; this one also runs on a CPU, where it is tested.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,8 +14,7 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from dcht.distributed import World
-
-HALVES = (torch.float16, torch.bfloat16)
+from dcht.wide import Wide
 
 
 class _MeanOverRanks(torch.autograd.Function):
@@ -35,19 +33,11 @@ class _MeanOverRanks(torch.autograd.Function):
         return total / dist.get_world_size()
 
 
-class BatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` that stays in fp32 when its model is cast to half precision.
+class BatchNorm2d(Wide, nn.BatchNorm2d):
+    """`nn.BatchNorm2d` whose tensors stay in fp32; inputs and results are of the model's precision.
 
-    A running variance may pass float16's 65504: the layer would then be 0 everywhere. Inputs and
-    results are of the model's precision.
+    A running variance may pass float16's 65504: the layer would then be its bias everywhere.
     """
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BatchNorm2d:
-        def wide(tensor: Tensor) -> Tensor:
-            applied = fn(tensor)
-            return tensor.to(applied.device) if applied.dtype in HALVES else applied
-
-        return super()._apply(wide, recurse)
 
 
 class GlobalBatchNorm2d(BatchNorm2d):

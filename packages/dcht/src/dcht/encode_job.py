@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from dcht.entries import Entry, hash_entries
-from dcht.errors import CheckpointError
+from dcht.errors import CheckpointError, UsageError
 from dcht.images import Fit
 from dcht.kept import find_other_input
 from dcht.latents import Plan
@@ -109,11 +109,17 @@ def plan_encoding(tokenizer: Tokenizer, entries: list[Entry], settings: EncodeSe
     """What the bytes of the store will depend on.
 
     Raises:
+        UsageError: the tokenizer was cast: the plan says what its precision is.
         CheckpointError: the tokenizer has no quantizer or no hash.
     """
     quantizer, config = tokenizer.require_quantizer(), tokenizer.config
     if tokenizer.sha256 is None:
         raise CheckpointError("the tokenizer was never saved; save_pretrained gives it its hash")
+    if (dtype := tokenizer.encoder.output.weight.dtype) != torch.float32:
+        raise UsageError(
+            f"the tokenizer was cast to {dtype}; encode with fp32 weights, and with "
+            "precision=Precision.bf16 or fp16 for another precision"
+        )
     width, height = settings.size
     return Plan(
         tokenizer_sha256=tokenizer.sha256,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dcht.batch_norm import BatchNorm2d
 from dcht.config import Act, Block, Norm, Resample
+from dcht.wide import widen
 
 HEAD_DIM = 32
 EXPANSION = 4
@@ -48,11 +49,6 @@ def convolve_as(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """conv(x) in the precision of x (b, c, h, w), whatever that of the weights or of autocast."""
     bias = None if conv.bias is None else conv.bias.to(x.dtype)
     return F.conv2d(x, conv.weight.to(x.dtype), bias, padding=conv.padding)
-
-
-def widen(x: Tensor) -> Tensor:
-    """float16 as fp32, for what may pass its 65504; others, which reach further, as they are."""
-    return x.float() if x.dtype == torch.float16 else x
 
 
 def project_normalised(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
@@ -226,8 +222,10 @@ def duplicate_channels(x: Tensor, channels: int) -> Tensor:
 def unshuffle(x: Tensor) -> Tensor:
     """Move each 2x2 of pixels into channels: (b, c, 2h, 2w) to (b, 4c, h, w).
 
-    einops' "b c (h p) (w q) -> b (c p q) h w", by the kernel that keeps channels-last memory.
+    The kernel keeps channels-last memory, which einops does not; but it forgets an empty batch.
     """
+    if not len(x):
+        return rearrange(x, "b c (h p) (w q) -> b (c p q) h w", p=2, q=2)
     return F.pixel_unshuffle(x, 2)
 
 

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from dcht.wide import Wide
+
 CODES_AT_ONCE = 2048
 
 
@@ -33,8 +35,11 @@ class QuantizedTrain(NamedTuple):
     commitment_loss: Tensor
 
 
-class VectorQuantizer(nn.Module):
-    """A codebook (k, c), stored unnormalised and normalised on every look-up, in fp32."""
+class VectorQuantizer(Wide):
+    """A codebook (k, c), stored unnormalised and normalised on every look-up, in fp32.
+
+    It stays in fp32 when its tokenizer is cast: what was stored with it is decoded with it.
+    """
 
     def __init__(self, codebook_size: int, channels: int, *, commitment_weight: float) -> None:
         super().__init__()

@@ -5,6 +5,9 @@ What the discrete path loses is the residual z - z_q; decode(z_q + residual) is 
 
 Shapes: images (b, 3, H, W) in [-1, 1]; z, z_q, residual (b, c, h, w); indices (b, h, w);
 H = 32 h, W = 32 w. z is of unit length over c at every position, on both paths.
+
+Weights may be of any float type (`to(torch.bfloat16)`, `half()`), and so may inputs. z, z_q and
+residual are fp32 with a quantizer, which computes in it; images are of the weights' type.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcht.arguments import Grid, Images, check_range, to_indices, to_latent, to_pixels
 from dcht.autoencoder import Decoder, Encoder
 from dcht.checkpoint import (
     build_on_meta,
@@ -89,30 +93,38 @@ class Tokenizer(nn.Module):
             )
         return self.quantizer
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Encode images (b, 3, H, W) in [-1, 1] into z (b, c, h, w): Z = Enc(I).
+    def forward(self, images: Images) -> Tensor:
+        """Images as they come back down the hybrid path: `reconstruct(images)`, (b, 3, H, W)."""
+        return self.reconstruct(images)
+
+    def encode(self, images: Images) -> Tensor:
+        """Encode images into z (b, c, h, w): Z = Enc(I).
+
+        Args:
+            images: a tensor (b, 3, H, W), uint8 in 0..255 or floats in [-1, 1]; or a PIL image, or
+                several of one size. Their range is checked, unless a part is in training mode or
+                torch compiles: it would have to wait for the device.
 
         Raises:
-            UsageError: H or W is not a multiple of 32, or there are not three channels.
+            UsageError: H or W is not a multiple of 32, there are not three channels, another type,
+                or floats far outside of [-1, 1] (NaN, or beyond 4).
         """
-        self._check_images(images)
-        return self._normalise(self.encoder(images))
+        return self._normalise(self.encoder(self._pixels(images)))
 
-    def encode_tiled(self, images: Tensor, *, tile: int = TILE) -> Tensor:
+    def encode_tiled(self, images: Images, *, tile: int = TILE) -> Tensor:
         """`encode` in little memory: tile by tile, with the result of the whole (`dcht.tiling`).
 
         No gradients. Needs eval mode.
 
         Args:
-            images: (b, 3, H, W) in [-1, 1].
+            images: as in `encode`.
             tile: side of a tile in pixels, a multiple of 32.
 
         Raises:
             UsageError: as `encode`, or a tile that is no multiple of 32.
         """
-        self._check_images(images)
         self._check_tile(tile)
-        return self._normalise(encode_tiled(self.encoder, images, tile=tile))
+        return self._normalise(encode_tiled(self.encoder, self._pixels(images), tile=tile))
 
     def _normalise(self, z: Tensor) -> Tensor:
         return z if self.quantizer is None else F.normalize(z.float(), dim=1)
@@ -122,16 +134,13 @@ class Tokenizer(nn.Module):
         if tile < factor or tile % factor:
             raise UsageError(f"tile {tile} is not a multiple of {factor}; for example {TILE}")
 
-    def _check_images(self, images: Tensor) -> None:
-        factor = self.config.downsampling
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise UsageError(f"images have shape {tuple(images.shape)}; expected (b, 3, H, W)")
-        for side in images.shape[-2:]:
-            if side == 0 or side % factor:
-                nearest = max(factor, round(side / factor) * factor)
-                raise UsageError(
-                    f"image side {side} is not a multiple of {factor}; the nearest is {nearest}"
-                )
+    def _pixels(self, images: Images) -> Tensor:
+        """Images as the encoder takes them: in [-1, 1], of the weights' type, where they are."""
+        pixels = to_pixels(images, factor=self.config.downsampling)
+        training = any(part.training for part in (self, self.encoder, self.decoder))
+        if pixels is images and not (training or pixels.is_meta or torch.compiler.is_compiling()):
+            check_range(pixels)
+        return pixels.to(self.encoder.output.weight)
 
     def quantize(self, z: Tensor) -> Quantized:
         """The nearest codes of z (b, c, h, w): Z_q = Quant(Z)."""
@@ -141,25 +150,41 @@ class Tokenizer(nn.Module):
         """What quantization loses: Z_r = Z - Z_q, (b, c, h, w)."""
         return z - self.quantize(z).z_q
 
-    def lookup(self, indices: Tensor) -> Tensor:
-        """The codes z_q (b, c, h, w) that indices (b, h, w) name.
+    def lookup(self, indices: Tensor, *, grid: Grid | None = None) -> Tensor:
+        """The codes z_q (b, c, h, w) that indices name.
+
+        Args:
+            indices: (b, h, w), or (b, n) row by row, of any integer type.
+            grid: (h, w) of indices (b, n); None: they are a square.
 
         Raises:
-            UsageError: an index outside the codebook.
+            UsageError: an index outside the codebook (on a GPU, and in a compiled graph, torch's
+                own assertion: nothing waits for the device), no integers, or n that does not fill
+                the grid.
         """
         quantizer = self.require_quantizer()
         size = quantizer.codebook.shape[0]
-        if indices.numel():
-            low, high = int(indices.min()), int(indices.max())
-            if low < 0 or high >= size:
-                raise UsageError(
-                    f"indices run from {low} to {high}; the codebook has 0 to {size - 1}"
-                )
-        return quantizer.lookup(indices)
+        return quantizer.lookup(to_indices(indices, grid=grid, codebook_size=size))
 
-    def decode(self, latent: Tensor) -> Tensor:
-        """Decode z, z_q or z_q + residual (b, c, h, w) into images (b, 3, H, W), about [-1, 1]."""
-        return self.decoder(latent)
+    def decode(self, latent: Tensor, *, grid: Grid | None = None) -> Tensor:
+        """Decode z, z_q or z_q + residual into images (b, 3, H, W), about [-1, 1].
+
+        Args:
+            latent: (b, c, h, w), or (b, n, c) row by row, of any float type; integers are indices,
+                as in `decode_indices`.
+            grid: (h, w) of n positions; None: they are a square.
+
+        Raises:
+            UsageError: another shape.
+        """
+        return self.decoder(self._latent(latent, grid))
+
+    def _latent(self, latent: Tensor, grid: Grid | None) -> Tensor:
+        """A latent (b, c, h, w) as the decoder takes it: of the weights' type, where they are."""
+        if not latent.is_floating_point():
+            latent = self.lookup(latent, grid=grid)
+        latent = to_latent(latent, grid=grid, channels=self.config.latent_channels)
+        return latent.to(self.decoder.input.weight)
 
     def decode_tiled(self, latent: Tensor, *, tile: int = TILE) -> Tensor:
         """`decode` in little memory: tile by tile, with the result of the whole (`dcht.tiling`).
@@ -174,30 +199,34 @@ class Tokenizer(nn.Module):
             UsageError: a tile that is no multiple of 32.
         """
         self._check_tile(tile)
-        return decode_tiled(self.decoder, latent, tile=tile)
+        return decode_tiled(self.decoder, self._latent(latent, None), tile=tile)
 
-    def decode_indices(self, indices: Tensor) -> Tensor:
-        """Decode indices (b, h, w) alone, without a residual, into images (b, 3, H, W).
+    def decode_indices(self, indices: Tensor, *, grid: Grid | None = None) -> Tensor:
+        """Decode indices alone, without a residual, into images (b, 3, H, W).
+
+        Args:
+            indices: as in `lookup`.
+            grid: likewise.
 
         Raises:
-            UsageError: an index outside the codebook.
+            UsageError: what `lookup` raises.
         """
-        return self.decode(self.lookup(indices))
+        return self.decode(self.lookup(indices, grid=grid))
 
-    def tokenize(self, images: Tensor) -> Latents:
-        """Images (b, 3, H, W) to indices, z_q and residual."""
+    def tokenize(self, images: Images) -> Latents:
+        """Images, as in `encode`, to indices, z_q and residual."""
         z = self.encode(images)
         indices, z_q = self.quantize(z)
         return Latents(indices, z_q, z - z_q)
 
     def reconstruct(
         self,
-        images: Tensor,
+        images: Images,
         path: Literal["hybrid", "discrete"] = "hybrid",
         *,
         tile: int | None = None,
     ) -> Tensor:
-        """Encode and decode images (b, 3, H, W), by tiles of this side where `tile` is given.
+        """Encode and decode images, as in `encode`, by tiles of this side where `tile` is given.
 
         Path `hybrid` keeps the residual, `discrete` drops it.
 
@@ -223,10 +252,21 @@ class Tokenizer(nn.Module):
         return self.sha256
 
     @classmethod
-    def from_pretrained(cls, name: str | Path | None = None) -> Tokenizer:
+    def from_pretrained(
+        cls,
+        name: str | Path | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tokenizer:
         """Load a folder, a Hub id, or (None) the tokenizer that ships with the package.
 
-        Returned in eval mode and fp32. Loading is strict and free of pickle.
+        Returned in eval mode. Loading is strict and free of pickle.
+
+        Args:
+            name: which one.
+            dtype: of the weights, any float type; None: fp32, whatever the file has.
+            device: where they are; None: the CPU.
 
         Raises:
             CheckpointError: files missing, unknown settings, or keys that do not fit.
@@ -236,4 +276,4 @@ class Tokenizer(nn.Module):
         tokenizer = build_on_meta(lambda: cls(config), str(folder))
         load_strict(tokenizer, read_tensors(folder), str(folder))
         tokenizer.sha256 = checkpoint_sha256(folder)
-        return tokenizer.eval()
+        return tokenizer.to(device=device, dtype=dtype).eval()

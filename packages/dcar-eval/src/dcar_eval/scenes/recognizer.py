@@ -123,7 +123,7 @@ class Recognizer(nn.Module):
     def detect(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
         """The objects of square pictures of one size, in their own pixels, best first."""
         stacked = torch.stack([to_tensor(picture) for picture in pictures])
-        answers = self(shrink(stacked, self.config.side).to(self.answer.weight.device))
+        answers = self(shrink(stacked, self.config.side).to(self.answer.weight))
         heat = answers.heat.sigmoid()
         around = self.config.neighbourhood
         warmest = F.max_pool2d(heat, around, 1, around // 2) == heat
