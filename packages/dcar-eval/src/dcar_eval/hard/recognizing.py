@@ -117,7 +117,9 @@ def measure_ceiling(
 
 def scene_of(row: dict[str, Any]) -> HardScene:
     """The scene that a row of `judge.metadata` asks for."""
-    clauses = {clause["class"]: clause for clause in reversed(row["include"])}
+    clauses: dict[str, dict[str, Any]] = {}
+    for clause in row["include"]:
+        clauses.setdefault(clause["class"], clause)
     names = list(clauses)
     groups = tuple(
         Group(name=name, count=c["count"], colour=c.get("color"), size=c.get("size"))
