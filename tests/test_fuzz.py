@@ -20,6 +20,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +66,16 @@ fuzz_networks = cases(CASES if CASES >= 100 else 4)
 Reader = Callable[[], object]
 
 
-@pytest.fixture(autouse=True)
-def limits() -> Iterator[None]:
+@contextmanager
+def little_memory() -> Iterator[None]:
     """Memory that ends soon: what would take gigabytes fails here, as no documented error does."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + BYTES, before[1]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    try:
         yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def only_documented(read: Reader) -> None:
@@ -86,7 +87,9 @@ def only_documented(read: Reader) -> None:
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(SECONDS)
     try:
-        read()
+        with little_memory(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read()
     except (UsageError, CheckpointError) as error:
         assert len(printable(error)) <= 2000
     except OSError as error:

@@ -154,8 +154,10 @@ def test_something_else_in_the_place_of_a_file(
 MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "no file of a store": lambda m: m.update(sha256={"../../../etc/passwd": "0"}),
     "'/dev/zero', which is no file": lambda m: m.update(sha256={"/dev/zero": "0"}),
-    "sha256 is not an object": lambda m: m.update(sha256=[]),
-    "has SHA-256": lambda m: m.update(sha256={"shard-00000.jsonl": 5}),
+    "sha256: \\[\\] is not of type dict": lambda m: m.update(sha256=[]),
+    "sha256.shard-00000.jsonl: 5 is not of type str": lambda m: m.update(
+        sha256={"shard-00000.jsonl": 5}
+    ),
     "count is 7": lambda m: m.update(count=7),
     "shards is": lambda m: m.update(shards=[-1, 7], count=6),
     "shards is \\[\\]": lambda m: m.update(shards=[], count=0),
@@ -165,14 +167,14 @@ MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "codebook_size is -1": lambda m: m["plan"].update(codebook_size=-1),
     "latent_channels": lambda m: m["plan"].update(latent_channels=0),
     "latent_height": lambda m: m["plan"].update(latent_height=10**12),
-    "width is True": lambda m: m["plan"].update(width=True),
+    "plan.width: True is not of type int": lambda m: m["plan"].update(width=True),
     "residual_std": lambda m: m["plan"].update(residual_std=-1.0),
     "5 is not of type str": lambda m: m["plan"].update(transform=5),
     "None is not of type str": lambda m: m["plan"].update(flip=None),
     "format": lambda m: m.update(format="another"),
     "this reads 'dcht-latents-1'": lambda m: m.update(plan=[]),
     "unknown settings": lambda m: m.update(more=1),
-    "missing 1 required": lambda m: m.pop("skipped"),
+    "settings skipped are missing": lambda m: m.pop("skipped"),
 }
 
 
