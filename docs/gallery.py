@@ -27,7 +27,8 @@ from dcar.generate import Plan, generate_film, generate_sheet
 from dcar_eval.failures import write_failures
 from dcar_eval.results import RESULTS
 from dcar_eval.scenes.captions import captions, plural
-from dcar_eval.scenes.evaluate import IMAGES, ROWS, draw_prompts, known_objects
+from dcar_eval.scenes.evaluate import IMAGES, ROWS
+from dcar_eval.scenes.prompts import draw_prompts, known_objects
 from dcar_eval.scenes.world import COLOURS, Scene, SceneObject, Task
 from dcht.images import grid, save_png
 
@@ -103,7 +104,8 @@ def object_prompts(objects: Sequence[str]) -> list[str]:
 
 def task_prompts(objects: tuple[str, ...]) -> list[str]:
     """The first held-out prompt that the benchmark asks in each of its six tasks."""
-    return [row["prompt"] for row in draw_prompts(objects, num_per_task=1, seed=0)]
+    asked = draw_prompts(objects, num_per_task=1, seed=0)
+    return [prompt.metadata["prompt"] for prompt in asked]
 
 
 def outside_prompts(objects: Sequence[str]) -> list[str]:

@@ -55,3 +55,32 @@ def test_eight_steps_of_dpm_solver_are_close_to_twenty(
     # Another noise in each step: no distance to a sample, but the same spread of samples.
     ddpm = torch.cat([residual(Solver.ddpm, 20, seed) for seed in (1, 2)])
     assert 0.9 < rms(residual(Solver.dpmpp, 8)) / rms(ddpm) < 1.15
+
+
+@torch.no_grad()
+def test_a_head_temperature_of_0_draws_the_conditional_mean(
+    conditions: tuple[DiffusionHead, Tensor, SamplingConfig],
+) -> None:
+    """Twenty steps for what one would give: whatever the noise it starts from, nearly the same."""
+    head, hidden, config = conditions
+
+    def residuals(temperature: float) -> Tensor:
+        settings = SamplingConfig(cfg_scale=config.cfg_scale, head_temperature=temperature)
+        drawn = [
+            sample_residual(
+                head, hidden, config=settings,
+                generators=[keyed_generator(seed, number) for number in range(2)],
+            )
+            for seed in range(8)
+        ]  # fmt: skip
+        return torch.stack(drawn)
+
+    def rms(x: Tensor) -> float:
+        return float(x.square().mean().sqrt())
+
+    cold, warm = residuals(0.0), residuals(1.0)
+    spread = rms(warm - warm.mean(0))
+    assert rms(cold - cold.mean(0)) < 0.1 * spread
+    # The mean of eight draws is itself off by their spread over the root of eight.
+    assert rms(cold.mean(0) - warm.mean(0)) < 0.6 * spread
+    assert rms(cold) < rms(warm)

@@ -106,6 +106,30 @@ def test_a_picture_is_held_against_its_twin(miniature: ModuleType, tmp_path: Pat
     assert "| plain | FTS, 20 and 8 | 0.50 ± 0.03 (28.1 dB, 3.0 GFLOP) |" in table
 
 
+def test_fidelity_is_compared_picture_by_picture(miniature: ModuleType, tmp_path: Path) -> None:
+    """Each of three pictures gains 2, 3 and 4 dB from one step to eight: 3 dB, error 1 / sqrt 3."""
+    points = []
+    for number, (steps, psnrs) in enumerate([(1, [20, 21, 22]), (8, [22, 24, 26])]):
+        rows = [{"fidelity": {"psnr": psnr}} for psnr in psnrs]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        folder = tmp_path / "halton-7" / "points" / f"{number:03d}"
+        folder.mkdir(parents=True)
+        (folder / "images.jsonl").write_text(lines)
+        means = {"psnr": sum(psnrs) / 3, "psnr_objects": 18.5, "ssim": 0.75, "lpips": None}
+        ceiling = {**means, "psnr": 29.4}
+        found = {"gated": 0.25, "fidelity": {**means, "ceiling": ceiling, "estimated": False}}
+        points.append(point(order="halton", num_steps=steps) | found)
+    swept(tmp_path / "halton-7" / "results.json", 7, points)
+    path = tmp_path / "halton-7" / "results.json"
+    results = json.loads(path.read_text())
+    results["settings"] |= {"noise_seed": 5, "recognisable": 0.35, "lpips": None}
+    write(path, results)
+    table = shown(miniature.truth, "truth", tmp_path)
+    assert "| 1 | 0.500 | 0.250 | 21.00 | 18.50 | 0.750 | -3.00 ± 0.58 |" in table
+    assert "| 8 | 0.500 | 0.250 | 24.00 | 18.50 | 0.750 | +0.00 ± 0.00 |" in table
+    assert "| the tokenizer's ceiling | - | - | 29.40 | 18.50 | 0.750 | - |" in table
+
+
 def test_both_paths_stand_beside_each_other(miniature: ModuleType, tmp_path: Path) -> None:
     for images, size in (("scenes", [512, 384]), ("photographs", [256, 256])):
         paths = {
@@ -177,7 +201,7 @@ def test_equal_cost_gives_the_head_s_share_to_more_steps(miniature: ModuleType) 
 
 
 @pytest.mark.parametrize(
-    "name", ["fig6", "table2", "table4", "table5", "gtr_fts", "reconstruction"]
+    "name", ["fig6", "truth", "table2", "table4", "table5", "gtr_fts", "reconstruction"]
 )
 @pytest.mark.parametrize("there", [True, False])
 def test_a_result_is_not_replaced_by_nothing(

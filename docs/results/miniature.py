@@ -21,6 +21,7 @@ import result_files
 import sweeps
 import table2
 import table4
+import truth
 
 PAGE = result_files.HERE.parent / "reproduction.md"
 RESULTS: dict[str, ModuleType] = {
@@ -30,6 +31,7 @@ RESULTS: dict[str, ModuleType] = {
     "table5": curves,
     "table6": curves,
     "fig6": sweeps,
+    "truth": truth,
     "gtr_fts": gtr_fts,
 }
 """What gathers, tabulates and draws each."""

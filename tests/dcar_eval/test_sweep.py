@@ -131,6 +131,7 @@ def test_the_standard_error_is_that_of_a_mean_of_shares() -> None:
     """Two tasks of 25 images, shares 0.5 and 0.9: sqrt((0.25 + 0.09) / 25) / 2."""
     scores = {
         "overall": 0.7, "tasks": {"a": 0.5, "b": 0.9}, "n": 50, "settings": {"num_per_task": 25},
+        "gated": None, "fidelity": {},
     }  # fmt: skip
     assert sweep._quality(scores)["stderr"] == pytest.approx((0.34 / 25) ** 0.5 / 2)
 

@@ -20,13 +20,9 @@ from dcar_eval.geneval import Detection
 from dcar_eval.scenes import evaluate
 from dcar_eval.scenes.captions import captions
 from dcar_eval.scenes.draw import draw_scene
-from dcar_eval.scenes.evaluate import (
-    draw_prompts,
-    during_training,
-    evaluate_scenes,
-    known_objects,
-)
+from dcar_eval.scenes.evaluate import during_training, evaluate_scenes
 from dcar_eval.scenes.held_out import held_out
+from dcar_eval.scenes.prompts import draw_prompts, known_objects
 from dcar_eval.scenes.recognizer import Recognizer, RecognizerConfig
 from dcar_eval.scenes.world import BENCHMARK, COLOURS, WORLDS, Split
 from dcht import Tokenizer
@@ -64,6 +60,12 @@ def pipe(texts: list[str], tokenizer: Tokenizer) -> TextToImage:
         )
 
 
+def asked(num_per_task: int, seed: int) -> list[dict[str, Any]]:
+    """Rows of the prompts of the starter world."""
+    prompts = draw_prompts(STARTER, num_per_task=num_per_task, seed=seed)
+    return [prompt.metadata for prompt in prompts]
+
+
 def obedient(metadata: dict[str, Any]) -> list[Detection]:
     """Detections that are exactly what a prompt asks for."""
     offsets = {"left of": (-60, 0), "right of": (60, 0), "above": (0, -60), "below": (0, 60)}
@@ -96,11 +98,11 @@ def test_a_checkpoint_of_another_kind_is_told_so(
 
 
 def test_prompts_are_held_out_and_in_order() -> None:
-    rows = draw_prompts(STARTER, num_per_task=5, seed=0)
+    rows = asked(5, seed=0)
     assert [row["tag"] for row in rows] == [task.value for task in BENCHMARK for _ in range(5)]
-    assert rows == draw_prompts(STARTER, num_per_task=5, seed=0)
-    assert rows != draw_prompts(STARTER, num_per_task=5, seed=1)
-    more = draw_prompts(STARTER, num_per_task=7, seed=0)
+    assert rows == asked(5, seed=0)
+    assert rows != asked(5, seed=1)
+    more = asked(7, seed=0)
     assert [row for number, row in enumerate(more) if number % 7 < 5] == rows
     kept = held_out(STARTER)
     for row in rows:
@@ -113,11 +115,34 @@ def test_prompts_are_held_out_and_in_order() -> None:
             assert tuple(sorted(clause["class"] for clause in row["include"])) in kept
 
 
+def test_what_the_page_says_of_the_prompts() -> None:
+    """Of the thirty objects, 40 prompts a task: how many differ, and which layouts were seen.
+
+    "A cat left of a dog" may be held out while "a cat and a dog", which looks the same, is not.
+    """
+    objects = tuple(sorted(WORLDS["wide"]))
+    prompts = [p.metadata for p in draw_prompts(objects, num_per_task=40, seed=0)]
+    different = {task.value: {p["prompt"] for p in prompts if p["tag"] == task.value}
+                 for task in BENCHMARK}  # fmt: skip
+    assert {task: len(found) for task, found in different.items()} == {
+        "single_object": 23, "two_object": 32, "counting": 9, "colors": 25, "position": 40,
+        "color_attr": 40,
+    }  # fmt: skip
+    many = draw_prompts(objects, num_per_task=400, seed=0)
+    placed = [p.metadata["include"] for p in many if p.metadata["tag"] == "position"]
+    looks_seen = [
+        clauses[1]["position"][0] in ("left of", "right of")
+        and tuple(sorted(clause["class"] for clause in clauses)) not in held_out(objects)
+        for clauses in placed
+    ]
+    assert sum(looks_seen) / len(placed) == pytest.approx(0.25, abs=0.005)
+
+
 def test_a_score_that_is_known_beforehand(
     pipe: TextToImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every second picture shows what it should, the others nothing: one half in each task."""
-    rows = draw_prompts(STARTER, num_per_task=4, seed=3)
+    rows = asked(4, seed=3)
 
     def write(pipe: object, plan: Plan, out: Path, **options: object) -> list[Path]:
         out.mkdir()
@@ -140,6 +165,10 @@ def test_a_score_that_is_known_beforehand(
     results = evaluate_scenes(pipe, out, num_per_task=4, seed=3)
     assert results["tasks"] == {task.value: 0.5 for task in BENCHMARK}
     assert results["overall"] == 0.5
+    assert results["gated"] is None  # nothing to hold pictures against
+    assert set(results["fidelity"].values()) == {None}
+    assert (results["seen"], results["unseen"]) == (None, None)
+    assert results["distinct"]["counting"] == len({row["prompt"] for row in rows[8:12]})
     assert results["recognizer"] == {"sha256": "0" * 64, "overall": 0.99}
     assert results["settings"]["objects"] == list(STARTER)
     judged = [json.loads(line) for line in (out / "images.jsonl").read_text().splitlines()]

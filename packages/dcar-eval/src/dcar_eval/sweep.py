@@ -26,7 +26,7 @@ from dcar_eval.axes import NAMED, RESIDUAL, Point, label, points
 from dcar_eval.profile import count_flops, device_name, measure_speed
 from dcar_eval.profile_protocol import LATENCY_BATCH, THROUGHPUT_BATCH
 from dcar_eval.results import alone, finished, prepare, text_table, this_run, write_results
-from dcar_eval.scenes.evaluate import evaluate_scenes
+from dcar_eval.scenes.evaluate import Truths, evaluate_scenes
 from dcar_eval.sweep_plot import PLOTS, write_plots
 from dcht.errors import UsageError, printable
 from dcht.files import read_json, write_atomic
@@ -43,11 +43,13 @@ def run_sweep(
     name: str | None = None,
     num_per_task: int = 40,
     seed: int = 0,
+    noise_seed: int | None = None,
     objects: tuple[str, ...] | None = None,
     size: int | None = None,
     batch_size: int = 8,
     repeats: int = 3,
     force: bool = False,
+    truths: Truths | None = None,
 ) -> dict[str, Any]:
     """Score and time every combination of the axes; continue where a run stopped.
 
@@ -60,16 +62,18 @@ def run_sweep(
         axes: values by name of a sampling setting, `preset` or `residual`; see `dcar_eval.axes`.
         name: in `dcar_eval.axes.NAMED`, whose citations the plot shows.
         num_per_task: prompts of each of the six tasks; the same ones at every point.
-        seed: of the prompts and of the noise; the same at every point.
+        seed: of the prompts; the same at every point.
+        noise_seed: of the noise; None: `seed`.
         objects: what prompts are about; None: what the checkpoint knows.
         size: side in pixels; None: the checkpoint's.
         batch_size: images sampled together while scoring. Times are of batch 1 and 16.
         repeats: batches timed at each point.
         force: replace what `out` holds.
+        truths: what pictures are held against; None: `gated` and `fidelity` are not measured.
 
     Returns:
-        The content of `results.json`: `points` (`settings`, `overall`, `stderr`, `tasks`, `n`, and
-        `flops` of an image by part), and their times in `run.speed`.
+        The content of `results.json`: `points` (`settings`, `overall`, `stderr`, `tasks`, `gated`,
+        `fidelity`, `n`, and `flops` of an image by part), and their times in `run.speed`.
 
     Raises:
         UsageError: no axes, settings out of range, or `out` holds something else.
@@ -86,10 +90,12 @@ def run_sweep(
             "weights": pipe.sha256,
             "num_per_task": num_per_task,
             "seed": seed,
+            "noise_seed": noise_seed,
             "objects": None if objects is None else list(objects),
             "size": size,
             "batch_size": batch_size,
             "repeats": repeats,
+            "truths": truths is not None,
         },
         files=(TABLE, *PLOTS),
         force=force,
@@ -104,8 +110,9 @@ def run_sweep(
         folder = out / POINTS / f"{number:03d}"
         scores.append(
             evaluate_scenes(
-                drawn_with, folder, num_per_task=num_per_task, seed=seed, objects=objects,
-                size=size, batch_size=batch_size,
+                drawn_with, folder, num_per_task=num_per_task, seed=seed,
+                noise_seed=noise_seed, objects=objects, size=size, batch_size=batch_size,
+                truths=truths,
             )
         )  # fmt: skip
         side = scores[-1]["settings"]["size"]
@@ -134,9 +141,14 @@ def run_sweep(
 
 
 SHARED = (
-    "recognizer_sha256", "split", "objects", "num_per_task", "seed", "size", "batch_size",
+    "recognizer_sha256", "recognisable", "truths", "lpips", "split", "objects",
+    "num_per_task", "seed", "noise_seed", "size", "batch_size",
 )  # fmt: skip
 """Settings of `evaluate_scenes` that all points have in common."""
+
+
+FIDELITY = ("psnr", "psnr_objects", "ssim", "lpips")
+"""What a table shows of it, where it was measured."""
 
 
 def at_point(pipe: TextToImage, point: Point) -> TextToImage:
@@ -173,6 +185,8 @@ def _quality(scores: dict[str, Any]) -> dict[str, Any]:
         "overall": scores["overall"],
         "stderr": variance**0.5 / len(shares),
         "tasks": scores["tasks"],
+        "gated": scores["gated"],
+        "fidelity": scores["fidelity"],
         "n": scores["n"],
     }
 
@@ -206,9 +220,14 @@ def _lines(results: dict[str, Any], digits: int | None) -> list[list[str]]:
     tasks = list(results["points"][0]["tasks"])
     axes = list(results["axes"])
     costs = ["gflop", "latency_s", "images_per_second"]
-    lines = [[*axes, "overall", "stderr", *tasks, "n", *costs]]
+    first = results["points"][0]
+    measured = [name for name in FIDELITY if first["fidelity"][name] is not None]
+    gated = ["gated"] if first["gated"] is not None else []
+    lines = [[*axes, "overall", "stderr", *tasks, *gated, *measured, "n", *costs]]
     for point, speed in zip(results["points"], results["run"]["speed"], strict=True):
         values = [point["overall"], point["stderr"], *point["tasks"].values()]
+        values += [point[name] for name in gated]
+        values += [point["fidelity"][name] for name in measured]
         lines.append(
             [
                 *(label(point["settings"][axis]) for axis in axes),

@@ -6,12 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcht.command import part
 from dcht.errors import UsageError, printable
 
 if TYPE_CHECKING:
+    from dcar_eval.scenes.evaluate import Truths
     from dcar_eval.shares import Share
     from dcht.distributed import World
 
@@ -89,3 +91,38 @@ def show(
     from dcar_eval.results import shown
 
     print(json.dumps(results) if arguments.json else shown(arguments.out, table, results))
+
+
+def add_noise_seed(verb: argparse.ArgumentParser) -> None:
+    """Add what draws the same prompts again."""
+    verb.add_argument(
+        "--noise-seed", type=int, metavar="N", help="of the noise alone [that of --seed]"
+    )
+
+
+def add_truths(verb: argparse.ArgumentParser) -> None:
+    """Add what pictures of scenes are held against."""
+    verb.add_argument(
+        "--sprites", type=Path, metavar="DIR",
+        help="folder with the npm packages: hold each picture against the true scene of its "
+        "prompt [they are judged by their content alone]",
+    )  # fmt: skip
+    verb.add_argument(
+        "--lpips-weights", metavar="DIR",
+        help="with --sprites: what `python -m dcht.perceptual` wrote [$DCHT_PERCEPTUAL_WEIGHTS]",
+    )  # fmt: skip
+
+
+def pick_truths(arguments: argparse.Namespace) -> Truths | None:
+    """What `--sprites` and `--lpips-weights` say.
+
+    Raises:
+        UsageError: weights of LPIPS and nothing to measure with them.
+    """
+    if arguments.sprites is None:
+        if arguments.lpips_weights is not None:
+            raise UsageError("--lpips-weights compare with true scenes; name their --sprites too")
+        return None
+    from dcar_eval.scenes.evaluate import Truths
+
+    return Truths(sprites=arguments.sprites, lpips_weights=arguments.lpips_weights)

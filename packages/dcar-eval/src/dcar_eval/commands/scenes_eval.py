@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from dcar.commands.drawing import CKPT, add_sampling, sampling_settings
-from dcar_eval.commands.measuring import show
+from dcar_eval.commands.measuring import add_noise_seed, add_truths, pick_truths, show
 from dcht.command import OK, add_common, parse_size, pick_device, positive
 from dcht.errors import UsageError
 
@@ -20,13 +21,20 @@ def add(verbs: Any) -> None:
         "[standard]",
     )  # fmt: skip
     verb.add_argument(
+        "--images", type=Path, metavar="FOLDER",
+        help="judge these, 00000.png and on, the pictures of the prompts of this --seed and "
+        "--num-per-task; draw none",
+    )  # fmt: skip
+    verb.add_argument(
         "--num-per-task", type=positive, default=40, metavar="N", help="prompts of a task [40]"
     )
     verb.add_argument(
         "--objects", metavar="NAMES",
         help="starter, wide, all, or names by commas [the thirty of wide, or fewer that the "
-        "checkpoint's words tell]",
+        "checkpoint's words tell; of --images their run's]",
     )  # fmt: skip
+    add_noise_seed(verb)
+    add_truths(verb)
     add_sampling(verb)
     size = {"default": None, "help": "side in pixels, a multiple of 32 [the checkpoint's]"}
     add_common(
@@ -38,18 +46,33 @@ def add(verbs: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw, judge, print the table."""
+    """Draw, or read what is drawn; judge; print the table."""
     from dcar_eval.scenes.things import parse_objects
 
-    if arguments.objects and arguments.benchmark == "hard":
-        raise UsageError("--objects is of the standard benchmark; the prompts of hard are fixed")
+    if arguments.benchmark == "hard":
+        for option in ("objects", "images", "sprites", "noise_seed"):
+            if getattr(arguments, option) is not None:
+                raise UsageError(
+                    f"--{option.replace('_', '-')} is of the standard benchmark; the prompts of "
+                    "hard are fixed, and its places free"
+                )
     objects = parse_objects(arguments.objects) if arguments.objects else None
+    truths = pick_truths(arguments)
+    if arguments.images is not None:
+        results = _judge(arguments, objects, truths)
+    else:
+        results = _draw(arguments, objects, truths)
+    show(arguments, results, _table)
+    return OK
+
+
+def _draw(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[str, Any]:
     width, height = parse_size(arguments.size) if arguments.size else (None, None)
     if width != height:
         raise UsageError(f"scenes are square, not {width} x {height}; give --size N")
 
     from dcar.pipeline import TextToImage
-    from dcar_eval.hard.evaluate import evaluate_hard, table
+    from dcar_eval.hard.evaluate import evaluate_hard
     from dcar_eval.scenes.evaluate import evaluate_scenes
 
     pipe = TextToImage.from_pretrained(arguments.ckpt).to(pick_device(arguments.device))
@@ -62,18 +85,72 @@ def run(arguments: argparse.Namespace) -> int:
         "sampling": sampling_settings(arguments),
     }
     if arguments.benchmark == "hard":
-        show(arguments, evaluate_hard(pipe, arguments.out, **shared), table)
-    else:
-        results = evaluate_scenes(pipe, arguments.out, objects=objects, **shared)
-        show(arguments, results, _table)
-    return OK
+        return evaluate_hard(pipe, arguments.out, **shared)
+    return evaluate_scenes(
+        pipe, arguments.out, objects=objects, noise_seed=arguments.noise_seed, truths=truths,
+        **shared,
+    )  # fmt: skip
+
+
+def _judge(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[str, Any]:
+    if sampling_settings(arguments) or arguments.size or arguments.noise_seed is not None:
+        raise UsageError(
+            "--images are drawn already; leave --size, --noise-seed and the sampling settings out"
+        )
+
+    from dcar.pipeline import TextToImage
+    from dcar_eval.scenes.evaluate import evaluate_pictures
+    from dcar_eval.scenes.given import find_pictures
+
+    given = find_pictures(
+        arguments.images,
+        num_per_task=arguments.num_per_task,
+        seed=arguments.seed,
+        objects=objects,
+        truths=truths is not None,
+    )
+    pipe = TextToImage.from_pretrained(arguments.ckpt).to(pick_device(arguments.device))
+    return evaluate_pictures(
+        given,
+        arguments.out,
+        tokenizer=pipe.tokenizer,
+        device=pipe.device,
+        force=arguments.force,
+        truths=truths,
+    )
 
 
 def _table(results: dict[str, Any]) -> str:
+    """What people read."""
     from dcar_eval.results import text_table
 
-    own = results["recognizer"]
-    rows = [("overall", results["overall"], own["overall"])]
-    rows += [(name, share, own["tasks"][name]) for name, share in results["tasks"].items()]
-    lines = [(name, f"{share:.3f}", f"{ceiling:.3f}") for name, share, ceiling in rows]
-    return text_table([("task", "correct", "recogniser alone"), *lines])
+    if results.get("benchmark") == "hard":
+        from dcar_eval.hard.evaluate import table
+
+        return table(results)
+    own, distinct = results["recognizer"], results["distinct"]
+    rows = [("overall", results["overall"], own["overall"], sum(distinct.values()))]
+    rows += [
+        (name, share, own["tasks"][name], distinct[name])
+        for name, share in results["tasks"].items()
+    ]
+    lines = [(name, f"{share:.3f}", f"{most:.3f}", str(count)) for name, share, most, count in rows]
+    heading = ("task", "correct", "recogniser alone", "different prompts")
+    table = text_table([heading, *lines])
+    if results["gated"] is None:
+        return table
+    return f"{table}\ncorrect and recognisable: {results['gated']:.3f}\n{_fidelity(results)}"
+
+
+def _fidelity(results: dict[str, Any]) -> str:
+    found = results["fidelity"]
+    ceiling = found["ceiling"]
+    names = {
+        "psnr": "PSNR in dB", "psnr_objects": "of the objects", "ssim": "SSIM", "lpips": "LPIPS",
+    }  # fmt: skip
+    parts = [
+        f"{label} {found[key]:.{digits}f} ({ceiling[key]:.{digits}f})"
+        for (key, label), digits in zip(names.items(), (2, 2, 3, 3), strict=True)
+        if found[key] is not None
+    ]
+    return f"beside the true scenes (the tokenizer's ceiling): {', '.join(parts)}"

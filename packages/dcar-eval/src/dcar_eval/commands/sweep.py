@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from dcar.commands.drawing import CKPT
-from dcar_eval.commands.measuring import show
+from dcar_eval.commands.measuring import add_noise_seed, add_truths, pick_truths, show
 from dcht.command import OK, add_common, parse_size, pick_device, positive
 from dcht.errors import UsageError
 
@@ -26,6 +26,8 @@ def add(verbs: Any) -> None:
         "--objects", metavar="NAMES",
         help="starter, wide, all, or names by commas [those that the checkpoint's words tell]",
     )  # fmt: skip
+    add_noise_seed(verb)
+    add_truths(verb)
     verb.add_argument("--repeats", type=positive, default=3, metavar="N", help="batches timed [3]")
     size = {"default": None, "help": "side in pixels, a multiple of 32 [the checkpoint's]"}
     add_common(
@@ -41,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dcar_eval.axes import NAMED, parse_axes
     from dcar_eval.scenes.things import parse_objects
 
+    truths = pick_truths(arguments)
     names = [word for word in arguments.axis if "=" not in word]
     if names and names[0] not in NAMED:
         raise UsageError(f"sweep {names[0]!r} is not known; use {' or '.join(NAMED)}, or KEY=V,V")
@@ -63,11 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
         name=name,
         num_per_task=arguments.num_per_task,
         seed=arguments.seed,
+        noise_seed=arguments.noise_seed,
         objects=objects,
         size=width,
         batch_size=arguments.batch_size,
         repeats=arguments.repeats,
         force=arguments.force,
+        truths=truths,
     )
     show(arguments, results, table)
     return OK

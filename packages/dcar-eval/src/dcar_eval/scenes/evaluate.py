@@ -1,7 +1,8 @@
 """The scenes benchmark: held-out prompts, drawn by a model, judged by GenEval's rules.
 
 Offline and exact but for the recogniser, whose own score on true scenes stands beside the model's.
-It is called sprite-GenEval for its rules; its numbers compare with nothing but themselves.
+It is called sprite-GenEval for its rules; its numbers compare with nothing but themselves. With the
+artwork, pictures are held against the true scenes of their prompts too.
 """
 
 from __future__ import annotations
@@ -9,73 +10,42 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from tqdm import tqdm
+import torch
 
 from dcar.generate import Plan, generate_images
 from dcar.pipeline import TextToImage
 from dcar.settings import Settings
 from dcar_eval.failures import write_failures
-from dcar_eval.geneval import evaluate_detections
 from dcar_eval.results import alone, finished, prepare, this_run, versions, write_results
-from dcar_eval.scenes.captions import captions, plural
-from dcar_eval.scenes.dataset import geneval_metadata
-from dcar_eval.scenes.draw import draw_scene
+from dcar_eval.scenes.given import IMAGES, GivenPictures
+from dcar_eval.scenes.judge import LPIPS_NET, Art, judge
+from dcar_eval.scenes.likeness import RECOGNISABLE
+from dcar_eval.scenes.prompts import Prompt, draw_prompts, known_objects
 from dcar_eval.scenes.recognizer import Recognizer
-from dcar_eval.scenes.world import BENCHMARK, SPRITE_LABELS, WORLDS, Split
+from dcar_eval.scenes.world import BENCHMARK, Split
 from dcht.checkpoint import to_dict
 from dcht.errors import UsageError
 from dcht.files import write_atomic
-from dcht.images import open_image
+from dcht.tokenizer import Tokenizer
 
-ROWS, FAILURES, IMAGES = "images.jsonl", "failures.png", "images"
+ROWS, FAILURES = "images.jsonl", "failures.png"
 PACKAGES = ("dcar-eval", "dcar", "dcht", "torch", "numpy", "pillow")
 TRAINING_PER_TASK = 8
 """Pictures of each task that are drawn while a generator trains."""
 
 
-def known_objects(pipe: TextToImage) -> tuple[str, ...]:
-    """The objects that a checkpoint was trained on, as far as its words tell.
+@dataclass(frozen=True, kw_only=True)
+class Truths:
+    """Where the artwork of true scenes is, and what else they are compared with."""
 
-    An object is known if every word of its name is, in the singular and in the plural ("orange"
-    is a colour too; "oranges" are not). Where the thirty of `wide` are among them, they are these
-    alone: the same prompts, whatever else a checkpoint knows.
-
-    Raises:
-        UsageError: the text encoder reads any text, or knows fewer than two objects.
-    """
-    words = pipe.text.known_words()
-    if words is None:
-        raise UsageError(
-            "this checkpoint's text encoder knows every word, so its objects cannot be told from "
-            "it; name them (--objects all, or names by commas)"
-        )
-    known = set(words)
-    found = tuple(sorted(n for n in SPRITE_LABELS if {*n.split(), *plural(n).split()} <= known))
-    if len(found) < 2:
-        raise UsageError(
-            f"this checkpoint was not trained on scenes: of their 62 objects it knows {len(found)}"
-        )
-    wide = WORLDS["wide"]
-    return wide if set(wide) <= set(found) else found
-
-
-def draw_prompts(objects: tuple[str, ...], *, num_per_task: int, seed: int) -> list[dict[str, Any]]:
-    """Rows of GenEval's prompt file, task after task: held-out combinations of these objects.
-
-    Prompt k of a task is a function of (seed, task, k) and the objects. There are few held-out
-    counts: where a combination comes again, the picture has other noise.
-    """
-    rows = []
-    for number, task in enumerate(BENCHMARK):
-        for index in range(num_per_task):
-            rng = np.random.default_rng([seed, number, index])
-            scene = draw_scene(objects, Split.HELD_OUT, rng, task)
-            rows.append(geneval_metadata(scene, captions(scene)[0]))
-    return rows
+    sprites: Path
+    """Folder with the npm packages."""
+    lpips_weights: str | None = None
+    """What `dcht.perceptual` wrote; None: its usual places, and no LPIPS where they are empty."""
 
 
 @alone
@@ -85,51 +55,53 @@ def evaluate_scenes(
     *,
     num_per_task: int = 40,
     seed: int = 0,
+    noise_seed: int | None = None,
     objects: tuple[str, ...] | None = None,
     size: int | None = None,
     batch_size: int = 8,
     force: bool = False,
     sampling: Settings | None = None,
+    truths: Truths | None = None,
 ) -> dict[str, Any]:
     """Draw, judge and report; continue where a run stopped.
 
     Writes `images/NNNNN.png`, `images.jsonl` (a row an image: prompt, verdict, reason, what was
-    found), `failures.png` and, last, `results.json`.
+    found, how like the truth), `failures.png` and, last, `results.json`.
 
     Args:
         pipe: the model.
         out: folder to write.
         num_per_task: prompts of each of the six tasks, one image each.
-        seed: of the prompts and of the noise; not negative.
+        seed: of the prompts; not negative.
+        noise_seed: of the noise, so that the same prompts can be drawn again; None: `seed`.
         objects: what prompts are about; None: what the checkpoint knows.
         size: side in pixels; None: the checkpoint's, which must be square.
         batch_size: images sampled together.
         force: replace what `out` holds.
         sampling: settings in place of the checkpoint's.
+        truths: what pictures are held against; None: `gated` and `fidelity` are not measured.
 
     Returns:
         The content of `results.json`: `overall` (mean of the tasks), `tasks` (share correct),
-        `recognizer` (its hash and its own scores), `settings`, `n`, `versions`, `run`.
+        `gated` (mean of the tasks, of correct and recognisable), `fidelity`, `distinct` (different
+        prompts of each task), `seen` and `unseen` (null: all prompts are held out), `recognizer`
+        (its hash and its own scores), `settings`, `n`, `versions`, `run`.
 
     Raises:
         UsageError: settings out of range, objects unknown, or `out` holds something else.
         CheckpointError: the bundled recogniser is missing or damaged.
     """
-    if seed < 0:
-        raise UsageError(f"seed {seed} is negative; 0 or more")
+    check_seeds(seed, noise_seed)
     height, width = (size, size) if size else pipe.size
     require_square(height, width)
-    recognizer, sha256 = Recognizer.from_pretrained()
-    recognizer.to(pipe.device)
     chosen = pipe.settings(**(sampling or {}))
     objects = objects or known_objects(pipe)
+    noise_seed = seed if noise_seed is None else noise_seed
+    judges = Judges.load(objects, pipe.tokenizer, truths, pipe.device)
     settings = {
         "weights": pipe.sha256,
-        "recognizer_sha256": sha256,
-        "split": Split.HELD_OUT.value,
-        "objects": list(objects),
-        "num_per_task": num_per_task,
-        "seed": seed,
+        **judges.settings(objects, num_per_task=num_per_task, seed=seed),
+        "noise_seed": noise_seed,
         "size": height,
         "sampling": to_dict(chosen),
         "batch_size": batch_size,
@@ -140,35 +112,55 @@ def evaluate_scenes(
     start = time.perf_counter()
     prompts = draw_prompts(objects, num_per_task=num_per_task, seed=seed)
     plan = Plan(
-        prompts=[row["prompt"] for row in prompts],
+        prompts=[prompt.metadata["prompt"] for prompt in prompts],
         verdicts=[None] * len(prompts),
-        seed=seed,
+        seed=noise_seed,
         height=height,
         width=width,
         settings=chosen,
         batch_size=batch_size,
     )
     files = generate_images(pipe, plan, out / IMAGES, force=force)
-    rows = judge(recognizer, files, prompts)
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    write_atomic(out / ROWS, lines.encode())
-    write_failures(out / FAILURES, [row for row in rows if not row["correct"]], out / IMAGES)
-    tasks = {
-        task.value: float(np.mean([row["correct"] for row in rows if row["tag"] == task.value]))
-        for task in BENCHMARK
+    return judges.report(files, prompts, out, settings, start)
+
+
+@alone
+def evaluate_pictures(
+    given: GivenPictures,
+    out: Path,
+    *,
+    tokenizer: Tokenizer,
+    device: torch.device,
+    force: bool = False,
+    truths: Truths | None = None,
+) -> dict[str, Any]:
+    """Judge pictures that are there, as `evaluate_scenes` judges those that it draws.
+
+    Args:
+        given: the pictures, and which prompts they are of.
+        out: folder to write.
+        tokenizer: whose reconstructions of the true scenes are the ceiling.
+        device: where the recogniser runs.
+        force: replace what `out` holds.
+        truths: what pictures are held against; None: `gated` and `fidelity` are not measured.
+
+    Raises:
+        UsageError: objects unknown, or `out` holds something else.
+        CheckpointError: the bundled recogniser is missing or damaged.
+    """
+    check_seeds(given.seed)
+    objects, asked = given.objects, {"num_per_task": given.num_per_task, "seed": given.seed}
+    judges = Judges.load(objects, tokenizer, truths, device)
+    settings = {
+        "images_sha256": given.sha256(),
+        **judges.settings(objects, **asked),
+        "tokenizer_sha256": tokenizer.sha256,
     }
-    results = {
-        "task": "scenes",
-        "overall": float(np.mean(list(tasks.values()))),
-        "tasks": tasks,
-        "recognizer": {"sha256": sha256, **recognizer.config.ceiling},
-        "settings": settings,
-        "n": len(rows),
-        "versions": versions(PACKAGES),
-        "run": this_run(start, pipe.device),
-    }
-    write_results(out, results)
-    return results
+    prepare(out, settings, files=(ROWS, FAILURES), force=force)
+    if (done := finished(out)) is not None:
+        return done
+    start = time.perf_counter()
+    return judges.report(given.files, draw_prompts(objects, **asked), out, settings, start)
 
 
 def require_square(height: int, width: int) -> None:
@@ -177,27 +169,95 @@ def require_square(height: int, width: int) -> None:
         raise UsageError(f"scenes are square, not {width} x {height}; give a size, 256 for example")
 
 
-def judge(
-    recognizer: Recognizer, files: Sequence[Path], prompts: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """A row for each picture: GenEval's verdict on what the recogniser sees in it."""
-    rows = []
-    pairs = zip(files, prompts, strict=True)
-    for file, metadata in tqdm(pairs, total=len(files), unit="img", desc="judge", disable=None):
-        (found,) = recognizer.detect([open_image(file)])
-        verdict = evaluate_detections(metadata, found, recognizer.config.options)
-        rows.append(
-            {
-                "file": file.name,
-                "tag": metadata["tag"],
-                "prompt": metadata["prompt"],
-                "correct": verdict.correct,
-                "reason": verdict.reason,
-                "details": verdict.details,
-                "metadata": metadata,
-            }
+def check_seeds(*seeds: int | None) -> None:
+    """Refuse negative seeds.
+
+    Raises:
+        UsageError: naming the first.
+    """
+    for seed in seeds:
+        if seed is not None and seed < 0:
+            raise UsageError(f"seed {seed} is negative; 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judges:
+    """What judges a run's pictures."""
+
+    recognizer: Recognizer
+    art: Art | None
+    sha256: str
+    """Of the recogniser."""
+    device: torch.device
+
+    @classmethod
+    def load(
+        cls,
+        objects: tuple[str, ...],
+        tokenizer: Tokenizer,
+        truths: Truths | None,
+        device: torch.device,
+    ) -> Judges:
+        """Load the bundled recogniser, and the artwork where there is some."""
+        recognizer, recognizer_sha256 = Recognizer.from_pretrained()
+        art = None
+        if truths is not None:
+            art = Art.load(truths.sprites, objects, tokenizer, truths.lpips_weights)
+        return cls(
+            recognizer=recognizer.to(device),
+            art=art,
+            sha256=recognizer_sha256,
+            device=device,
         )
-    return rows
+
+    def settings(self, objects: tuple[str, ...], *, num_per_task: int, seed: int) -> dict[str, Any]:
+        """What the results depend on, besides the pictures."""
+        lpips = LPIPS_NET if self.art is not None and self.art.lpips is not None else None
+        return {
+            "recognizer_sha256": self.sha256,
+            "recognisable": RECOGNISABLE,
+            "truths": self.art is not None,
+            "lpips": lpips,
+            "split": Split.HELD_OUT.value,
+            "objects": list(objects),
+            "num_per_task": num_per_task,
+            "seed": seed,
+        }
+
+    def report(
+        self,
+        files: Sequence[Path],
+        prompts: Sequence[Prompt],
+        out: Path,
+        settings: dict[str, Any],
+        start: float,
+    ) -> dict[str, Any]:
+        """Judge the pictures and write what was found; `results.json` comes last."""
+        judged = judge(self.recognizer, files, prompts, self.art)
+        lines = "".join(json.dumps(row) + "\n" for row in judged.rows)
+        write_atomic(out / ROWS, lines.encode())
+        wrong = [row for row in judged.rows if not row["correct"]]
+        write_failures(out / FAILURES, wrong, files[0].parent)
+        tasks = {task.value: judged.share("correct", task.value) for task in BENCHMARK}
+        results = {
+            "task": "scenes",
+            "overall": judged.mean("correct", tasks),
+            "tasks": tasks,
+            "gated": None if self.art is None else judged.mean("gated", tasks),
+            "fidelity": judged.fidelity(),
+            "distinct": {task: judged.distinct(task) for task in tasks},
+            "seen": None,
+            "unseen": None,
+            "recognizer": {
+                "sha256": self.sha256, **self.recognizer.config.ceiling
+            },
+            "settings": settings,
+            "n": len(judged.rows),
+            "versions": versions(PACKAGES),
+            "run": this_run(start, self.device),
+        }  # fmt: skip
+        write_results(out, results)
+        return results
 
 
 class DuringTraining:
@@ -211,8 +271,7 @@ class DuringTraining:
             CheckpointError: the bundled recogniser is missing or damaged.
         """
         require_square(*pipe.size)
-        known_objects(pipe)
-        Recognizer.from_pretrained()
+        Judges.load(known_objects(pipe), pipe.tokenizer, None, pipe.device)
 
     def __call__(self, pipe: TextToImage, *, seed: int, out: Path) -> dict[str, float]:
         """Draw and judge; the mean of the tasks, and each of them."""

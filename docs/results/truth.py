@@ -1,0 +1,108 @@
+"""Fig. 6 by fidelity: how like the true scenes the pictures are, by unmasking steps.
+
+Prompts and noise are the same at every point, so points are compared picture by picture.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from result_files import markdown
+
+SHARED = ("weights", "num_per_task", "size", "seed", "noise_seed", "recognisable", "lpips")
+MEASURES = {
+    "psnr": "PSNR in dB",
+    "psnr_objects": "of the objects",
+    "ssim": "SSIM",
+    "lpips": "LPIPS",
+}
+
+
+def gather(work: Path) -> dict[str, Any]:
+    """The points of `WORK/halton-SEED/results.json`, each compared with the last of them."""
+    rows: list[dict[str, Any]] = []
+    shared: dict[str, Any] = {}
+    for path in sorted(work.glob("halton-*/results.json")):
+        results = json.loads(path.read_text())
+        shared = {key: results["settings"][key] for key in SHARED}
+        count = len(results["points"])
+        pictures = [_psnrs(path.parent / "points" / f"{number:03d}") for number in range(count)]
+        for point, here in zip(results["points"], pictures, strict=True):
+            changes = [ours - last for ours, last in zip(here, pictures[-1], strict=True)]
+            error = statistics.stdev(changes) / len(changes) ** 0.5
+            rows.append(
+                {
+                    "seed": results["settings"]["seed"],
+                    **point["settings"],
+                    "n": point["n"],
+                    "overall": round(point["overall"], 4),
+                    "gated": round(point["gated"], 4),
+                    **_rounded(point["fidelity"]),
+                    "ceiling": _rounded(point["fidelity"]["ceiling"]),
+                    "change": round(statistics.mean(changes), 3),
+                    "error": round(error, 3),
+                }
+            )
+    return {**shared, "rows": rows}
+
+
+def _psnrs(folder: Path) -> list[float]:
+    lines = (folder / "images.jsonl").read_text().splitlines()
+    return [json.loads(line)["fidelity"]["psnr"] for line in lines]
+
+
+def _rounded(found: dict[str, Any]) -> dict[str, float | None]:
+    return {name: None if found[name] is None else round(found[name], 4) for name in MEASURES}
+
+
+def table(result: dict[str, Any]) -> str:
+    """A line a number of steps; the last line is the tokenizer's."""
+    rows = result["rows"]
+    measures = {name: label for name, label in MEASURES.items() if rows[0][name] is not None}
+    digits = {"psnr": 2, "psnr_objects": 2, "ssim": 3, "lpips": 3}
+
+    def cells(found: dict[str, Any]) -> list[str]:
+        return [f"{found[name]:.{digits[name]}f}" for name in measures]
+
+    lines = [
+        [
+            str(row["num_steps"]),
+            f"{row['overall']:.3f}",
+            f"{row['gated']:.3f}",
+            *cells(row),
+            f"{row['change']:+.2f} ± {row['error']:.2f}",
+        ]
+        for row in rows
+    ]
+    lines.append(["the tokenizer's ceiling", "-", "-", *cells(rows[-1]["ceiling"]), "-"])
+    against = f"PSNR against {rows[-1]['num_steps']} steps, by picture"
+    heading = ["steps", "score", "score, gated", *measures.values(), against]
+    return markdown(heading, lines)
+
+
+def draw(result: dict[str, Any]) -> Figure:
+    """Fidelity beside the score, along the steps."""
+    rows = result["rows"]
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    steps = [row["num_steps"] for row in rows]
+    for name in ("psnr", "psnr_objects"):
+        (line,) = left.plot(steps, [row[name] for row in rows], "o-", label=MEASURES[name])
+        ceiling = rows[-1]["ceiling"][name]
+        left.axhline(ceiling, linestyle="--", linewidth=1, color=line.get_color())
+    left.set(ylabel="PSNR in dB; dashed: the tokenizer's ceiling")
+    for name, label in (("overall", "correct"), ("gated", "correct and recognisable")):
+        right.plot(steps, [row[name] for row in rows], "o-", label=label)
+    right.set(ylabel="scenes, overall (held-out prompts)", ylim=(0, 1.05))
+    for panel in (left, right):
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(steps, list(map(str, steps)))
+        panel.minorticks_off()
+        panel.set_xlabel("unmasking steps")
+        panel.legend(frameon=False)
+    figure.suptitle("Fidelity and score against unmasking steps (Fig. 6), Halton order")
+    return figure

@@ -1,0 +1,103 @@
+"""Pictures that are there already, an earlier run's or anybody's, numbered as their prompts are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcar_eval.results import SETTINGS
+from dcar_eval.scenes.judge import SIDES
+from dcar_eval.scenes.world import BENCHMARK, WORLDS
+from dcht.errors import UsageError
+from dcht.images import ImageError, open_image
+
+IMAGES = "images"
+"""Folder of a run that holds its pictures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenPictures:
+    """Pictures of the prompts of a seed."""
+
+    files: list[Path]
+    objects: tuple[str, ...]
+    num_per_task: int
+    seed: int
+
+    def sha256(self) -> str:
+        """Of the files' contents, one after the other."""
+        found = hashlib.sha256()
+        for file in self.files:
+            found.update(hashlib.sha256(file.read_bytes()).digest())
+        return found.hexdigest()
+
+
+def find_pictures(
+    folder: Path,
+    *,
+    num_per_task: int,
+    seed: int,
+    objects: tuple[str, ...] | None,
+    truths: bool,
+) -> GivenPictures:
+    """The pictures of a folder, `00000.png` and on, one for each prompt.
+
+    Args:
+        folder: where they are; of an earlier run, its `images`.
+        num_per_task: prompts of each task.
+        seed: of the prompts.
+        objects: what the prompts are about; an earlier run knows. None: those of `wide`.
+        truths: whether the pictures will be held against true scenes.
+
+    Raises:
+        UsageError: a picture is missing, damaged, not square or one too many, or the folder is of
+            a run with other prompts.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder of pictures")
+    known = _run_of(folder)
+    for key, value in (("seed", seed), ("num_per_task", num_per_task)):
+        if known.get(key, value) != value:
+            raise UsageError(f"{folder} is of a run with {key} {known[key]}, not {value}")
+    if "objects" in known:
+        if objects is not None and list(objects) != known["objects"]:
+            raise UsageError(f"{folder} is of a run that knows its objects; leave --objects out")
+        objects = tuple(known["objects"])
+    count = num_per_task * len(BENCHMARK)
+    files = [folder / f"{index:05d}.png" for index in range(count)]
+    for file in files:
+        _check(file, truths=truths)
+    if (more := folder / f"{count:05d}.png").exists():
+        raise UsageError(f"{more} is one picture too many: {num_per_task} of a task are {count}")
+    return GivenPictures(
+        files=files,
+        objects=objects or tuple(sorted(WORLDS["wide"])),
+        num_per_task=num_per_task,
+        seed=seed,
+    )
+
+
+def _run_of(folder: Path) -> dict[str, Any]:
+    """The settings of the run that drew a folder's pictures; empty where none did."""
+    try:
+        known = json.loads((folder.parent / SETTINGS).read_text())
+    except (OSError, ValueError):
+        return {}
+    ours = folder.name == IMAGES and isinstance(known, dict) and "recognizer_sha256" in known
+    return known if ours else {}
+
+
+def _check(file: Path, *, truths: bool) -> None:
+    try:
+        picture = open_image(file)
+    except ImageError as error:
+        raise UsageError(f"{file}: {error}; one picture is needed for each prompt") from None
+    if picture.width != picture.height:
+        raise UsageError(f"{file}: scenes are square, not {picture.width} x {picture.height}")
+    if truths and picture.width % SIDES:
+        raise UsageError(
+            f"{file} is {picture.width} px wide; beside true scenes a side is a multiple of {SIDES}"
+        )

@@ -1,0 +1,145 @@
+"""Judging pictures: is there what was asked for, and, with artwork, how like is it to the truth?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from dcar_eval.geneval import Detection, evaluate_detections
+from dcar_eval.scenes.fidelity import (
+    Distance,
+    Fidelity,
+    hold_against,
+    mean_fidelity,
+    nearest_truth,
+    through,
+)
+from dcar_eval.scenes.likeness import RECOGNISABLE
+from dcar_eval.scenes.prompts import Prompt
+from dcar_eval.scenes.recognizer import Recognizer
+from dcar_eval.scenes.sprites import Sprites
+from dcht.errors import UsageError
+from dcht.images import open_image
+from dcht.perceptual import load_lpips
+from dcht.tokenizer import Tokenizer
+
+LPIPS_NET = "alex"
+SIDES = 32
+"""Pictures that are held against true scenes have sides that are multiples of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Art:
+    """What true scenes are drawn from, and what pictures are held against them with."""
+
+    sprites: Sprites
+    tokenizer: Tokenizer
+    """Whose reconstructions of the true scenes are the ceiling."""
+    lpips: Distance | None = None
+
+    @classmethod
+    def load(
+        cls,
+        sprites: str | Path,
+        objects: tuple[str, ...],
+        tokenizer: Tokenizer,
+        lpips_weights: str | None = None,
+    ) -> Art:
+        """Find the sprites of objects; LPIPS is left out where there are no weights.
+
+        Raises:
+            UsageError: sprites or named weights are missing.
+        """
+        found = Sprites(sprites, objects)
+        try:
+            return cls(
+                sprites=found, tokenizer=tokenizer, lpips=load_lpips(LPIPS_NET, lpips_weights)
+            )
+        except UsageError:
+            if lpips_weights is not None:
+                raise
+            return cls(sprites=found, tokenizer=tokenizer)
+
+
+@dataclass
+class Judged:
+    """All pictures of a run: a row for each, and beside the truth, where there is art."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    beside_truth: list[Fidelity] = field(default_factory=list)
+    ceilings: list[Fidelity] = field(default_factory=list)
+
+    def fidelity(self) -> dict[str, Any]:
+        """`psnr`, `psnr_objects`, `ssim`, `lpips`, `ceiling`, `estimated`: means over pictures."""
+        means = mean_fidelity(self.beside_truth)
+        if self.beside_truth:
+            return {**means, "ceiling": mean_fidelity(self.ceilings), "estimated": False}
+        return {**means, "ceiling": None, "estimated": None}
+
+    def share(self, verdict: str, tag: str) -> float:
+        """Of the pictures of a task, those with this verdict."""
+        return float(np.mean([row[verdict] for row in self.rows if row["tag"] == tag]))
+
+    def mean(self, verdict: str, tags: Iterable[str]) -> float:
+        """The mean of the shares of some tasks."""
+        return float(np.mean([self.share(verdict, tag) for tag in tags]))
+
+    def distinct(self, tag: str) -> int:
+        """How many different prompts a task has."""
+        return len({row["prompt"] for row in self.rows if row["tag"] == tag})
+
+
+def judge(
+    recognizer: Recognizer,
+    files: Sequence[Path],
+    prompts: Sequence[Prompt],
+    art: Art | None = None,
+) -> Judged:
+    """Judge each picture by its prompt.
+
+    A row has GenEval's verdict on what the recogniser sees (`correct`, `reason`, `details`); with
+    art also `fidelity`, beside the truth, and `gated`: correct and recognisable.
+    """
+    judged = Judged()
+    pairs = zip(files, prompts, strict=True)
+    for file, prompt in tqdm(pairs, total=len(files), unit="img", desc="judge", disable=None):
+        picture = open_image(file)
+        (found,) = recognizer.detect([picture])
+        verdict = evaluate_detections(prompt.metadata, found, recognizer.config.options)
+        row = {
+            "file": file.name,
+            "tag": prompt.metadata["tag"],
+            "prompt": prompt.metadata["prompt"],
+            "correct": verdict.correct,
+            "reason": verdict.reason,
+            "details": verdict.details,
+        }
+        if art is not None:
+            right = found if verdict.correct else None
+            beside, ceiling = _beside_truth(picture, prompt, art, right)
+            judged.beside_truth.append(beside)
+            judged.ceilings.append(ceiling)
+            row["gated"] = verdict.correct and beside.detail >= RECOGNISABLE
+            row["fidelity"] = asdict(beside)
+        judged.rows.append(row | {"metadata": prompt.metadata})
+    return judged
+
+
+@torch.inference_mode()
+def _beside_truth(
+    picture: Image.Image, prompt: Prompt, art: Art, found: Sequence[Detection] | None
+) -> tuple[Fidelity, Fidelity]:
+    """A picture beside its truth, and that truth after the tokenizer beside itself."""
+    right = prompt.right(picture.width)
+    truth = nearest_truth(picture, right, prompt.backgrounds, art.sprites, found)
+    return (
+        hold_against(picture, truth, art.lpips),
+        hold_against(through(art.tokenizer, truth), truth, art.lpips),
+    )

@@ -1,0 +1,89 @@
+"""Pictures that are there: whose they are, and which are refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from dcar_eval.scenes.given import GivenPictures, find_pictures
+from dcar_eval.scenes.world import WORLDS
+from dcht.errors import UsageError
+
+COUNT = 12
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two pictures of each of the six tasks."""
+    folder = tmp_path / "run" / "images"
+    folder.mkdir(parents=True)
+    for number in range(COUNT):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(folder / f"{number:05d}.png")
+    return folder
+
+
+def find(folder: Path, **changes: Any) -> GivenPictures:
+    asked: dict[str, Any] = {"num_per_task": 2, "seed": 3, "objects": None, "truths": False}
+    return find_pictures(folder, **(asked | changes))
+
+
+def settle(folder: Path, **settings: Any) -> None:
+    (folder.parent / "settings.json").write_text(json.dumps(settings))
+
+
+def test_anybody_s_pictures_are_of_the_thirty_objects(folder: Path) -> None:
+    given = find(folder)
+    assert given.objects == tuple(sorted(WORLDS["wide"]))
+    assert [file.name for file in given.files] == [f"{n:05d}.png" for n in range(COUNT)]
+    assert find(folder, objects=("apple", "dog")).objects == ("apple", "dog")
+
+
+def test_a_run_knows_its_objects_and_its_prompts(folder: Path) -> None:
+    settle(folder, recognizer_sha256="r", objects=["cat", "dog"], seed=3, num_per_task=2)
+    assert find(folder).objects == ("cat", "dog")
+    assert find(folder, objects=("cat", "dog")).objects == ("cat", "dog")
+    with pytest.raises(UsageError, match="leave --objects out"):
+        find(folder, objects=("apple", "dog"))
+    with pytest.raises(UsageError, match="of a run with seed 3, not 4"):
+        find(folder, seed=4)
+    settle(folder, recognizer_sha256="r", objects=["cat", "dog"], seed=3, num_per_task=4)
+    with pytest.raises(UsageError, match="of a run with num_per_task 4, not 2"):
+        find(folder)
+
+
+def test_settings_of_something_else_say_nothing(folder: Path, tmp_path: Path) -> None:
+    settle(folder, objects=["cat", "dog"], seed=9)
+    assert find(folder).objects == tuple(sorted(WORLDS["wide"]))
+    (folder.parent / "settings.json").write_text("[" * 10)
+    assert find(folder).objects == tuple(sorted(WORLDS["wide"]))
+    settle(folder, recognizer_sha256="r", objects=["cat", "dog"], seed=9)
+    copied = folder.rename(folder.with_name("blurred"))  # beside a run, and not its own
+    assert find(copied).objects == tuple(sorted(WORLDS["wide"]))
+
+
+def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nowhere is not a folder of pictures"):
+        find(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r"00012\.png: no such file; one picture is needed for"):
+        find(folder, num_per_task=3)
+    with pytest.raises(UsageError, match=r"00006\.png is one picture too many: 1 of a task are 6"):
+        find(folder, num_per_task=1)
+    (folder / "00003.png").write_bytes(b"no picture")
+    with pytest.raises(UsageError, match=r"00003\.png: not a PNG"):
+        find(folder)
+    Image.new("RGB", (64, 96)).save(folder / "00003.png")
+    with pytest.raises(UsageError, match=r"00003\.png: scenes are square, not 64 x 96"):
+        find(folder)
+    Image.new("RGB", (100, 100)).save(folder / "00003.png")
+    assert find(folder)
+    with pytest.raises(UsageError, match=r"00003\.png is 100 px wide; .* a multiple of 32"):
+        find(folder, truths=True)
+
+
+def test_the_hash_is_of_the_pictures(folder: Path) -> None:
+    before = find(folder).sha256()
+    assert find(folder).sha256() == before
+    Image.new("RGB", (64, 64), (99, 0, 0)).save(folder / "00003.png")
+    assert find(folder).sha256() != before
