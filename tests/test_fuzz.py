@@ -189,11 +189,11 @@ def spoil_json(value: Any, changes: list[tuple[float, str, Any]]) -> Any:
         if kind == "delete":
             del parent[key]
         elif kind == "add" and isinstance(parent, dict):
-            parent["extra\x1b[31m"] = other
+            parent["extra\x1b[31m"] = copy.deepcopy(other)
         elif kind == "scale" and isinstance(parent[key], int | float):
             parent[key] = parent[key] * 1000 + 1
         else:
-            parent[key] = other
+            parent[key] = copy.deepcopy(other)
     return spoiled
 
 

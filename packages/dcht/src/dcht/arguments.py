@@ -104,7 +104,7 @@ def to_indices(indices: Tensor, *, grid: Grid | None, codebook_size: int) -> Ten
     known = ((indices >= 0) & (indices < codebook_size)).all()
     has = f"the codebook has 0 to {codebook_size - 1}"
     if indices.is_cuda or indices.is_meta or torch.compiler.is_compiling():
-        torch._assert_async(known, f"indices are out of range: {has}")
+        torch._assert_async(known, f"indices are out of range: {has}")  # type: ignore[attr-defined]
     elif not known:
         low, high = int(indices.min()), int(indices.max())
         raise UsageError(f"indices run from {low} to {high}; {has}")

@@ -31,7 +31,8 @@ from dcar_eval.results import (
     versions,
     write_results,
 )
-from dcar_eval.scenes.evaluate import FAILURES, IMAGES, PACKAGES, ROWS, require_square
+from dcar_eval.scenes.evaluate import FAILURES, PACKAGES, ROWS, require_square
+from dcar_eval.scenes.given import IMAGES
 from dcar_eval.scenes.recognizer import Recognizer
 from dcht.checkpoint import to_dict
 from dcht.errors import UsageError

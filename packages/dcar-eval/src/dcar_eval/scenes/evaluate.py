@@ -149,7 +149,8 @@ def evaluate_pictures(
         CheckpointError: the bundled recogniser is missing or damaged.
     """
     check_seeds(given.seed)
-    objects, asked = given.objects, {"num_per_task": given.num_per_task, "seed": given.seed}
+    objects = given.objects
+    asked: dict[str, Any] = {"num_per_task": given.num_per_task, "seed": given.seed}
     judges = Judges.load(objects, tokenizer, truths, device)
     settings = {
         "images_sha256": given.sha256(),

@@ -46,7 +46,7 @@ WAYS: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def measure_gate(sprites: str | Path, *, num_per_task: int) -> list[tuple[str, ...]]:
+def measure_gate(sprites: str | Path, *, num_per_task: int) -> list[list[str]]:
     """Detail and the share that passes, by way: rows of a table.
 
     Args:
@@ -66,11 +66,11 @@ def measure_gate(sprites: str | Path, *, num_per_task: int) -> list[tuple[str, .
         truth = nearest_truth(draw_picture(right, art), right, [right.background], art)
         for way, spoil in WAYS.items():
             details[way].append(hold_against(spoil(truth.pixels), truth, None).detail)
-    rows = [("", "detail", "least", "greatest", "pass")]
+    rows = [["", "detail", "least", "greatest", "pass"]]
     for way, values in details.items():
         found = np.array(values)
         numbers = (found.mean(), found.min(), found.max(), (found >= RECOGNISABLE).mean())
-        rows.append((way, *(f"{number:.2f}" for number in numbers)))
+        rows.append([way, *(f"{number:.2f}" for number in numbers)])
     return rows
 
 
