@@ -19,8 +19,10 @@ import tarfile
 import warnings
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +50,42 @@ SECONDS, BYTES = 10, 2 << 30
 """What one case may take, beyond what the process holds already."""
 
 
-def cases(count: int) -> settings:
-    """So many cases, the same ones every time while they are few."""
-    return settings(
+TRIED: Counter[str] = Counter()
+"""How many cases each test has had."""
+
+
+def cases(count: int) -> Callable[[Any], Any]:
+    """So many cases, the same ones every time while they are few; `TRIED` counts them."""
+    chosen = settings(
         max_examples=count,
         derandomize=count < 100,
         deadline=None,
         database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
+
+    def apply(test: Any) -> Any:
+        try_case = test.hypothesis.inner_test
+
+        @wraps(try_case)
+        def counted(*arguments: Any, **named: Any) -> None:
+            TRIED[test.__name__] += 1
+            try_case(*arguments, **named)
+
+        test.hypothesis.inner_test = counted
+        return chosen(test)
+
+    return apply
+
+
+@pytest.fixture(scope="module", autouse=True)
+def total(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Say at the end how many cases there were, if somebody asked for many."""
+    yield
+    if CASES >= 100:
+        capture: Any = request.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            print(f"\n{TRIED.total():,} cases over {len(TRIED)} readers: {dict(TRIED)}")
 
 
 fuzz = cases(CASES)

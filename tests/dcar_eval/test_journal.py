@@ -48,8 +48,10 @@ def test_damage_is_found_whatever_it_is(tmp_path: Path, name: str, damage: str) 
         (tmp_path / name).write_bytes(content[:-1])
     else:
         (tmp_path / name).unlink()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(UsageError, match=rf"{name} is damaged; remove .*\.state\.json"):
         Journal(tmp_path, {KIND: 4})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     (tmp_path / STATE).unlink()  # as it says
     assert written(tmp_path).read(ROWS) == [row(0), row(1), row(2)]
 
@@ -57,7 +59,8 @@ def test_damage_is_found_whatever_it_is(tmp_path: Path, name: str, damage: str) 
 @pytest.mark.parametrize(
     "state",
     ["{", "[]", "{}", '{"done": 1}', '{"done": "x", "files": {}}', '{"done": 1, "files": []}',
-     '{"done": 1, "files": {"images.jsonl": 3}}', '{"done": NaN, "files": {}}'],
+     '{"done": 1, "files": {"images.jsonl": 3}}', '{"done": NaN, "files": {}}',
+     '{"done": -1, "files": {}}', '{"done": 1, "files": {"images.jsonl": [-1, "x"]}}'],
 )  # fmt: skip
 def test_a_damaged_state_is_one_line(tmp_path: Path, state: str) -> None:
     (tmp_path / STATE).write_text(state)

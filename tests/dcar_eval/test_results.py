@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,16 @@ def test_damaged_settings_are_one_line_and_force_begins_anew(
     assert "\n" not in str(error.value)
     prepare(tmp_path, {"a": 1}, files=(), force=True)
     assert json.loads((tmp_path / SETTINGS).read_text()) == {"a": 1}
+
+
+@pytest.mark.parametrize("known", [{"a": 1, "b": None}, {}, {"a": None}, {"a": 1, "\x1b[31m": 2}])
+def test_settings_that_only_one_has_differ_also_where_they_are_null(
+    tmp_path: Path, known: dict[str, Any]
+) -> None:
+    (tmp_path / SETTINGS).write_text(json.dumps(known))
+    with pytest.raises(UsageError, match="was begun with"):
+        prepare(tmp_path, {"a": 1}, files=(), force=False)
+    assert json.loads((tmp_path / SETTINGS).read_text()) == known
 
 
 def test_the_image_that_changed_is_named(pictures: Path, tmp_path: Path) -> None:

@@ -191,6 +191,12 @@ def test_the_summary_counts_captions_and_names_what_was_not_read(
 
     (pictures / "captions\n.csv").write_text("file,caption\na.png,x\n")
     (pictures / "e.png").write_text("no picture")
+    code, told = encode("--dry-run")
+    assert code == 0
+    assert told.startswith("6 images, 2 with captions (0 more cannot be read) in 1 shards, ")
+    assert told.endswith("; not read: captions\\n.csv\n")
+    code, told = encode("--dry-run", "--json")
+    assert (json.loads(told)["captioned"], len(json.loads(told)["unread"])) == (2, 1)
     code, told = encode()
     assert code == 3
     assert f"{tmp_path / 'x'}: 5 images, 2 with captions, 5 encoded now in" in told

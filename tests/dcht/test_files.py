@@ -155,26 +155,71 @@ def test_a_text_from_outside_is_one_line_of_printable_characters():
 
 
 @pytest.mark.parametrize(
-    ("redirection", "code", "message"),
+    ("redirection", "code", "said"),
     [
-        (">&-", 0, ""),
-        (">/dev/full", 2, "error: stdout: No space left on device\n"),
-        ("2>/dev/full", 0, None),
+        (">&-", 3, "1 skipped\n"),
+        (">/dev/full", 2, "1 skipped\nerror: stdout: No space left on device\n"),
+        ("2>/dev/full", 3, ""),
+        ("2>&-", 3, ""),
+        (">&- 2>&-", 3, ""),
+        (">/dev/full 2>/dev/full", 2, ""),
     ],
 )
-def test_a_stdout_that_cannot_be_written_is_no_traceback(tmp_path, redirection, code, message):
+def test_a_stream_that_cannot_be_written_is_no_traceback(tmp_path, redirection, code, said):
     program = (
         "import sys; from dcht.command import run\n"
         "def main():\n"
-        "    open(sys.argv[1], 'w').write('done'); print('done'); return 0\n"
+        "    print('1 skipped', file=sys.stderr)\n"
+        "    open(sys.argv[1], 'w').write('done'); print('done'); return 3\n"
         "run(main)"
     )
     command = f'{sys.executable} -c "$PROGRAM" "$OUT" {redirection}'
     environment = {**os.environ, "PROGRAM": program, "OUT": str(tmp_path / "out")}
     ended = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True)
-    assert ended.returncode == code
-    assert message is None or ended.stderr == message
-    assert (tmp_path / "out").read_text() == "done"  # and no line of stdout in it
+    assert (ended.returncode, ended.stderr) == (code, said)
+    assert ended.stdout in ("", "done\n")
+    assert (tmp_path / "out").read_text() == "done"  # and no line of a stream in it
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        ("UsageError('x')", 2), ("CheckpointError('x')", 4), ("NonFiniteLossError('x')", 1),
+        ("KeyboardInterrupt", 130), ("OSError(28, 'full', 'x')", 2),
+    ],
+)  # fmt: skip
+def test_an_error_that_nobody_can_be_told_has_its_exit_code(raised, code):
+    program = (
+        f"from dcht.command import run\nfrom dcht.errors import *\ndef m(): raise {raised}\nrun(m)"
+    )
+    for redirection in ("2>/dev/full", "2>&-", "2>&1 >&- | true; exit ${PIPESTATUS[0]}"):
+        command = ["bash", "-c", f'"$0" -c "$1" {redirection}', sys.executable, program]
+        assert subprocess.run(command).returncode == code, redirection
+
+
+def test_what_a_killed_run_left_of_one_file_is_removed_by_the_next(tmp_path):
+    """Whatever the verb does then: here it is refused."""
+    program = (
+        "import argparse; from pathlib import Path; from dcht.command import run_verb\n"
+        "from dcht.errors import UsageError\n"
+        "parser = argparse.ArgumentParser()\n"
+        "parser.add_argument('--out', type=Path)\n"
+        "parser.add_argument('--film', type=Path, action='append', default=[])\n"
+        "def refuse(arguments): raise UsageError('no')\n"
+        "parser.set_defaults(function=refuse)\n"
+        "run_verb(parser)\n"
+    )
+    names = ("x.png", "y.gif", "other.png")
+    parts = [partial_path(tmp_path / name) for name in names]
+    for part in parts:
+        part.write_bytes(b"half")
+    (tmp_path / ".x.png.01234567.partial").mkdir()  # somebody's folder: it stays
+    words = ["--out", tmp_path / "x.png", "--film", tmp_path / "y.gif", "--film", "/nowhere/z.gif"]
+    ended = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (2, "error: no\n")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        parts[2].name, ".x.png.01234567.partial"
+    }  # fmt: skip
 
 
 def test_an_ascii_terminal_shows_other_characters_by_their_escapes():

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcht.errors import UsageError
-from dcht.files import jsonl, read_json, read_rows, write_atomic
+from dcht.files import jsonl, open_regular, read_json, read_rows, write_atomic
 
 STATE = ".state.json"
 ROWS, ERRORS = "images.jsonl", "errors.jsonl"
@@ -42,9 +42,12 @@ def read_state(folder: Path) -> State:
     try:
         found = read_json(path)
         files = {str(name): (int(n), str(sha256)) for name, (n, sha256) in found["files"].items()}
-        return State(int(found["done"]), files)
+        state = State(int(found["done"]), files)
     except (AttributeError, LookupError, TypeError, ValueError):
         raise _damaged(folder, STATE) from None
+    if min(state.done, *(length for length, _ in files.values()), 0) < 0:
+        raise _damaged(folder, STATE)
+    return state
 
 
 def _damaged(folder: Path, name: str) -> UsageError:
@@ -68,12 +71,15 @@ class Journal:
         """
         self.out, self.dims = out, dict(features or {})
         self.done, counted = read_state(out)
-        self._hashes = {}
+        self._hashes, lengths = {}, {}
         for name in (ROWS, ERRORS, *map(features_file, self.dims)):
-            length, sha256 = counted.get(name, (0, None))
-            self._hashes[name] = _cut(out / name, length)
+            lengths[name], sha256 = counted.get(name, (0, None))
+            self._hashes[name] = _digest(out / name, lengths[name])
             if sha256 is not None and self._hashes[name].hexdigest() != sha256:
                 raise _damaged(out, name)
+        for name, length in lengths.items():
+            if (out / name).exists():
+                os.truncate(out / name, length)
 
     def add(
         self,
@@ -137,14 +143,14 @@ class Journal:
             (self.out / name).unlink(missing_ok=True)
 
 
-def _cut(path: Path, length: int) -> hashlib._Hash:
-    """Cut a file after so many bytes; the running hash of what is left."""
+def _digest(path: Path, length: int) -> hashlib._Hash:
+    """The running hash of the first bytes of a file; of nothing where it has fewer."""
     digest = hashlib.sha256()
-    if path.exists():
-        with path.open("r+b") as file:
-            file.truncate(min(length, path.stat().st_size))
-            while block := file.read(1 << 20):
+    if path.exists() and path.stat().st_size >= length:
+        with open_regular(path) as file:
+            while block := file.read(min(length, 1 << 20)):
                 digest.update(block)
+                length -= len(block)
     return digest
 
 

@@ -60,8 +60,7 @@ def prepare(
             (out / name).unlink(missing_ok=True)
     elif not record.exists():
         require_unused(out, force=False)
-    elif (known := read_json(record)) != settings:
-        changed = [key for key in settings | known if known.get(key) != settings.get(key)]
+    elif changed := differing(settings, known := read_json(record)):
         if changed == [CONTENT] and (name := _changed(out / CONTENTS, contents or {})):
             raise UsageError(
                 f"{name} is no longer what {out} was begun with; use --force or another --out"
@@ -75,6 +74,13 @@ def prepare(
     write_atomic(record, json.dumps(settings, indent=1).encode() + b"\n")
     if contents is not None and (force or not (out / CONTENTS).exists()):
         write_atomic(out / CONTENTS, json.dumps(contents).encode() + b"\n")
+
+
+def differing(settings: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
+    """The settings that have other values in `others`, or that only one of the two has."""
+    missing = object()
+    keys = dict.fromkeys([*settings, *others])
+    return [key for key in keys if settings.get(key, missing) != others.get(key, missing)]
 
 
 def _changed(path: Path, contents: Mapping[str, str]) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from dcar_eval.journal import ERRORS, ROWS, STATE, Features, Journal, read_state
-from dcar_eval.results import RESULTS, SETTINGS, finished, prepare
+from dcar_eval.results import RESULTS, SETTINGS, differing, finished, prepare
 from dcht.errors import UsageError
 from dcht.files import jsonl, locked, read_json, remove_partials, write_atomic
 
@@ -126,11 +126,11 @@ def gather(out: Path, share: Share, dims: dict[str, int], names: Sequence[str]) 
     folders = [other.folder(out) for other in share.all()]
     settings = [read_json(folder / SETTINGS) for folder in folders]
     for folder, others in zip(folders, settings, strict=True):
-        if others != settings[0]:
-            key = next(key for key in settings[0] if others.get(key) != settings[0][key])
+        if keys := differing(settings[0], others):
+            old, new = settings[0].get(keys[0]), others.get(keys[0])
             raise UsageError(
-                f"{folder} has {key} {others.get(key)}, {folders[0].name} {settings[0][key]}; "
-                "shares of one evaluation have the same settings"
+                f"{folder} has {keys[0]} {new}, {folders[0].name} {old}; shares of one evaluation "
+                "have the same settings"
             )
     journals = [Journal(folder, dims) for folder in folders]
     rows, errors = (

@@ -171,9 +171,10 @@ def _encode(arguments: argparse.Namespace) -> int:
             print(json.dumps(found._asdict()))
         else:
             print(
-                f"{found.images:,} images ({found.problems:,} more cannot be read) in "
-                f"{found.shards:,} shards, {found.bytes / 1e6:,.1f} MB, about "
-                f"{found.seconds / 60:,.1f} minutes with {settings.workers} worker(s)"
+                f"{found.images:,} images, {found.captioned:,} with captions ({found.problems:,} "
+                f"more cannot be read) in {found.shards:,} shards, {found.bytes / 1e6:,.1f} MB, "
+                f"about {found.seconds / 60:,.1f} minutes with {settings.workers} worker(s)"
+                + _unread(found.unread)
             )
         return OK
     start = time.perf_counter()
@@ -202,10 +203,12 @@ def _summary(found: Encoded, seconds: float) -> str:
     ]
     if found.missing:
         parts.append(f"{found.missing} shards are still to be made")
-    if found.unread:
-        more = f" and {len(found.unread) - 1:,} more" if len(found.unread) > 1 else ""
-        parts.append(f"not read: {printable(found.unread[0])}{more}")
-    return "; ".join(parts)
+    return "; ".join(parts) + _unread(found.unread)
+
+
+def _unread(files: list[str]) -> str:
+    more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+    return f"; not read: {printable(files[0])}{more}" if files else ""
 
 
 def _decode(arguments: argparse.Namespace) -> int:

@@ -11,10 +11,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dcht.errors import CheckpointError, NonFiniteLossError, UsageError, printable
+from dcht.files import remove_partials_of
 
 if TYPE_CHECKING:
     import torch
@@ -107,11 +109,17 @@ def command_parser(
 
 
 def run_verb(parser: argparse.ArgumentParser) -> NoReturn:
-    """Parse the command line, call its verb's `function(arguments)`, exit with what it returns."""
+    """Parse the command line, call its verb's `function(arguments)`, exit with what it returns.
+
+    What a killed run left unfinished of the files that this one writes is removed first.
+    """
     ready_streams()
     arguments = parser.parse_args()
     if getattr(arguments, "offline", False):
         os.environ["HF_HUB_OFFLINE"] = "1"
+    for out in (getattr(arguments, "out", None), *getattr(arguments, "film", ())):
+        if out is not None:
+            remove_partials_of(out)
     run(lambda: arguments.function(arguments))
 
 
@@ -155,12 +163,21 @@ def exit_code(main: Callable[[], int]) -> int:
     return code
 
 
+class _Messages(io.FileIO):
+    """Stderr: what cannot be written there (a full disk, a reader that left) stops no work."""
+
+    def write(self, content: Any) -> int:
+        with suppress(OSError):
+            return super().write(content)
+        return len(content)
+
+
 def ready_streams() -> None:
     """Make stdin, stdout and stderr something that can be read and written.
 
     One that was closed (`>&-`) becomes the null device: a file that is opened later would otherwise
     get its number, and be written by whatever prints. A character that the terminal's encoding does
-    not have is shown by its escape.
+    not have is shown by its escape. What stderr cannot take is lost, and no error.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -172,6 +189,9 @@ def ready_streams() -> None:
                     os.dup2(null, number)
                     os.close(null)
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+    if sys.stderr is sys.__stderr__:
+        messages = io.BufferedWriter(_Messages(sys.stderr.fileno(), "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(messages, sys.stderr.encoding, line_buffering=True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

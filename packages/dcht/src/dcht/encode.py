@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +19,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dcht.encode_job import Backend, EncodeSettings, Flip, Job, Precision, plan_encoding
+from dcht.entries import READERS, Entry
 from dcht.errors import UsageError
 from dcht.images import Fit
-from dcht.inputs import find_inputs, list_inputs
+from dcht.inputs import find_inputs
 from dcht.kept import find_change, write_stamp
 from dcht.latents import Plan
 from dcht.latents_writer import LatentsWriter
@@ -234,12 +236,16 @@ class Estimate(NamedTuple):
     """What encoding would take."""
 
     images: int
+    captioned: int
+    """Of the images those with a caption."""
     problems: int
-    """Inputs of which it shows before they are opened that they cannot be read."""
+    """Inputs of which it shows before the images are opened that they cannot be read."""
     shards: int
     bytes: int
     """Of the tensors; captions come on top."""
     seconds: float
+    unread: list[str]
+    """Files beside the images that look like captions or labels and would not be read."""
 
 
 def estimate(
@@ -253,9 +259,11 @@ def estimate(
         UsageError: no images.
         CheckpointError: the tokenizer has no quantizer or no hash.
     """
-    entries = list_inputs(sources)
+    entries, unread = find_inputs(sources)
     plan = plan_encoding(tokenizer, entries, settings)
-    good = [entry for entry in entries if not entry.problem]
+    with ThreadPoolExecutor(READERS) as pool:
+        captioned = list(pool.map(_is_captioned, entries))
+    good = [entry for entry, known in zip(entries, captioned, strict=True) if known is not None]
     reader = Reader(settings.size, fit=settings.fit, captions=True)
     sample = good[: settings.batch_size]
     seconds = 0.0
@@ -268,8 +276,18 @@ def estimate(
     each = 2 * positions * (1 + plan.latent_channels) * (2 if settings.flip is Flip.both else 1)
     return Estimate(
         len(good),
+        captioned.count(True),
         len(entries) - len(good),
         -(-len(entries) // plan.shard_size),
         len(good) * each,
         seconds / settings.workers,
+        unread,
     )
+
+
+def _is_captioned(entry: Entry) -> bool | None:
+    """Whether an input has a caption; None if it, or what stands beside it, cannot be read."""
+    try:
+        return entry.row()["caption"] is not None
+    except UsageError:
+        return None

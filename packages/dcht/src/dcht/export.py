@@ -7,6 +7,7 @@ Batch, height and width stay free: any multiple of 32.
 
 from __future__ import annotations
 
+import io
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from dcht.errors import UsageError
+from dcht.files import remove_partials, write_atomic
 from dcht.tokenizer import Tokenizer
 
 NAMES = {
@@ -90,14 +92,15 @@ def require_onnx() -> None:
 
 
 def save_onnx(programs: dict[str, ExportedProgram], out: str | Path) -> list[Path]:
-    """Write what `export_programs` gave as `NAME.onnx` files into folder `out`.
+    """Write what `export_programs` gave as `NAME.onnx` files into folder `out`, each whole.
 
     Raises:
-        UsageError: the extra `dcht[onnx]` is not installed.
+        UsageError: the extra `dcht[onnx]` is not installed, or a file cannot be written.
     """
     require_onnx()
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    remove_partials(out)
     paths = []
     for name, program in programs.items():
         inputs, outputs = NAMES[name]
@@ -110,5 +113,7 @@ def save_onnx(programs: dict[str, ExportedProgram], out: str | Path) -> list[Pat
         )
         assert written is not None, "dynamo=True gives a program"
         paths.append(out / f"{name}.onnx")
-        written.save(paths[-1])
+        content = io.BytesIO()
+        written.save(content)
+        write_atomic(paths[-1], content.getvalue())
     return paths

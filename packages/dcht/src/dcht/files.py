@@ -90,11 +90,15 @@ def remove_partials(folder: Path, *, below: bool = False) -> None:
 
 
 def remove_partials_of(file: Path) -> None:
-    """Remove what a killed process left of one file, in a folder that may hold anything else."""
+    """Remove what a killed process left of one file, in a folder that may hold anything else.
+
+    A process that is writing the file now writes it once more, see `write_atomic`.
+    """
     for left_over in file.parent.glob(f".*{PARTIAL}"):
         # The name that `partial_path` gave it, but for eight digits.
         if left_over.name[: -len(PARTIAL) - 8] == f".{file.name[:48]}.":
-            left_over.unlink(missing_ok=True)
+            with suppress(OSError):  # somebody else's, or a folder
+                left_over.unlink(missing_ok=True)
 
 
 def jsonl(rows: Sequence[dict[str, Any]]) -> bytes:

@@ -12,7 +12,6 @@ from dcar_eval.commands.measuring import add_inception
 from dcar_eval.protocol import Crop
 from dcht.command import OK, add_common, parse_size, pick_device
 from dcht.errors import UsageError, printable
-from dcht.files import remove_partials_of
 
 if TYPE_CHECKING:
     from dcar_eval.features import Extractor
@@ -141,7 +140,6 @@ def run_stats(arguments: argparse.Namespace) -> int:
     from dcar_eval.fid import load_statistics, save_statistics
 
     found = statistics_of(_features(arguments.images, arguments, _extractor(arguments)))
-    remove_partials_of(arguments.out)
     if arguments.out.exists() and not arguments.force:
         there = load_statistics(arguments.out)
         if not all(map(array_equal, found, there)):

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dcar_eval.results import alone
+from dcar_eval.results import alone, differing
 from dcar_eval.scenes.backgrounds import draw_background
 from dcar_eval.scenes.captions import captions
 from dcar_eval.scenes.draw import draw_scene
@@ -158,14 +158,14 @@ def write_scenes(
         if getattr(settings, late) == getattr(Settings, late):
             del plan[late]
     known = None if force else _read(out / MANIFEST)
-    if known is not None and known != plan:
-        changed = next(key for key in plan | known if known.get(key) != plan.get(key))
-        raise UsageError(
-            f"{out} holds scenes with {changed} {known.get(changed)!r}, not {plan.get(changed)!r}; "
-            "use --force or another --out"
-        )
     if known is None:
         require_unused(out, force=force)
+    elif changed := differing(plan, known):
+        old, new = known.get(changed[0]), plan.get(changed[0])
+        raise UsageError(
+            f"{out} holds scenes with {changed[0]} {old!r}, not {new!r}; use --force or another "
+            "--out"
+        )
     remove_partials(out)
     if force:
         for part in out.glob("part-*"):
