@@ -88,6 +88,12 @@ def test_a_run_logs_samples_and_publishes(
     assert "2.0 steps an epoch" in report and "generator 0.03 M" in report
     assert "GiB a rank for weights, gradients, moments and average" in report
 
+    pictures = {name: (out / "samples" / name).read_bytes() for name in names}
+    for name in names:  # as if killed before it, behind the save: the same command draws it
+        (out / "samples" / name).unlink()
+        assert train(config) == 0
+        assert {path.name: path.read_bytes() for path in (out / "samples").iterdir()} == pictures
+
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_forty_steps_are_twenty_and_twenty_more(

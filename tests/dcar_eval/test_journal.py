@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dcar_eval.journal import ERRORS, ROWS, STATE, Journal, features_file, read_state
+from dcar_eval.journal import ERRORS, ROWS, STATE, Journal, features_file, forget, read_state
 from dcht.errors import UsageError
 
 KIND = "images"
@@ -33,7 +33,7 @@ def test_what_was_not_saved_is_cut_off(tmp_path: Path) -> None:
     whole = Journal(tmp_path, {KIND: 4})
     assert whole.read(ROWS) == [row(0), row(1), row(2)]
     assert whole.features(KIND)[:, 0].tolist() == [0, 1, 2]
-    whole.forget()
+    forget(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [ROWS]
 
 

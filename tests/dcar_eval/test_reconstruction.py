@@ -16,7 +16,7 @@ from skimage.metrics import structural_similarity
 
 from dcar_eval import reconstruction
 from dcar_eval.features import Extractor
-from dcar_eval.journal import Journal
+from dcar_eval.journal import Journal, features_file
 from dcar_eval.metrics import psnr, ssim
 from dcar_eval.networks import Networks, load_networks
 from dcar_eval.protocol import PROTOCOLS
@@ -194,8 +194,12 @@ def test_a_killed_run_goes_on_to_the_same_results(
 
 def test_a_finished_run_is_left_alone(evaluate: Evaluate, pictures: Path, tmp_path: Path) -> None:
     first = evaluate()
+    names = {path.name for path in (tmp_path / "out").iterdir()}
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.jsonl")}
+    for left in (features_file("input"), features_file("hybrid")):  # killed behind its results
+        (tmp_path / "out" / left).write_bytes(bytes(48))
     assert evaluate() == first
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
     assert {path: path.stat().st_mtime_ns for path in before} == before
     with pytest.raises(UsageError, match="was begun with files 6, not 3"):
         evaluate(limit=3)

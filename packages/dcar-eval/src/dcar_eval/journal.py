@@ -137,10 +137,11 @@ class Journal:
             return np.empty((0, self.dims[name]), dtype=np.float32)
         return np.fromfile(path, dtype="<f4").reshape(-1, self.dims[name])
 
-    def forget(self) -> None:
-        """Remove what only an unfinished run needs: the state and the features."""
-        for name in (STATE, *map(features_file, self.dims)):
-            (self.out / name).unlink(missing_ok=True)
+
+def forget(out: Path) -> None:
+    """Remove what only an unfinished run needs: the state and the features."""
+    for path in (out / STATE, *out.glob(features_file("*"))):
+        path.unlink(missing_ok=True)
 
 
 def _digest(path: Path, length: int) -> hashlib._Hash:

@@ -24,7 +24,7 @@ from dcar_eval.crops import cropping
 from dcar_eval.distances import distances, few_images, frechet
 from dcar_eval.features import Extractor, cached_features
 from dcar_eval.fid import Statistics
-from dcar_eval.journal import ERRORS, ROWS, STATE, Journal
+from dcar_eval.journal import ERRORS, ROWS, STATE, Journal, forget
 from dcar_eval.picture_sources import DrawnPictures, GivenPictures
 from dcar_eval.protocol import GenerationProtocol, fid_name
 from dcar_eval.results import (
@@ -142,7 +142,7 @@ def evaluate_mjhq(
             }
             write_results(out, results)
         if share.of == 1:
-            journal.forget()
+            forget(out)
         return results
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from dcar_eval.crops import cropping
 from dcar_eval.distances import distances, few_images
-from dcar_eval.journal import ERRORS, ROWS, STATE, Features, Journal
+from dcar_eval.journal import ERRORS, ROWS, STATE, Features, Journal, forget
 from dcar_eval.metrics import eight_bits
 from dcar_eval.networks import Networks, measure
 from dcar_eval.protocol import Protocol
@@ -148,7 +148,7 @@ def evaluate_reconstruction(
             }
             write_results(out, results)
         if share.of == 1:
-            journal.forget()
+            forget(out)
         return results
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from dcar_eval.journal import ERRORS, ROWS, STATE, Features, Journal, read_state
+from dcar_eval.journal import ERRORS, ROWS, STATE, Features, Journal, forget, read_state
 from dcar_eval.results import RESULTS, SETTINGS, differing, finished, prepare
 from dcht.errors import UsageError
 from dcht.files import jsonl, locked, read_json, remove_partials, write_atomic
@@ -78,7 +78,10 @@ def begin(
         raise UsageError(f"{out} was begun by a run without shares; use another --out")
     with locked(share.folder(out)):
         prepare(share.folder(out), settings, files=files, force=force, contents=contents)
-        yield _finished(out, settings)
+        done = _finished(out, settings)
+        if done is not None and share.of == 1:
+            forget(out)  # a run that was killed behind its results had no time for it
+        yield done
 
 
 def _finished(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:

@@ -161,14 +161,20 @@ class Run:
         out, step = Path(self.trainer.config.out), self.trainer.step
         rows = [row for row in read_metrics(out / METRICS) if row["step"] == step]
         found = {key.partition("/")[0] for row in rows for key in row if "/" in key}
-        if any((out / SAMPLES).glob(f"*-{step:07d}.png")):
+        if all((out / SAMPLES / f"{name}-{step:07d}.png").exists() for name in self._pictures()):
             found.add(SAMPLES)
         return found
+
+    def _pictures(self) -> list[str]:
+        """The names of the pictures that a step draws."""
+        config = self.trainer.config
+        wanted = {"prompts": config.prompts, "reconstructions": config.reconstructions}
+        return [name for name, count in wanted.items() if count]
 
     def _draw(self) -> None:
         """Log pictures of the fixed prompts and of training images; rank 0 draws."""
         trainer, config = self.trainer, self.trainer.config
-        if not config.prompts and not config.reconstructions:
+        if not self._pictures():
             return
         pipe = averaged_pipe(trainer)
         if trainer.world.main:

@@ -7,7 +7,6 @@ Batch, height and width stay free: any multiple of 32.
 
 from __future__ import annotations
 
-import io
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -113,7 +112,5 @@ def save_onnx(programs: dict[str, ExportedProgram], out: str | Path) -> list[Pat
         )
         assert written is not None, "dynamo=True gives a program"
         paths.append(out / f"{name}.onnx")
-        content = io.BytesIO()
-        written.save(content)
-        write_atomic(paths[-1], content.getvalue())
+        write_atomic(paths[-1], written.model_proto.SerializeToString())
     return paths

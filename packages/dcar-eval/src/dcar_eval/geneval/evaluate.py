@@ -22,7 +22,7 @@ from dcar_eval.geneval.prompts import SAMPLES, SHA256, metadata
 from dcar_eval.geneval.rules import Options, evaluate_detections
 from dcar_eval.geneval.sources import IMAGES, Source
 from dcar_eval.geneval.summary import Judged, intervals, summarize
-from dcar_eval.journal import ERRORS, ROWS, STATE, Journal
+from dcar_eval.journal import ERRORS, ROWS, STATE, Journal, forget
 from dcar_eval.results import (
     CONTENT,
     hash_all,
@@ -141,7 +141,7 @@ def evaluate_geneval(
             }
             write_results(out, results)
         if share.of == 1:
-            journal.forget()
+            forget(out)
         return results
 
 
