@@ -7,7 +7,6 @@ from PIL import Image, ImageChops
 
 from dcar import Order, TextToImage, cli
 from dcar.commands import edit as commands_edit
-from dcar.draw import draw
 from dcar.edit import encode_edits, inpaint, outpaint
 from dcht import UsageError
 from dcht.images import to_tensor
@@ -174,7 +173,9 @@ def test_strength_is_the_share_that_is_drawn_anew(pipe: TextToImage, photo: Imag
 def test_every_step_of_an_edit_shows_the_picture(pipe: TextToImage, photo: Image.Image) -> None:
     edit = inpaint(photo, TEN[7])
     settings = pipe.settings(num_steps=4)
-    previews = list(draw(pipe, ["a dog"], settings=settings, size=(96, 128), seed=0, edits=[edit]))
+    previews = list(
+        pipe.generate_batch(["a dog"], settings=settings, size=(96, 128), seed=0, edits=[edit])
+    )
     assert [preview.refined for preview in previews] == [False] * 4 + [True]
     for preview in previews:
         assert preview.images[0].crop((0, 0, 128, 32)).tobytes() == (

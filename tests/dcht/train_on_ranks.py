@@ -71,7 +71,7 @@ def main(pictures: Path, out: Path) -> None:
         held |= {f"ema.{key}": value for key, value in trainer.ema.shadow.items()}
         held = {key: value.contiguous() for key, value in held.items()}
         save_file(held, out / f"of-{ranks.size}-rank-{ranks.rank}.safetensors")
-        assert run_stages(config(pictures, out / f"of-{ranks.size}"), ranks) == 0
+        assert run_stages(config(pictures, out / f"of-{ranks.size}"), ranks)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from importlib.metadata import version
 from typing import NoReturn
 
-from dcar_eval import __version__
 from dcar_eval.commands import (
     fid,
     geneval,
@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of `dcar-eval`."""
     parser = command_parser(
         "dcar-eval",
-        version=__version__,
+        version=version("dcar-eval"),
         description="Numbers that others can reproduce, for tokenizers and text-to-image models.",
         examples=EXAMPLES,
     )

@@ -9,7 +9,6 @@ cache of torch.hub. They are fetched only by this command:
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 from pathlib import Path
@@ -19,8 +18,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from dcht.command import run
-from dcht.errors import CheckpointError, UsageError, printable
+from dcht.errors import CheckpointError, UsageError
 
 WEIGHTS_VARIABLE = "DCAR_EVAL_INCEPTION"
 FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -137,18 +135,13 @@ def load_inception(weights: str | Path | None = None, *, tf1: bool = False) -> I
     return model
 
 
-def main() -> int:
-    """`python -m dcar_eval.inception --out DIR`: download the weights and print where they are."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dcar_eval.inception", description=f"Download {FILE} (96 MB)."
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    out = parser.parse_args().out
+def download(out: str | Path) -> Path:
+    """Fetch pytorch-fid's weights (96 MB) into a folder; gives the file.
+
+    Raises:
+        RuntimeError: what came has another SHA-256.
+    """
+    out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     torch.hub.download_url_to_file(URL, str(out / FILE), hash_prefix=SHA256)
-    print(printable(out / FILE))
-    return 0
-
-
-if __name__ == "__main__":
-    run(main)
+    return out / FILE

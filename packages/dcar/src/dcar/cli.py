@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.metadata import version
 from typing import Any, NoReturn
 
-from dcar import __version__
 from dcar.commands import convert, edit, export, generate, replay
 from dcar.config import PRESETS
 from dcht.command import command_parser, run_verb
@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of `dcar`."""
     parser = command_parser(
         "dcar",
-        version=__version__,
+        version=version("dcar"),
         description="DC-AR: text to image with a masked autoregressive generator.",
         examples=EXAMPLES,
     )
@@ -75,7 +75,7 @@ def train_main() -> NoReturn:
     if sys.argv[1:2] == ["export"]:
         parser = command_parser(
             "dcar-train",
-            version=__version__,
+            version=version("dcar"),
             description="Train a generator, or publish what a run has made.",
             examples=export.EXAMPLES,
         )
@@ -88,7 +88,7 @@ def train_main() -> NoReturn:
 
         register()
 
-    def task(config: Any) -> int:
+    def task(config: Any) -> bool:
         from dcar.train import train
 
         return train(config)

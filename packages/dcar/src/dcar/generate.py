@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from dcar.draw import draw
 from dcar.edit import Edit
 from dcar.pipeline import TextToImage
 from dcar.record import RECORD, EditRecord, Record, png_text
@@ -85,8 +84,7 @@ class Plan:
 
     def images(self, pipe: TextToImage, batch: range) -> list[Image.Image]:
         """The images of a batch, drawn."""
-        *_, last = draw(
-            pipe,
+        *_, last = pipe.generate_batch(
             [self.prompts[image] for image in batch],
             settings=self.settings,
             size=(self.height, self.width),
@@ -174,8 +172,7 @@ def generate_film(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = Fal
     if not animated and _is_done(out, text, force=force):
         return [out]
     previews = list(
-        draw(
-            pipe,
+        pipe.generate_batch(
             plan.prompts,
             settings=plan.settings,
             size=(plan.height, plan.width),

@@ -14,7 +14,7 @@ from torch import Tensor
 from dcar.captions import name_a_side, read_captions, side_note
 from dcar.picture_sets import Picture, PictureSet
 from dcar.train_config import DataConfig
-from dcht.command import parse_size
+from dcht.config import parse_size
 from dcht.contents import contents_sha256
 from dcht.errors import UsageError
 from dcht.images import FORMATS, resize_crop, to_bytes

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from dcar.config import SAFETY_THRESHOLD, Rounding, SamplingConfig
-from dcar.draw import check_text, draw
+from dcar.draw import Parts, check_text, generate_batch
 from dcar.edit import Edit, Mask, inpaint, outpaint, snapped_mask
 from dcar.model import DCAR
 from dcar.pretrained import check_tokenizer, load_pretrained, load_tokenizer
@@ -228,12 +228,51 @@ class TextToImage:
 
         The arguments are those of a call. The refined images come last.
         """
-        return draw(
-            self,
+        return self.generate_batch(
             self.screen(_listed(prompts)).prompts,
             seed=seed,
             settings=self.settings(**settings),
             size=(height or self.size[0], width or self.size[1]),
+        )
+
+    def generate_batch(
+        self,
+        prompts: Sequence[str],
+        *,
+        settings: SamplingConfig,
+        size: tuple[int, int],
+        seed: int,
+        first_index: int = 0,
+        previews: bool = True,
+        edits: Sequence[Edit] | None = None,
+    ) -> Iterator[StepPreview]:
+        """Generate an image of each prompt, in one batch; the finished images come last.
+
+        All that makes images comes through here: a call, an edit, a stream, and the files of
+        `dcar generate`.
+
+        Args:
+            prompts: one an image, taken as they are: `screen` comes before.
+            settings: how to sample.
+            size: (height, width) in pixels.
+            seed: not negative.
+            first_index: number of the first image; the noise of each depends on (seed, number).
+            previews: whether to decode and yield what each step made.
+            edits: one an image, with results of this size; None: all tokens are generated.
+
+        Raises:
+            UsageError: a side that is not a multiple of 32, a negative seed, or a prompt that is
+                not text.
+        """
+        return generate_batch(
+            Parts(self.text, self.model, self.tokenizer, self.rounding),
+            prompts,
+            settings=settings,
+            size=size,
+            seed=seed,
+            first_index=first_index,
+            previews=previews,
+            edits=edits,
         )
 
     def settings(self, **given: Unpack[Settings]) -> SamplingConfig:
@@ -285,8 +324,7 @@ class TextToImage:
         indices: list[Tensor] = []
         for start in range(0, len(safe), batch_size):
             batch = slice(start, start + batch_size)
-            *_, last = draw(
-                self,
+            *_, last = self.generate_batch(
                 safe[batch],
                 edits=None if edits is None else edits[batch],
                 first_index=first_index + start,

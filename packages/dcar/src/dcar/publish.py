@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from dcar import __version__
 from dcar.config import CheckpointConfig, TokenizerReference
 from dcar.pretrained import load_pretrained, refer_to_tokenizer, save_pretrained
 from dcar.train_config import PublishDtype
@@ -78,7 +78,7 @@ def model_card(trainer: Trainer, config: CheckpointConfig) -> str:
         "last logged": _last_logged(Path(settings.out) / METRICS),
         "sampling": f"{sampling.num_steps} steps, guidance {sampling.cfg_scale:g}, temperature "
         f"{sampling.temperature:g}, {sampling.num_diffusion_steps} steps of the head",
-        "made by": f"dcar {__version__}",
+        "made by": f"dcar {version('dcar')}",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return (

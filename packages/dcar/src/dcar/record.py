@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
 
-from dcar import __version__
 from dcar.edit import Edit
 from dcar.safety import Verdict
 from dcar.sampling_config import SamplingConfig
@@ -158,7 +158,7 @@ def _check_edit(edit: EditRecord, width: int, height: int) -> None:
 def png_text(description: str, content: Any) -> dict[str, str]:
     """The text chunks of a PNG with this record, or list of them."""
     return {
-        "Software": f"dcar {__version__}",
+        "Software": f"dcar {version('dcar')}",
         "Description": description,
         RECORD: json.dumps(content, ensure_ascii=False),
     }

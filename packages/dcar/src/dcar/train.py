@@ -21,7 +21,6 @@ from dcar.resume import ResumeFolder
 from dcar.train_config import TrainConfig
 from dcar.trainer import Trainer
 from dcht.checkpoint import to_dict
-from dcht.command import INTERRUPTED, OK
 from dcht.distributed import World, world
 from dcht.metrics import METRICS, read_metrics
 from dcht.run_folder import check_settings, room_to_write, sole_run, write_settings
@@ -41,11 +40,11 @@ FREE_SETTINGS = frozenset(
 last bits of a sum."""
 
 
-def train(config: TrainConfig) -> int:
+def train(config: TrainConfig) -> bool:
     """Run or continue a run in `config.out`; `checkpoint/` there is the result.
 
     Returns:
-        0 when all steps are done, 130 when a signal stopped it (the same command continues).
+        Whether all steps are done; False: a signal stopped it, and the same settings continue.
 
     Raises:
         UsageError: data or captions missing, other settings or data than the run began with, an
@@ -62,7 +61,7 @@ def train(config: TrainConfig) -> int:
         return _train(config, ranks)
 
 
-def _train(config: TrainConfig, ranks: World) -> int:
+def _train(config: TrainConfig, ranks: World) -> bool:
     out, settings = Path(config.out), to_dict(config)
     saves = ResumeFolder(out / "resume", ranks, keep=config.keep_saves)
     newest = None if config.force else saves.newest()
@@ -92,11 +91,11 @@ def _train(config: TrainConfig, ranks: World) -> int:
             finished = Run(trainer, saves, log, evaluations, progress).finish(stop)
         if not finished:
             log.line(f"stopped at step {trainer.step}; the same command continues")
-            return INTERRUPTED
+            return False
         if ranks.main and trainer.step >= first:
             plot_run(out)
         log.line(f"done: {out / 'checkpoint'}")
-        return OK
+        return True
     finally:
         log.close()
 

@@ -11,8 +11,7 @@ from enum import Enum
 from typing import Annotated
 
 from dcar.config import DCARConfig, LossConfig, SamplingConfig
-from dcht.command import parse_size
-from dcht.config import TokenizerConfig
+from dcht.config import TokenizerConfig, parse_size
 from dcht.errors import UsageError
 from dcht.ranges import PATH, SEED, SHARE, Length, Range, check_ranges
 from dcht.trackers import Tracker

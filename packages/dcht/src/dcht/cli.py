@@ -7,24 +7,24 @@ import json
 import os
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from dcht import __version__
 from dcht.checkpoint_verbs import add_convert, add_export
 from dcht.command import (
     OK,
     SKIPPED,
     add_common,
     command_parser,
-    parse_size,
     part,
-    pick_device,
     positive,
     report_skipped,
     require_folder_name,
     run_verb,
 )
+from dcht.config import parse_size
+from dcht.device import pick_device
 from dcht.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of `dcht`."""
     parser = command_parser(
         "dcht",
-        version=__version__,
+        version=version("dcht"),
         description="DC-HT: images to discrete tokens plus residuals, 32x smaller, and back.",
         examples=EXAMPLES,
     )

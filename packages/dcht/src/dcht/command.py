@@ -19,7 +19,7 @@ from dcht.errors import CheckpointError, NonFiniteLossError, UsageError, printab
 from dcht.files import remove_partials_of
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 OK, FAILED, USAGE, SKIPPED, BAD_CHECKPOINT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 EXIT_CODES = """exit codes: 0 ok, 2 usage or bad input, 3 done but some inputs were skipped,
@@ -209,30 +209,6 @@ def _fail(message: object, code: int) -> int:
     return code
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device called `name`: `auto` (the best there is), `cpu`, `cuda[:n]` or `mps`."""
-    import torch
-
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    counts = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-    }
-    if device is None or device.type not in counts:
-        raise UsageError(f"device {name!r} is not known; use auto, cpu, cuda or mps")
-    if (device.index or 0) >= counts[device.type]:
-        raise UsageError(f"device {name!r} is not available here; use auto or cpu")
-    return device
-
-
 def require_folder_name(out: Path, *, instead: str = "") -> None:
     """Refuse a folder to write that is called like a file: `--out apple.jpg` means a picture.
 
@@ -242,16 +218,3 @@ def require_folder_name(out: Path, *, instead: str = "") -> None:
     if out.suffix.lower() in FILE_SUFFIXES and not out.is_dir():
         advice = instead or f"give it a name without {out.suffix}"
         raise UsageError(f"--out {out} is a folder to write; {advice}")
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Read `256` or `512x384` (width x height) as (width, height), both multiples of 32."""
-    words = text.lower().split("x")
-    if len(words) not in (1, 2) or not all(word.isdecimal() for word in words):
-        raise UsageError(f"size {text!r} is not N or WxH; for example 256 or 512x384")
-    width, height = (int(words[0]), int(words[-1]))
-    for side in (width, height):
-        if side == 0 or side % 32:
-            nearest = max(32, round(side / 32) * 32)
-            raise UsageError(f"size {side} is not a multiple of 32; the nearest is {nearest}")
-    return width, height

@@ -194,3 +194,20 @@ VARIANTS: dict[str, TokenizerConfig] = {
     "dc-ht": _release(),
 }
 """What is published, by name: DC-AE three times (the first two differ in weights alone), DC-HT."""
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read `256` or `512x384` (width x height) as (width, height), both multiples of 32.
+
+    Raises:
+        UsageError: it is none of that; the message names the nearest multiple.
+    """
+    words = text.lower().split("x")
+    if len(words) not in (1, 2) or not all(word.isdecimal() for word in words):
+        raise UsageError(f"size {text!r} is not N or WxH; for example 256 or 512x384")
+    width, height = (int(words[0]), int(words[-1]))
+    for side in (width, height):
+        if side == 0 or side % 32:
+            nearest = max(32, round(side / 32) * 32)
+            raise UsageError(f"size {side} is not a multiple of 32; the nearest is {nearest}")
+    return width, height

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dcht.command import pick_device
+from dcht.device import pick_device
 from dcht.errors import UsageError
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn, cast
 
-from dcht.command import OK, USAGE, exit_code, ready_streams
+from dcht.command import INTERRUPTED, OK, USAGE, exit_code, ready_streams
 from dcht.config import PRESETS, TokenizerConfig
 from dcht.errors import UsageError
 from dcht.settings_words import explain, require_known
@@ -55,13 +55,14 @@ def launch(
     *,
     help_text: str,
     register: Callable[[], None],
-    task: Callable[[Any], int],
+    task: Callable[[Any], bool],
     presets: Presets = lambda config: {},
 ) -> NoReturn:
     """Compose `train.yaml` of package `conf` with the command line, run `task` on it, exit.
 
     `experiment=x` may be written without its plus. Settings that do not compose exit 2, as do
-    those that are none. Of a sweep, the code is that of the first job that failed.
+    those that are none; a task that was stopped exits 130. Of a sweep, the code is that of the
+    first job that failed.
     """
     ready_streams()
     if {"-h", "--help"} & set(sys.argv[1:]):
@@ -89,7 +90,7 @@ def launch(
         except (OmegaConfBaseException, TypeError) as error:  # a setting that `~` has removed
             raise explain(error, sys.argv[1:], schema) from None
         require_known(settings)
-        return task(settings)
+        return OK if task(settings) else INTERRUPTED
 
     @hydra.main(version_base="1.3", config_path=f"pkg://{conf}", config_name="train")
     def main(config: DictConfig) -> None:
@@ -192,7 +193,7 @@ def train_main() -> NoReturn:
 
         register()
 
-    def task(config: Any) -> int:
+    def task(config: Any) -> bool:
         from dcht.train import train
 
         return train(config)

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from dcht.encode import encode_shards
 from dcht.encode_job import Job
+from dcht.encode_shards import encode_shards
 from dcht.errors import UsageError
 from dcht.tokenizer import Tokenizer
 

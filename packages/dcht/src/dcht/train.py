@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from dcht.checkpoint import to_dict
-from dcht.command import INTERRUPTED, OK
 from dcht.crops import load_batches, to_images
 from dcht.distributed import World, world
 from dcht.progress import Report, describe, draw_run, log_start, word_on_the_last_stage
@@ -38,13 +37,13 @@ FREE_SETTINGS = frozenset(
 """What may differ when a run continues. A shorter length ends the stage where it stands."""
 
 
-def train(config: TrainConfig) -> int:
+def train(config: TrainConfig) -> bool:
     """Run or continue the stages of `config` in `config.out`; `tokenizer/` there is the result.
 
     Under a launcher this is one of several ranks, and rank 0 alone writes.
 
     Returns:
-        0 when all stages are done, 130 when a signal stopped it (the same command continues).
+        Whether all stages are done; False: a signal stopped it, and the same settings continue.
 
     Raises:
         UsageError: perceptual weights or images missing, other settings or images than the run
@@ -61,7 +60,7 @@ def train(config: TrainConfig) -> int:
         return run_stages(config, ranks)
 
 
-def run_stages(config: TrainConfig, ranks: World) -> int:
+def run_stages(config: TrainConfig, ranks: World) -> bool:
     """`train`, as one of several ranks."""
     out, settings = Path(config.out), to_dict(config)
     resume = newest_resume(out)
@@ -87,14 +86,14 @@ def run_stages(config: TrainConfig, ranks: World) -> int:
             while trainer.stage_index < len(trainer.plan):
                 if not run_stage(trainer, log, stop, clock, report_state):
                     log.line(f"stopped at step {trainer.step}; the same command continues")
-                    return INTERRUPTED
+                    return False
                 report_state = None
         if ranks.main and (word := word_on_the_last_stage(out, trainer)):
             log.line(word)
     finally:
         log.close()
     log.line(f"done: {out / TOKENIZER}")
-    return OK
+    return True
 
 
 def run_stage(

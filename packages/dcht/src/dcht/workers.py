@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 
-from dcht.encode import encode_shards
 from dcht.encode_job import Job
+from dcht.encode_shards import encode_shards
 from dcht.errors import CheckpointError, UsageError
 from dcht.tokenizer import Tokenizer
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from dcar_eval.commands.measuring import add_inception
 from dcar_eval.protocol import Crop
-from dcht.command import OK, add_common, parse_size, pick_device
+from dcht.command import OK, add_common
+from dcht.config import parse_size
+from dcht.device import pick_device
 from dcht.errors import UsageError, printable
 
 if TYPE_CHECKING:

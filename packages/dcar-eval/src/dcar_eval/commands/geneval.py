@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from dcar.commands.drawing import CKPT, add_sampling, sampling_settings
 from dcar_eval.commands.measuring import add_share, pick_share, tell
-from dcht.command import OK, SKIPPED, add_common, parse_size, positive, report_skipped
+from dcht.command import OK, SKIPPED, add_common, positive, report_skipped
+from dcht.config import parse_size
 from dcht.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from dcar.commands.drawing import CKPT, add_sampling, sampling_settings
 from dcar_eval.commands.measuring import add_inception, add_share, pick_share, tell
 from dcar_eval.protocol import GENERATION_PROTOCOLS, GenerationProtocol
-from dcht.command import OK, add_common, parse_size, positive
+from dcht.command import OK, add_common, positive
+from dcht.config import parse_size
 from dcht.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from dcar.commands.drawing import CKPT
 from dcar_eval.commands.measuring import show
 from dcar_eval.profile_protocol import DEFINITION, PAPER, Precision, ProfileProtocol
-from dcht.command import OK, add_common, parse_size, pick_device, positive
+from dcht.command import OK, add_common, positive
+from dcht.config import parse_size
+from dcht.device import pick_device
 from dcht.errors import UsageError, printable
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 
 from dcar_eval.commands.measuring import add_inception, add_share, pick_share, tell
 from dcar_eval.protocol import PROTOCOLS
-from dcht.command import OK, add_common, parse_size, positive, report_skipped
+from dcht.command import OK, add_common, positive, report_skipped
+from dcht.config import parse_size
 from dcht.errors import UsageError
 
 

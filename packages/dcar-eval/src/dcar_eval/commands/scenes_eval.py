@@ -8,7 +8,9 @@ from typing import Any
 
 from dcar.commands.drawing import CKPT, add_sampling, sampling_settings
 from dcar_eval.commands.measuring import add_noise_seed, add_truths, pick_truths, show
-from dcht.command import OK, add_common, parse_size, pick_device, positive
+from dcht.command import OK, add_common, positive
+from dcht.config import parse_size
+from dcht.device import pick_device
 from dcht.errors import UsageError
 
 

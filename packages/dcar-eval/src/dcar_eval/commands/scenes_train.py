@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dcht.command import add_common, positive
+from dcht.command import INTERRUPTED, OK, add_common, positive
 
 
 def add(verbs: Any) -> None:
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
             started_from=sha256,
         )
         measure, compose = hard.measure_ceiling, hard.compose
-    return train_recognizer(
+    finished = train_recognizer(
         arguments.sprites,
         arguments.out,
         training=training,
@@ -76,3 +76,4 @@ def run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         force=arguments.force,
     )
+    return OK if finished else INTERRUPTED

@@ -3,16 +3,14 @@
 A model's score in the scenes benchmark cannot mean more than this one: every picture here is
 correct, so what is judged wrong is the recogniser's own fault.
 
-    python -m dcar_eval.scenes.ceiling SPRITES --out FOLDER
+    python -m dcar_eval.commands.ceiling SPRITES --out FOLDER
 
 measures the bundled recogniser again, where scenes or the bundled tokenizer have changed since.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +24,6 @@ from dcar_eval.scenes.dataset import Settings, make_example
 from dcar_eval.scenes.recognizer import Recognizer
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import BENCHMARK, WORLDS, Split
-from dcht.command import OK, positive, run
-from dcht.errors import printable
 from dcht.images import to_pil, to_tensor
 from dcht.tokenizer import Tokenizer
 
@@ -136,28 +132,3 @@ def _pass(tokenizer: Tokenizer, image: Image.Image) -> Image.Image:
 
 def _mean(tasks: dict[str, float]) -> float:
     return float(np.mean(list(tasks.values())))
-
-
-def main() -> int:
-    """Write the bundled recogniser with its ceiling as it is now."""
-    parser = argparse.ArgumentParser(prog="python -m dcar_eval.scenes.ceiling")
-    parser.add_argument("sprites", type=Path, help="folder with the npm packages")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--num-per-task", type=positive, default=250)
-    words = parser.parse_args()
-    recognizer, _ = Recognizer.from_pretrained()
-    ceiling = measure_ceiling(
-        recognizer,
-        words.sprites,
-        num_per_task=words.num_per_task,
-        seed=recognizer.config.training["seed"] + 1,
-        tokenizer=Tokenizer.from_pretrained(),
-    )
-    recognizer.config = replace(recognizer.config, ceiling=ceiling)
-    recognizer.save_pretrained(words.out)
-    print(printable(f"{words.out}: overall {ceiling['overall']:.4f}"))
-    return OK
-
-
-if __name__ == "__main__":
-    run(main)

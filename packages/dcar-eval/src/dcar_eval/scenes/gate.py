@@ -1,13 +1,12 @@
 """What the gate lets pass: true scenes at five levels of blur, and at 16 x 16 pixels.
 
-    python -m dcar_eval.scenes.gate SPRITES [--num-per-task N]
+    python -m dcar_eval.commands.gate SPRITES [--num-per-task N]
 
 It concerns the art alone, and says where `dcar_eval.scenes.likeness.RECOGNISABLE` lies in it.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,14 +14,12 @@ import numpy as np
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
-from dcar_eval.results import text_table
 from dcar_eval.scenes.fidelity import hold_against, nearest_truth
 from dcar_eval.scenes.likeness import RECOGNISABLE
 from dcar_eval.scenes.picture import draw_picture
 from dcar_eval.scenes.prompts import draw_prompts
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import WORLDS
-from dcht.command import OK, positive, run
 
 SIZE = 256
 LEVELS = (2, 3, 4, 6, 8)
@@ -72,17 +69,3 @@ def measure_gate(sprites: str | Path, *, num_per_task: int) -> list[list[str]]:
         numbers = (found.mean(), found.min(), found.max(), (found >= RECOGNISABLE).mean())
         rows.append([way, *(f"{number:.2f}" for number in numbers)])
     return rows
-
-
-def main() -> int:
-    """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m dcar_eval.scenes.gate")
-    parser.add_argument("sprites", type=Path, help="folder with the npm packages")
-    parser.add_argument("--num-per-task", type=positive, default=20)
-    words = parser.parse_args()
-    print(text_table(measure_gate(words.sprites, num_per_task=words.num_per_task)))
-    return OK
-
-
-if __name__ == "__main__":
-    run(main)

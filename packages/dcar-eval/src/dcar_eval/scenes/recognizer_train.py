@@ -29,7 +29,6 @@ from dcar_eval.scenes.recognizer import GRID, SIDE, STRIDE, Answers, Recognizer,
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import COLOURS
 from dcht.checkpoint import WEIGHTS
-from dcht.command import INTERRUPTED, OK
 from dcht.distributed import World
 from dcht.errors import printable
 from dcht.run_folder import RESUME_PATTERN, check_settings, load_resume, save_resume
@@ -173,7 +172,7 @@ def train_recognizer(
     save_every: int = 500,
     workers: int = 1,
     force: bool = False,
-) -> int:
+) -> bool:
     """Train, or go on where `out` stopped; then measure the ceiling and write `out/recognizer`.
 
     Args:
@@ -189,7 +188,7 @@ def train_recognizer(
         force: begin anew.
 
     Returns:
-        0 when it is done, 130 when a signal stopped it (the same command continues).
+        Whether it is done; False: a signal stopped it, and the same settings continue.
 
     Raises:
         UsageError: sprites missing, or `out` holds a run of other settings.
@@ -202,7 +201,7 @@ def train_recognizer(
     settings = asdict(training) | {"sprites_sha256": compositions.sprites.sha256()}
     check_settings(out, settings, free=(), resuming=resumed is not None)
     if resumed is not None and resumed[0] == training.steps and (out / RESULT / WEIGHTS).exists():
-        return OK
+        return True
     torch.manual_seed(training.seed)
     network = Recognizer(
         RecognizerConfig(
@@ -260,7 +259,7 @@ def train_recognizer(
                 save_resume(out, step, state)
             if stopped and step < training.steps:
                 log.line(f"stopped at step {step}; the same command continues")
-                return INTERRUPTED
+                return False
     averaged = copy.deepcopy(network)
     ema.copy_to(averaged)
     averaged.eval()
@@ -268,7 +267,7 @@ def train_recognizer(
     averaged.config = replace(averaged.config, training=asdict(training), ceiling=ceiling)
     averaged.save_pretrained(out / RESULT)
     print(printable(f"{out / RESULT}: overall {ceiling['overall']:.4f}"))
-    return OK
+    return True
 
 
 def weights_for(start: Recognizer, classes: list[str]) -> dict[str, Tensor]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from dcar.config import SAFETY_THRESHOLD
 from dcar.sampling_config import SAMPLING_PRESETS, Guidance, Order, Selector, Solver
 from dcar.vocabulary import group_words
-from dcht.command import OK, add_common, pick_device, positive, require_folder_name
+from dcht.command import OK, add_common, positive, require_folder_name
+from dcht.device import pick_device
 from dcht.errors import UsageError, printable
 from dcht.files import locked, remove_partials
 

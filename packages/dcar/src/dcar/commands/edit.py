@@ -16,7 +16,7 @@ from dcar.commands.drawing import (
     screen_prompts,
     write_series,
 )
-from dcht.command import parse_size
+from dcht.config import parse_size
 from dcht.errors import UsageError
 
 if TYPE_CHECKING:

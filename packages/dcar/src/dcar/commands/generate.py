@@ -17,7 +17,8 @@ from dcar.commands.drawing import (
     write_series,
 )
 from dcar.vocabulary import group_words
-from dcht.command import OK, parse_size
+from dcht.command import OK
+from dcht.config import parse_size
 from dcht.errors import UsageError, printable
 from dcht.files import open_stream
 

