@@ -9,11 +9,11 @@ from einops import rearrange
 from torch import Tensor
 
 from dcar.config import PRESETS, Guidance, SamplingConfig, Solver, with_preset
-from dcar.diffusion import GaussianDiffusion, respaced_timesteps
-from dcar.diffusion_head import DiffusionHead, HeadNoise, guide
-from dcar.guidance import guidance_context
+from dcar.modules.diffusion import GaussianDiffusion, respaced_timesteps
+from dcar.modules.diffusion_head import DiffusionHead, HeadNoise, guide
+from dcar.modules.transformer import Generator, TextContext
 from dcar.sampler import sample_indices, sample_residual, unmask
-from dcar.transformer import Generator, TextContext
+from dcar.sampling.guidance import guidance_context
 
 BATCH, GRID = 4, (8, 8)
 CONFIG = SamplingConfig()

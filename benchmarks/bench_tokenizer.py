@@ -12,7 +12,7 @@ from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 
 from dcht import PRESETS, Tokenizer, TokenizerConfig
 from dcht.config import CoderConfig
-from dcht.convert import Family, convert_tensors
+from dcht.convert.keys import Family, convert_tensors
 
 BLOCKS = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
 Versus = Callable[[Callable[[], object], Callable[[], object]], None]

@@ -10,9 +10,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dcar.config import PRESETS, LossConfig
-from dcar.learner import Learner
 from dcar.model import DCAR
-from dcar.text import TextEncoder, word_tokenizer
+from dcar.modules.text import TextEncoder, word_tokenizer
+from dcar.train.learner import Learner
 
 BATCH, GRID = 16, (8, 8)
 Versus = Callable[[Callable[[], object], Callable[[], object]], None]
@@ -20,7 +20,7 @@ Versus = Callable[[Callable[[], object], Callable[[], object]], None]
 
 @pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="no AVX512-BF16 on this CPU")
 def bench_bf16(versus: Versus) -> None:
-    """Forward and backward, as `dcar.trainer` runs them with bf16=true and with bf16=false."""
+    """Forward and backward, as `dcar.train.trainer` runs them with bf16=true and false."""
     config = PRESETS["small"]
     assert config.text.joint is not None
     words = word_tokenizer(["a photo of a red apple"], config.text.joint)

@@ -22,10 +22,10 @@ import torch
 from PIL import Image
 
 from dcar import TextToImage
-from dcar.commands.drawing import unknown_line
-from dcar.generate import Plan, generate_film, generate_sheet
-from dcar_eval.failures import write_failures
-from dcar_eval.results import RESULTS
+from dcar.commands.common import unknown_line
+from dcar.pipeline.series import Plan, generate_film, generate_sheet
+from dcar_eval.runs.failures import write_failures
+from dcar_eval.runs.results import RESULTS
 from dcar_eval.scenes.captions import captions, plural
 from dcar_eval.scenes.evaluate import IMAGES, ROWS
 from dcar_eval.scenes.prompts import draw_prompts, known_objects

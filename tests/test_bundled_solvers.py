@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from dcar.config import SamplingConfig, Solver
-from dcar.diffusion_head import DiffusionHead
-from dcar.pretrained import load_pretrained
+from dcar.modules.diffusion_head import DiffusionHead
 from dcar.randomness import keyed_generator
 from dcar.sampler import sample_indices, sample_residual
+from dcar.weights.pretrained import load_pretrained
 
 PROMPTS = ["a photo of a red apple", "a photo of a dog and a car"]
 

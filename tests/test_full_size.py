@@ -21,14 +21,14 @@ from transformers.models.t5.modeling_t5 import T5Stack
 
 from dcar import DCAR, PRESETS, TextToImage
 from dcar.config import JointTextConfig, SamplingConfig, TextConfig
-from dcar.text import TextEncoder, word_tokenizer
+from dcar.modules.text import TextEncoder, word_tokenizer
+from dcar.train.trainer import Trainer
 from dcar.train_config import DataConfig, DataKind, TrainConfig
-from dcar.trainer import Trainer
 from dcht import PRESETS as TOKENIZERS
 from dcht import Tokenizer
-from dcht.distributed import World
-from dcht.encode import encode_images
-from dcht.encode_job import EncodeSettings
+from dcht.engine.distributed import World
+from dcht.latents.encode import encode_images
+from dcht.latents.encode_job import EncodeSettings
 
 
 def random_t5_base(words: tokenizers.Tokenizer) -> TextEncoder:

@@ -33,17 +33,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from dcar.record import read_record
+from dcar.pipeline.record import read_record
 from dcar_eval.fid import frechet_distance, load_statistics
-from dcar_eval.journal import Journal
-from dcar_eval.results import finished, prepare
+from dcar_eval.runs.journal import Journal
+from dcar_eval.runs.results import finished, prepare
 from dcht import LatentsStore, Tokenizer, UsageError
-from dcht.archives import list_archive
-from dcht.captions import read_table
+from dcht.data.archives import list_archive
+from dcht.data.captions import read_table
+from dcht.data.zips import list_zip
 from dcht.errors import CheckpointError, printable
 from dcht.images import open_image, read_png_text
-from dcht.inspection import inspect_store
-from dcht.zips import list_zip
+from dcht.latents.inspect import inspect_store
 
 CASES = int(os.environ.get("FUZZ_CASES", "25"))
 SECONDS, BYTES = 10, 2 << 30
@@ -282,7 +282,7 @@ def test_images(kind: str, changes: Any, checked: bool) -> None:
 def record(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The record of a picture that was really generated."""
     from dcar import TextToImage
-    from dcar.generate import Plan, generate_images
+    from dcar.pipeline.series import Plan, generate_images
     from dcar.sampling_config import SamplingConfig
 
     pipe = TextToImage.from_pretrained()
@@ -431,8 +431,8 @@ def test_statistics(tmp_path_factory: pytest.TempPathFactory, content: bytes, ch
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of three images, without hashes, so that damage reaches the readers."""
-    from dcht.encode import encode_images
-    from dcht.encode_job import EncodeSettings
+    from dcht.latents.encode import encode_images
+    from dcht.latents.encode_job import EncodeSettings
 
     folder = tmp_path_factory.mktemp("fuzz-store")
     images = folder / "images"
@@ -544,7 +544,7 @@ def test_tokenizer_weights(store: Path, changes: Any) -> None:
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled generator's folder, its weights a link: nothing here changes them."""
-    from dcar.pretrained import BUNDLED
+    from dcar.weights.pretrained import BUNDLED
 
     folder = tmp_path_factory.mktemp("fuzz-generator")
     for path in Path(BUNDLED).iterdir():

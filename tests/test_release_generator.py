@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from dcar import DCAR, PRESETS
 from dcar.config import Schedule
 from dcar.masking import training_mask
-from dcar.release import convert_config, convert_tensors, renamed_keys
-from dcar.transformer import position_table
+from dcar.modules.transformer import position_table
+from dcar.weights.release import convert_config, convert_tensors, renamed_keys
 from dcht import CheckpointError
 
 SHARED = Path(__file__).parents[2] / "shared" / "fixtures" / "release"

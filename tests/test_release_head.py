@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from dcar import DiffusionHead
 from dcar.config import HeadConfig
-from dcar.diffusion import GaussianDiffusion, respaced_timesteps
-from dcar.diffusion_head import HeadNoise, timestep_features
-from dcar.release import convert_tensors
+from dcar.modules.diffusion import GaussianDiffusion, respaced_timesteps
+from dcar.modules.diffusion_head import HeadNoise, timestep_features
+from dcar.weights.release import convert_tensors
 
 SHARED = Path(__file__).parents[2] / "shared" / "fixtures" / "release"
 CASES = Path(os.environ.get("RELEASE_FIXTURES", SHARED)) / "diffusion_head"

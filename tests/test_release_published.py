@@ -18,12 +18,12 @@ from transformers import PreTrainedTokenizerFast
 
 from dcar import DCAR, TextToImage, cli
 from dcar.config import Rounding
-from dcar.published import convert_generator
-from dcar.release import convert_config, convert_tensors
 from dcar.sampling_config import HeadGuidance
+from dcar.weights.release import convert_config, convert_tensors
+from dcar.weights.release_keys import convert_generator
 from dcht import CheckpointError, Tokenizer
+from dcht.convert.published import Source, convert, read_source
 from dcht.images import read_png_text, to_pil
-from dcht.published import Source, convert, read_source
 
 SHARED = Path(__file__).parents[2] / "shared" / "fixtures" / "release"
 CASES = Path(os.environ.get("RELEASE_FIXTURES", SHARED))

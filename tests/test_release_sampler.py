@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 
 from dcar import DCAR
 from dcar.config import Guidance, SamplingConfig, with_preset
-from dcar.diffusion_head import HeadNoise
-from dcar.release import convert_config, convert_tensors
+from dcar.modules.diffusion_head import HeadNoise
 from dcar.sampler import Step, StepNoise, sample_residual, unmask
+from dcar.weights.release import convert_config, convert_tensors
 from dcht import Tokenizer, TokenizerConfig
 from dcht.config import Act, Block, CoderConfig, Norm
-from dcht.convert import Family
-from dcht.convert import convert_tensors as convert_tokenizer_tensors
+from dcht.convert.keys import Family
+from dcht.convert.keys import convert_tensors as convert_tokenizer_tensors
 from dcht.images import to_pil
 
 SHARED = Path(__file__).parents[2] / "shared" / "fixtures" / "release"

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import T5EncoderModel
 
-from dcar.text import TextEncoder
+from dcar.modules.text import TextEncoder
 
 SHARED = Path(__file__).parents[2] / "shared" / "fixtures" / "release"
 CASES = Path(os.environ.get("RELEASE_FIXTURES", SHARED)) / "text"

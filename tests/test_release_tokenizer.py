@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from dcht import Tokenizer
 from dcht.config import VARIANTS
-from dcht.convert import Family, their_key
+from dcht.convert.keys import Family, their_key
+from dcht.convert.published import convert, read_source
 from dcht.images import to_pil
-from dcht.published import convert, read_source
 
 SHARED = Path(__file__).parents[2] / "shared" / "fixtures" / "release"
 CASES = Path(os.environ.get("RELEASE_FIXTURES", SHARED)) / "tokenizer"

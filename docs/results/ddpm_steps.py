@@ -25,7 +25,7 @@ from dcar_eval.scenes.grid import arrange, on_grid
 from dcar_eval.scenes.picture import draw_picture
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import BENCHMARK, WORLDS, Scene, Split
-from dcht.command import OK, run
+from dcht.commands.common import OK, run
 
 SIZE, A_TASK, BATCH = 256, 4, 12
 STEPS = {

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from dcar import TextToImage
 from dcar.config import LossConfig
-from dcar.guidance import guidance_context
-from dcht.command import OK, run
+from dcar.sampling.guidance import guidance_context
+from dcht.commands.common import OK, run
 from dcht.errors import UsageError
 from dcht.latents import LatentsStore
 from dcht.tokenizer import Tokenizer

@@ -24,7 +24,7 @@ from einops import rearrange
 from dcar import TextToImage
 from dcar_eval.scenes.captions import OPPOSITES, captions
 from dcar_eval.scenes.world import Scene, SceneObject, Task
-from dcht.command import OK, run
+from dcht.commands.common import OK, run
 from dcht.errors import UsageError
 from dcht.latents import LatentsStore
 

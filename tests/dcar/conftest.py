@@ -17,15 +17,15 @@ from transformers import T5Config, T5EncoderModel
 from dcar import cli
 from dcar.config import PRESETS, CheckpointConfig, SamplingConfig, TextConfig
 from dcar.model import DCAR
+from dcar.modules.text import TextEncoder, word_tokenizer
 from dcar.pipeline import TextToImage
-from dcar.pretrained import refer_to_tokenizer, save_pretrained
-from dcar.text import TextEncoder, word_tokenizer
 from dcar.train_config import DataConfig, DataKind, OptimizerConfig, TrainConfig
+from dcar.weights.pretrained import refer_to_tokenizer, save_pretrained
 from dcht import PRESETS as TOKENIZERS
 from dcht import Tokenizer
 from dcht.checkpoint import to_dict
-from dcht.encode import encode_images
-from dcht.encode_job import EncodeSettings
+from dcht.latents.encode import encode_images
+from dcht.latents.encode_job import EncodeSettings
 
 CAPTIONS = ["a red apple", "a blue car\nthe blue car", "two green cars", "a dog and a cat"]
 
@@ -145,7 +145,7 @@ def launch() -> Iterator[Launch]:
             "from dcar.train import train\n"
             "from dcar.train_config import TrainConfig\n"
             "from dcht.checkpoint import from_dict\n"
-            "from dcht.command import run\n"
+            "from dcht.commands.common import run\n"
             "dcar.train.plot_run = lambda out: None\n"
             f"{before}\n"
             "config = from_dict(TrainConfig, json.loads(sys.argv[1]), 'test')\n"

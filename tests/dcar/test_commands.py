@@ -154,7 +154,7 @@ def test_export_and_convert_hold_their_folder(
 ) -> None:
     seen = []
     monkeypatch.setattr(
-        "dcar.published.write_release",
+        "dcar.weights.release_keys.write_release",
         lambda source, out, **_: seen.append((out / LOCK).exists()) or "0" * 64,
     )
     from dcar import cli

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from dcar.captions import read_captions
 from dcar.data import Data, Latents, open_data, residual_std
+from dcar.data.captions import read_captions
 from dcar.train_config import DataConfig, DataKind, SourceConfig
 from dcht import CheckpointError, Tokenizer, UsageError
-from dcht.encode import encode_images
-from dcht.encode_job import EncodeSettings, Flip
+from dcht.latents.encode import encode_images
+from dcht.latents.encode_job import EncodeSettings, Flip
 
 
 def test_a_store_has_its_latents_and_captions(

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from dcar.diffusion import GaussianDiffusion, cosine_alphas, respaced_timesteps
+from dcar.modules.diffusion import GaussianDiffusion, cosine_alphas, respaced_timesteps
 
 
 def test_full_chain_has_the_cosine_schedule() -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from dcar import PRESETS, DiffusionHead
-from dcar.diffusion_head import HeadNoise
 from dcar.model import DCAR
+from dcar.modules.diffusion_head import HeadNoise
 
 TINY = PRESETS["tiny"].head
 

@@ -7,7 +7,7 @@ from PIL import Image, ImageChops
 
 from dcar import Order, TextToImage, cli
 from dcar.commands import edit as commands_edit
-from dcar.edit import encode_edits, inpaint, outpaint
+from dcar.pipeline.edit import encode_edits, inpaint, outpaint
 from dcht import UsageError
 from dcht.images import to_tensor
 

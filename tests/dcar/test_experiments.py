@@ -8,8 +8,8 @@ import pytest
 
 from dcar.cli import train_main
 from dcht import Tokenizer
-from dcht.encode import encode_images
-from dcht.encode_job import EncodeSettings
+from dcht.latents.encode import encode_images
+from dcht.latents.encode_job import EncodeSettings
 from dcht.tokenizer import BUNDLED
 
 EXPERIMENTS = sorted(

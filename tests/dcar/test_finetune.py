@@ -11,11 +11,11 @@ from PIL import Image
 
 from dcar import TextToImage
 from dcar.conf import register
-from dcar.pretrained import BUNDLED, load_pretrained
 from dcar.train import train
+from dcar.weights.pretrained import BUNDLED, load_pretrained
 from dcht import Tokenizer
-from dcht.encode import encode_images
-from dcht.encode_job import EncodeSettings
+from dcht.latents.encode import encode_images
+from dcht.latents.encode_job import EncodeSettings
 from dcht.tokenizer import BUNDLED as BUNDLED_TOKENIZER
 
 pytestmark = pytest.mark.skipif(

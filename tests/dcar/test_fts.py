@@ -6,11 +6,11 @@ import torch
 
 from dcar import DiffusionHead, SamplingConfig, sample_residual
 from dcar.config import Selector, Solver
-from dcar.diffusion_head import Budget
-from dcar.fts import entropy_scores, frequency_scores, select
 from dcar.model import DCAR
+from dcar.modules.diffusion_head import Budget
+from dcar.modules.solvers import nested_timesteps, solver_timesteps
 from dcar.randomness import keyed_generator
-from dcar.solvers import nested_timesteps, solver_timesteps
+from dcar.sampling.fts import entropy_scores, frequency_scores, select
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_each_position_is_drawn_as_its_own_schedule_says(
     torch.testing.assert_close(mixed[long], plain[long], atol=1e-5, rtol=1e-4)
 
     timesteps = nested_timesteps(solver_timesteps(solver, 6), 3)
-    monkeypatch.setattr("dcar.diffusion_head.solver_timesteps", lambda *_: timesteps)
+    monkeypatch.setattr("dcar.modules.diffusion_head.solver_timesteps", lambda *_: timesteps)
     short = refine(head, hidden, **settings)
     torch.testing.assert_close(mixed[~long], short[~long], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(short[~long], plain[~long], atol=1e-3)

@@ -3,8 +3,8 @@ import torch
 
 from dcar import SamplingConfig
 from dcar.config import Guidance, HeadGuidance
-from dcar.diffusion_head import guide
-from dcar.guidance import head_scale, last_step_scale, step_scale
+from dcar.modules.diffusion_head import guide
+from dcar.sampling.guidance import head_scale, last_step_scale, step_scale
 
 
 def scales(config: SamplingConfig) -> list[float]:

@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import load_file
 
 from dcar.config import PRESETS
-from dcar.lora import add_lora, merge_lora
 from dcar.model import DCAR
 from dcar.train import train
+from dcar.train.lora import add_lora, merge_lora
 from dcar.train_config import LoraConfig, TrainConfig
 from dcht import UsageError
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dcar.config import Order, SamplingConfig, Schedule
-from dcar.orders import halton_ranks, halton_scores, parity_stages, plan_steps, stage_steps
+from dcar.sampling.orders import halton_ranks, halton_scores, parity_stages, plan_steps, stage_steps
 
 
 @pytest.mark.parametrize("height", range(1, 33))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dcar.data import open_data
-from dcar.picture_sets import list_pictures
+from dcar.data.image_sets import list_pictures
 from dcar.train_config import DataConfig, DataKind
 from dcht import Tokenizer, UsageError
 

@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 
 from dcar.data import Data, open_data
-from dcar.pictures import nearest
-from dcar.stream import Stream
+from dcar.data.encoded_images import nearest
+from dcar.data.order import Stream
 from dcar.train_config import DataConfig, DataKind
 from dcht import Tokenizer, UsageError
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from dcar import TextToImage
-from dcar.diffusion_head import DiffusionHead
+from dcar.modules.diffusion_head import DiffusionHead
 
 PROMPTS = [f"a photo of a {c} {o}" for c in ("red", "blue") for o in ("apple", "car", "dog", "cat")]
 PSNR = {torch.bfloat16: 38.0, torch.float16: 38.0}

@@ -6,15 +6,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dcar import DCAR
-from dcar import pretrained as module
 from dcar.config import CheckpointConfig, SamplingConfig, TokenizerReference
-from dcar.pretrained import (
+from dcar.modules.text import TextEncoder
+from dcar.weights import pretrained as module
+from dcar.weights.pretrained import (
     load_pretrained,
     load_tokenizer,
     refer_to_tokenizer,
     save_pretrained,
 )
-from dcar.text import TextEncoder
 from dcht import CheckpointError, Tokenizer
 
 

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from dcar.pipeline import TextToImage
-from dcar.publish import export
 from dcar.train import train
+from dcar.train.publish import export
 from dcar.train_config import PublishDtype, TrainConfig
 from dcht import CheckpointError, UsageError
 from dcht.checkpoint import checkpoint_sha256

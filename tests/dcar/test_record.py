@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from dcar.config import SamplingConfig
-from dcar.record import EditRecord, Record, read_record
-from dcar.safety import Verdict
+from dcar.pipeline.record import EditRecord, Record, read_record
+from dcar.pipeline.safety import Verdict
 from dcht.errors import UsageError, printable
 from dcht.images import ImageError, read_png_text, save_png
 

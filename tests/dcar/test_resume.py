@@ -12,34 +12,33 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
-from dcar import resume
-from dcar.resume import ResumeFolder, read_facts, read_tensors_into
-from dcar.train import train
+from dcar.train import resume, train
+from dcar.train.resume import ResumeFolder, read_facts, read_tensors_into
+from dcar.train.trainer import StepResult, Trainer
 from dcar.train_config import TrainConfig
-from dcar.trainer import StepResult, Trainer
 from dcht import CheckpointError, UsageError
-from dcht.distributed import World
+from dcht.engine.distributed import World
 
 ALONE = World(0, 1, torch.device("cpu"))
 KILLED_WHILE_SAVING = """
 import os, signal
-import dcar.resume, dcar.trainer
+import dcar.train.resume, dcar.train.trainer
 
-step = dcar.trainer.Trainer.train_step
+step = dcar.train.trainer.Trainer.train_step
 def terminated(self):
     if self.step == 5:
         os.kill(os.getpid(), signal.SIGTERM)
     return step(self)
-dcar.trainer.Trainer.train_step = terminated
+dcar.train.trainer.Trainer.train_step = terminated
 
-commit = dcar.resume.ResumeFolder._commit
+commit = dcar.train.resume.ResumeFolder._commit
 def killed(self, folder):
     if folder.name == "step-000000006":
         (file,) = folder.with_name(f".{folder.name}.partial").glob("*.safetensors")
         os.truncate(file, 1000)
         os.kill(os.getpid(), signal.SIGKILL)
     commit(self, folder)
-dcar.resume.ResumeFolder._commit = killed
+dcar.train.resume.ResumeFolder._commit = killed
 """
 
 

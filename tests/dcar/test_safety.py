@@ -13,7 +13,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 
 from dcar import TextToImage
-from dcar.safety import POLICIES, QUESTION, SafetyChecker, Verdict, screen
+from dcar.pipeline.safety import POLICIES, QUESTION, SafetyChecker, Verdict, screen
 from dcht import CheckpointError, UsageError
 from dcht.images import read_png_text
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from dcar import DCAR, Order, SamplingConfig, sample_indices, sample_residual
 from dcar.config import Guidance, Schedule
-from dcar.guidance import step_scale
+from dcar.modules.transformer import Generator, TextContext
 from dcar.randomness import keyed_generator
 from dcar.sampler import Step, StepNoise, unmask
-from dcar.transformer import Generator, TextContext
+from dcar.sampling.guidance import step_scale
 
 MASK = 64
 CONFIG = SamplingConfig(num_steps=3, num_diffusion_steps=3, cfg_scale=1.5, temperature=2.0)

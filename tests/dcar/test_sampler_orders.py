@@ -8,9 +8,9 @@ from torch import Tensor
 
 from dcar import DCAR, Order, SamplingConfig
 from dcar.config import Schedule
-from dcar.orders import halton_ranks, parity_stages
 from dcar.randomness import keyed_generator
 from dcar.sampler import Step, StepNoise, unmask
+from dcar.sampling.orders import halton_ranks, parity_stages
 
 MASK = 64
 CONFIG = SamplingConfig(cfg_scale=1.5, temperature=2.0)

@@ -7,7 +7,7 @@ import torch
 
 from dcar import DCAR, SamplingConfig, sample_residual
 from dcar.config import HeadGuidance, Selector, Solver
-from dcar.diffusion_head import HeadNoise
+from dcar.modules.diffusion_head import HeadNoise
 from dcar.randomness import keyed_generator
 
 CONFIG = SamplingConfig(num_diffusion_steps=3, cfg_scale=1.5)

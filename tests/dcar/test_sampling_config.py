@@ -14,7 +14,7 @@ from dcar.config import (
     Solver,
     with_preset,
 )
-from dcar.settings import resolve
+from dcar.pipeline.settings import resolve
 from dcht import UsageError
 from dcht.checkpoint import from_dict, to_dict
 

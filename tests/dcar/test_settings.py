@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dcar.config import SamplingConfig, Solver
-from dcar.settings import resolve
+from dcar.pipeline.settings import resolve
 from dcht.errors import UsageError
 
 OWN = SamplingConfig()

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from dcar.config import MAX_STEPS, Solver
-from dcar.diffusion import cosine_alphas, respaced_timesteps
-from dcar.solvers import FIRST, LAST, Group, Rows, nested_timesteps, solve, solver_timesteps
+from dcar.modules.diffusion import cosine_alphas, respaced_timesteps
+from dcar.modules.solvers import FIRST, LAST, Group, Rows, nested_timesteps, solve, solver_timesteps
 
 MEAN, STD = 0.7, 0.5
 ALL = slice(None)

@@ -8,10 +8,10 @@ import torch
 
 from dcar.config import PRESETS
 from dcar.data import open_data
-from dcar.pretrained import load_pretrained
-from dcar.start import layouts_of, load_image_tokenizer, start_weights
 from dcar.train import train
+from dcar.train.start import layouts_of, load_image_tokenizer, start_weights
 from dcar.train_config import TrainConfig
+from dcar.weights.pretrained import load_pretrained
 from dcht import PRESETS as TOKENIZERS
 from dcht import CheckpointError, UsageError
 

@@ -4,9 +4,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from dcar.captions import Captions
 from dcar.data import Data, Grid
-from dcar.stream import ROUND, Stream, Turns
+from dcar.data.captions import Captions
+from dcar.data.order import ROUND, Stream, Turns
 
 
 class Listed:

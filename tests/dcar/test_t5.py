@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import T5Config, T5EncoderModel
 
-from dcar.t5 import BUCKETS, T5Encoder, relative_buckets, sin_cos_positions
-from dcar.text import TextEncoder
+from dcar.modules.t5 import BUCKETS, T5Encoder, relative_buckets, sin_cos_positions
+from dcar.modules.text import TextEncoder
 
 
 def both(

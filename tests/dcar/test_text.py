@@ -10,7 +10,7 @@ import torch
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from dcar.config import PRESETS, JointTextConfig, TextConfig
-from dcar.text import TextEncoder, word_tokenizer
+from dcar.modules.text import TextEncoder, word_tokenizer
 from dcht import CheckpointError
 
 GENERATOR = PRESETS["tiny"].generator

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import T5Config, T5EncoderModel
 
-from dcar.text import TextEncoder
-from dcar.text_cache import TextCache
+from dcar.data.text_cache import TextCache
+from dcar.modules.text import TextEncoder
 from dcht import CheckpointError, UsageError
 
 CAPTIONS = ["a red apple", "two green cars", "a red apple", ""]

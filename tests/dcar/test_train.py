@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from dcar import evaluations
 from dcar.config import TextConfig
 from dcar.pipeline import TextToImage
+from dcar.train import evaluate as evaluations
 from dcar.train import train
+from dcar.train.trainer import StepResult, Trainer
 from dcar.train_config import DataConfig, DataKind, TrainConfig
-from dcar.trainer import StepResult, Trainer
 from dcht import CheckpointError, Tokenizer, UsageError
+from dcht.engine.trackers import Tracker
 from dcht.files import locked
-from dcht.trackers import Tracker
 
 
 @pytest.fixture(autouse=True)
@@ -459,7 +459,7 @@ def test_a_run_pauses_and_saves_by_the_clock(
     pause = Path(config.out) / "PAUSE"
     pause.parent.mkdir(parents=True, exist_ok=True)
     pause.touch()
-    monkeypatch.setattr("dcht.training.time.sleep", lambda _: pause.unlink())
+    monkeypatch.setattr("dcht.engine.training.time.sleep", lambda _: pause.unlink())
     config = replace(config, save_every=1000, save_minutes=1e-9, keep_saves=3)
     assert train(config)
     assert "paused for as long as" in capsys.readouterr().err

@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import load_file
 
 from dcar.config import JointTextConfig, LossConfig, TextConfig
-from dcar.learner import make_optimizer
 from dcar.train import train
+from dcar.train.learner import make_optimizer
+from dcar.train.trainer import Trainer
 from dcar.train_config import DataConfig, DataKind, OptimizerConfig, PublishDtype, TrainConfig
-from dcar.trainer import Trainer
 from dcht import CheckpointError, UsageError
-from dcht.distributed import World
+from dcht.engine.distributed import World
 from dcht.errors import NonFiniteLossError
 
 ALONE = World(0, 1, torch.device("cpu"))

@@ -5,7 +5,7 @@ import torch
 
 from dcar import DCAR, PRESETS, Generator
 from dcar.config import GeneratorConfig
-from dcar.transformer import position_table
+from dcar.modules.transformer import position_table
 
 TINY = PRESETS["tiny"].generator
 

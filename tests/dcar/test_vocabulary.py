@@ -1,5 +1,5 @@
-from dcar.text import TextEncoder
-from dcar.vocabulary import NAMED_THINGS, group_words
+from dcar.modules.text import TextEncoder
+from dcar.pipeline.vocabulary import NAMED_THINGS, group_words
 
 SCENES = [
     "a", "an", "and", "are", "of", "photo", "there", "2", "apple", "apples", "bus", "buses", "cat",

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from dcar.config import JointTextConfig
-from dcar.text import TextEncoder
-from dcar.words import read_word_tokenizer, visible, word_tokenizer
+from dcar.modules.text import TextEncoder
+from dcar.modules.words import read_word_tokenizer, visible, word_tokenizer
 from dcht.errors import CheckpointError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dcar_eval.axes import label, parse_axes, points, single_values
+from dcar_eval.sweep.axes import label, parse_axes, points, single_values
 from dcht.errors import UsageError
 
 

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 import dcar.config
 import dcht
 from dcar_eval.conf import register
-from dcar_eval.protocol import PROTOCOLS, Crop
+from dcar_eval.metrics.protocol import PROTOCOLS, Crop
 
 
 def composed(*words: str) -> DictConfig:

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from dcar_eval.distances import (
+from dcar_eval.fid import FEW_IMAGES, frechet_distance
+from dcar_eval.metrics.distances import (
     distances,
     few_images,
     kernel_distance,
     squared_mmd,
     statistics_of,
 )
-from dcar_eval.fid import FEW_IMAGES, frechet_distance
 
 RNG = np.random.default_rng(0)
 

@@ -13,15 +13,15 @@ from PIL import Image
 from skimage import data
 from torch import Tensor, nn
 
-from dcar_eval import features
-from dcar_eval.efficientnet import load_efficientnet
-from dcar_eval.features import Extractor, cached_features, load_extractor
-from dcar_eval.journal import Journal
-from dcar_eval.metrics import eight_bits
-from dcar_eval.protocol import Crop
+from dcar_eval.metrics import features
+from dcar_eval.metrics.efficientnet import load_efficientnet
+from dcar_eval.metrics.features import Extractor, cached_features, load_extractor
+from dcar_eval.metrics.pixels import eight_bits
+from dcar_eval.metrics.protocol import Crop
+from dcar_eval.runs.journal import Journal
+from dcht.data.sources import list_inputs
 from dcht.errors import UsageError
 from dcht.images import open_image, resize_crop, to_tensor
-from dcht.inputs import list_inputs
 
 CPU = torch.device("cpu")
 

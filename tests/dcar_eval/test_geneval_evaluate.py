@@ -14,9 +14,9 @@ from PIL import Image
 
 from dcar.config import PRESETS
 from dcar.model import DCAR
+from dcar.modules.text import TextEncoder, word_tokenizer
 from dcar.pipeline import TextToImage
 from dcar.sampling_config import SamplingConfig
-from dcar.text import TextEncoder, word_tokenizer
 from dcar_eval.cli import build_parser
 from dcar_eval.geneval import Detection, evaluate
 from dcar_eval.geneval import detector as detector_module
@@ -26,7 +26,7 @@ from dcar_eval.geneval.prompts import lines, metadata
 from dcar_eval.geneval.report import notes, table
 from dcar_eval.geneval.smoke import random_networks
 from dcar_eval.geneval.sources import choose_prompts, drawn_images, given_images
-from dcar_eval.shares import Share
+from dcar_eval.runs.shares import Share
 from dcht import Tokenizer
 from dcht.errors import UsageError
 
@@ -232,7 +232,7 @@ def test_a_checkpoint_draws_into_the_benchmarks_layout(
 @pytest.fixture
 def dcar_eval(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """Calls the command line in this process: exit code, stdout, stderr."""
-    from dcht.command import exit_code
+    from dcht.commands.common import exit_code
 
     def call(*words: object) -> tuple[int, str, str]:
         arguments = build_parser().parse_args([*map(str, words)])

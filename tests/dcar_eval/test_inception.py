@@ -7,8 +7,8 @@ import pytest
 import torch
 from pytorch_fid import inception as reference
 
-from dcar_eval import inception
-from dcar_eval.inception import Inception, load_inception
+from dcar_eval.metrics import inception
+from dcar_eval.metrics.inception import Inception, load_inception
 from dcht.errors import CheckpointError, UsageError
 
 

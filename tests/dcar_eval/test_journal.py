@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dcar_eval.journal import ERRORS, ROWS, STATE, Journal, features_file, forget, read_state
+from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Journal, features_file, forget, read_state
 from dcht.errors import UsageError
 
 KIND = "images"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dcar_eval.cli import build_parser
-from dcht.command import exit_code
+from dcht.commands.common import exit_code
 
 
 def ask(*words: object) -> int:

@@ -15,18 +15,18 @@ from torch import Tensor, nn
 
 from dcar.config import PRESETS, TextConfig
 from dcar.model import DCAR
+from dcar.modules.text import TextEncoder, word_tokenizer
 from dcar.pipeline import TextToImage
 from dcar.sampling_config import SamplingConfig
-from dcar.text import TextEncoder, word_tokenizer
 from dcar_eval import mjhq
-from dcar_eval.benchmark import read_prompts, reference_images
-from dcar_eval.distances import distances, statistics_of
-from dcar_eval.features import Extractor, cached_features
-from dcar_eval.journal import Journal
+from dcar_eval.metrics.distances import distances, statistics_of
+from dcar_eval.metrics.features import Extractor, cached_features
+from dcar_eval.metrics.protocol import GENERATION_PROTOCOLS
 from dcar_eval.mjhq import evaluate_mjhq, notes, table
-from dcar_eval.picture_sources import DrawnPictures, GivenPictures
-from dcar_eval.protocol import GENERATION_PROTOCOLS
-from dcar_eval.shares import Share
+from dcar_eval.mjhq.benchmark import read_prompts, reference_images
+from dcar_eval.mjhq.sources import DrawnPictures, GivenPictures
+from dcar_eval.runs.journal import Journal
+from dcar_eval.runs.shares import Share
 from dcht import Tokenizer
 from dcht.errors import UsageError
 from dcht.images import open_image, to_bytes

@@ -9,11 +9,11 @@ import torch
 from dcar.config import PRESETS, GeneratorConfig, HeadConfig
 from dcar.pipeline import TextToImage
 from dcar.sampling_config import SamplingConfig
-from dcar_eval import profile as profiling
-from dcar_eval.memory import PeakMemory
-from dcar_eval.profile import count_flops, count_parameters, drawn_parts, profile, table
-from dcar_eval.profile_protocol import PAPER, Precision, ProfileProtocol
-from dcar_eval.random_weights import random_pipeline
+from dcar_eval.metrics.random_weights import random_pipeline
+from dcar_eval.profile import measure as profiling
+from dcar_eval.profile.measure import count_flops, count_parameters, drawn_parts, profile, table
+from dcar_eval.profile.memory import PeakMemory
+from dcar_eval.profile.protocol import PAPER, Precision, ProfileProtocol
 from dcht.errors import UsageError
 from dcht.images import to_pil
 

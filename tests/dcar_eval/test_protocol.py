@@ -9,9 +9,16 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
-from dcar_eval.crops import cropping
-from dcar_eval.metrics import eight_bits, ssim
-from dcar_eval.protocol import GENERATION_PROTOCOLS, PROTOCOLS, Crop, Rounding, Ssim, fid_name
+from dcar_eval.metrics.crops import cropping
+from dcar_eval.metrics.pixels import eight_bits, ssim
+from dcar_eval.metrics.protocol import (
+    GENERATION_PROTOCOLS,
+    PROTOCOLS,
+    Crop,
+    Rounding,
+    Ssim,
+    fid_name,
+)
 from dcht.errors import UsageError
 from dcht.images import ImageError
 

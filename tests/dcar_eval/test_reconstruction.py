@@ -15,13 +15,13 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from dcar_eval import reconstruction
-from dcar_eval.features import Extractor
-from dcar_eval.journal import Journal, features_file
-from dcar_eval.metrics import psnr, ssim
-from dcar_eval.networks import Networks, load_networks
-from dcar_eval.protocol import PROTOCOLS
+from dcar_eval.metrics.features import Extractor
+from dcar_eval.metrics.networks import Networks, load_networks
+from dcar_eval.metrics.pixels import psnr, ssim
+from dcar_eval.metrics.protocol import PROTOCOLS
 from dcar_eval.reconstruction import evaluate_reconstruction, notes, table
-from dcar_eval.shares import Share
+from dcar_eval.runs.journal import Journal, features_file
+from dcar_eval.runs.shares import Share
 from dcht import PRESETS, Tokenizer
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import locked

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dcar_eval.published import TABLE1, TABLE2, TABLE3
 from dcar_eval.report import PUBLISHED, Column, build_sections, find_runs
-from dcar_eval.report_pages import write_report
+from dcar_eval.report.pages import write_report
+from dcar_eval.report.paper import TABLE1, TABLE2, TABLE3
 from dcht.errors import UsageError
 
 RUN = {

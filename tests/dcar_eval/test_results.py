@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dcar_eval.results import (
+from dcar_eval.runs.results import (
     CONTENT,
     CONTENTS,
     RESULTS,
@@ -21,9 +21,9 @@ from dcar_eval.results import (
     text_table,
     write_results,
 )
+from dcht.data.sources import list_inputs
 from dcht.errors import UsageError
 from dcht.files import partial_path
-from dcht.inputs import list_inputs
 
 
 def test_a_process_killed_while_it_wrote_the_settings_is_no_obstacle(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
-from dcar_eval.set_metrics import (
+from dcar_eval.metrics.sets import (
     METRICS,
     cmmd,
     inception_score,

@@ -10,13 +10,13 @@ import torch
 
 from dcar.pipeline import TextToImage
 from dcar_eval import sweep
-from dcar_eval.axes import NAMED, points
-from dcar_eval.profile import Speed
-from dcar_eval.random_weights import random_pipeline
+from dcar_eval.metrics.random_weights import random_pipeline
+from dcar_eval.profile.measure import Speed
 from dcar_eval.scenes.evaluate import evaluate_scenes
 from dcar_eval.scenes.world import WORLDS
 from dcar_eval.sweep import at_point, run_sweep, table
-from dcar_eval.sweep_plot import write_plots
+from dcar_eval.sweep.axes import NAMED, points
+from dcar_eval.sweep.plot import write_plots
 from dcht.errors import UsageError
 from dcht.images import to_pil
 

@@ -13,8 +13,8 @@ from transformers import (
     Dinov2Model,
 )
 
-from dcar_eval.features import load_extractor
-from dcar_eval.transformers_features import CLIP, IMAGENET
+from dcar_eval.metrics.features import load_extractor
+from dcar_eval.metrics.transformers_features import CLIP, IMAGENET
 from dcht.errors import UsageError
 
 SMALL: dict[str, Any] = {

@@ -2,10 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from dcht import CheckpointError, UsageError, adversary
-from dcht.discriminator import PatchDiscriminator
-from dcht.distributed import World
-from dcht.losses import generator_loss, weighted_sum
+from dcht import CheckpointError, UsageError
+from dcht.engine.distributed import World
+from dcht.train import adversary
+from dcht.train.discriminator import PatchDiscriminator
+from dcht.train.losses import generator_loss, weighted_sum
 from dcht.train_config import LossConfig
 
 ALONE = World(0, 1, torch.device("cpu"))

@@ -8,8 +8,8 @@ from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 
 from dcht import PRESETS, Tokenizer, TokenizerConfig
 from dcht.config import Act, CoderConfig, Norm
-from dcht.convert import Family, convert_tensors
-from dcht.layers import ResBlock
+from dcht.convert.keys import Family, convert_tensors
+from dcht.modules.layers import ResBlock
 
 KINDS = {"mix": "dc_ae_mix", "sana": "dc_ae_sana"}
 

@@ -5,14 +5,14 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from dcht.batch_norm import GlobalBatchNorm2d, normalise_over_ranks
-from dcht.distributed import World
+from dcht.engine.distributed import World
+from dcht.modules.batch_norm import GlobalBatchNorm2d, normalise_over_ranks
 
 TWO_RANKS = """
 import torch
 from torch import nn
-from dcht.batch_norm import normalise_over_ranks
-from dcht.distributed import world
+from dcht.modules.batch_norm import normalise_over_ranks
+from dcht.engine.distributed import world
 
 draws = torch.Generator().manual_seed(0)
 batch = torch.randn(4, 3, 5, 5, generator=draws) * 2 + 7

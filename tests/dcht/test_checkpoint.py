@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from dcht import Tokenizer
 from dcht.checkpoint import locate
+from dcht.convert.published import read_source, write_converted
 from dcht.errors import CheckpointError
-from dcht.published import read_source, write_converted
 
 Refuse = Callable[[str], None]
 
@@ -185,7 +185,7 @@ def test_junk_given_to_convert_is_no_advice_to_trust_it(
 )
 def test_settings_of_others_may_have_any_shape(tmp_path: Path, settings: Any, message: str) -> None:
     from dcht.config import PRESETS
-    from dcht.convert import Family, their_key
+    from dcht.convert.keys import Family, their_key
 
     tiny = PRESETS["tiny"]
     tensors = {
@@ -216,7 +216,7 @@ def test_convert_makes_anew_what_was_made_of_other_weights(
 ) -> None:
     """Equal names and sizes are not equal content: the second source is refused, not kept."""
     from dcht.config import PRESETS
-    from dcht.convert import Family, their_key
+    from dcht.convert.keys import Family, their_key
     from dcht.errors import UsageError
 
     tiny, source, out = PRESETS["tiny"], tmp_path / "source.safetensors", tmp_path / "out"

@@ -2,14 +2,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dcht.codebook import (
+from dcht.modules.quantizer import VectorQuantizer
+from dcht.train.codebook import (
     UsageWindow,
     nearest,
     revive_dead_codes,
     spherical_kmeans,
     start_codebook,
 )
-from dcht.quantizer import VectorQuantizer
 
 
 def draws() -> torch.Generator:

@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from dcht import contents
-from dcht.contents import contents_sha256
-from dcht.entries import Part
+from dcht.data import contents
+from dcht.data.contents import contents_sha256
+from dcht.data.entries import Part
 
 
 def part(path: Path) -> tuple[str, Part]:

@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from dcht import PRESETS, CheckpointError, Tokenizer, UsageError
 from dcht.cli import main
 from dcht.config import VARIANTS
-from dcht.convert import Family, their_key
+from dcht.convert.keys import Family, their_key
+from dcht.convert.latent_norm import LATENT_NORM, mean_latent_norm
+from dcht.convert.layout import check_variant, find_layout
+from dcht.convert.published import Source, convert, read_source, write_converted
 from dcht.images import open_image, resize_crop, to_tensor
-from dcht.latent_norm import LATENT_NORM, mean_latent_norm
-from dcht.layout import check_variant, find_layout
-from dcht.published import Source, convert, read_source, write_converted
 
 STEPS = 500
 SCALES = {"mix": ((),) * 6, "sana": ((), (), (), (5,), (5,), (5,))}

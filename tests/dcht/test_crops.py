@@ -6,8 +6,15 @@ import pytest
 import torch
 from PIL import Image
 
-from dcht.crops import Crops, image_contents, load_batches, split_files, stream_keys, to_images
 from dcht.errors import UsageError
+from dcht.train.dataset import (
+    Crops,
+    image_contents,
+    load_batches,
+    split_files,
+    stream_keys,
+    to_images,
+)
 from dcht.train_config import DataConfig
 
 

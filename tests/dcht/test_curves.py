@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcht.curves import Panel, draw_curves
-from dcht.metrics import read_metrics
+from dcht.engine.curves import Panel, draw_curves
+from dcht.engine.metrics import read_metrics
 
 PANELS = [
     Panel("losses", {"l2": "l2", "l1": "l1"}, log_scale=True),

@@ -12,11 +12,11 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from dcht import CheckpointError, LatentDataset, Tokenizer
-from dcht.decode import decode_store
-from dcht.encode import encode_images
-from dcht.encode_job import EncodeSettings, Flip
-from dcht.inspection import inspect_store, plot_codes
 from dcht.latents import LatentsStore
+from dcht.latents.decode import decode_store
+from dcht.latents.encode import encode_images
+from dcht.latents.encode_job import EncodeSettings, Flip
+from dcht.latents.inspect import inspect_store, plot_codes
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dcht.discriminator import PatchDiscriminator
+from dcht.train.discriminator import PatchDiscriminator
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (96, 128), (256, 256)])

@@ -3,18 +3,19 @@
 import pytest
 import torch
 
-from dcht import UsageError, distributed
-from dcht.distributed import Place, find_place, world
+from dcht import UsageError
+from dcht.engine import distributed
+from dcht.engine.distributed import Place, find_place, world
 
 TWO_RANKS = """
 import sys
 from pathlib import Path
 
 import torch
-from dcht.distributed import world
+from dcht.engine.distributed import world
 from dcht.errors import UsageError
 from dcht.files import locked
-from dcht.run_folder import sole_run
+from dcht.engine.run_folder import sole_run
 
 with world("cpu") as ranks:
     assert (ranks.size, ranks.device.type) == (2, "cpu")

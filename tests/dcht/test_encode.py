@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from dcht import LatentsStore, Tokenizer, UsageError
-from dcht.encode import Encoded, encode_images, estimate
-from dcht.encode_job import EncodeSettings, Flip, Precision
 from dcht.images import Fit, fit_image, list_images, open_image, resize_crop, to_tensor
-from dcht.latents_writer import LatentsWriter
+from dcht.latents.encode import Encoded, encode_images, estimate
+from dcht.latents.encode_job import EncodeSettings, Flip, Precision
+from dcht.latents.writer import LatentsWriter
 
 Encode = Callable[..., Encoded]
 

@@ -217,7 +217,7 @@ class Blocked(MetaPathFinder):
 
 sys.meta_path.insert(0, Blocked())
 import torch
-import dcht, dcht.export, dcht.published, dcht.tiling, dcht.cli
+import dcht, dcht.export, dcht.convert.published, dcht.modules.tiling, dcht.cli
 tokenizer = dcht.Tokenizer.from_pretrained()
 images = torch.rand(1, 3, 64, 64) * 2 - 1
 latents = tokenizer.tokenize(images)

@@ -167,7 +167,7 @@ def test_a_text_from_outside_is_one_line_of_printable_characters():
 )
 def test_a_stream_that_cannot_be_written_is_no_traceback(tmp_path, redirection, code, said):
     program = (
-        "import sys; from dcht.command import run\n"
+        "import sys; from dcht.commands.common import run\n"
         "def main():\n"
         "    print('1 skipped', file=sys.stderr)\n"
         "    open(sys.argv[1], 'w').write('done'); print('done'); return 3\n"
@@ -223,7 +223,7 @@ def test_what_a_killed_run_left_of_one_file_is_removed_by_the_next(tmp_path):
 
 
 def test_an_ascii_terminal_shows_other_characters_by_their_escapes():
-    program = "from dcht.command import run; run(lambda: print('d\u00e9j\u00e0') or 0)"
+    program = "from dcht.commands.common import run; run(lambda: print('d\u00e9j\u00e0') or 0)"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True)
     assert (ended.returncode, ended.stdout) == (0, b"d\\xe9j\\xe0\n")

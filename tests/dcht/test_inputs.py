@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dcht.entries import MAX_SIDECAR, Content, content_sha256, digest_all, hash_entries
+from dcht.data.entries import MAX_SIDECAR, Content, content_sha256, digest_all, hash_entries
+from dcht.data.sources import find_inputs, list_inputs
 from dcht.errors import UsageError
 from dcht.images import ImageError, list_images
-from dcht.inputs import find_inputs, list_inputs
 
 
 def png(color: str) -> bytes:
@@ -406,7 +406,7 @@ def test_a_pattern_of_too_much_answers_at_once(archive: Path, pattern: str) -> N
 
 
 def test_a_pattern_is_bounded(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcht.inputs.MAX_PATTERN", 3)
+    monkeypatch.setattr("dcht.data.sources.MAX_PATTERN", 3)
     with pytest.raises(UsageError, match="stands for more than 3 paths"):
         list_inputs(f"{pictures}/*")
     with pytest.raises(UsageError, match="stands for more than 3 paths"):

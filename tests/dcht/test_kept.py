@@ -12,11 +12,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from dcht import LatentsStore, Tokenizer, UsageError
-from dcht.dataset import LatentDataset
-from dcht.encode import Encoded, encode_images
-from dcht.encode_job import EncodeSettings, Flip
-from dcht.entries import Entry
-from dcht.inspection import inspect_store
+from dcht.data.entries import Entry
+from dcht.latents.dataset import LatentDataset
+from dcht.latents.encode import Encoded, encode_images
+from dcht.latents.encode_job import EncodeSettings, Flip
+from dcht.latents.inspect import inspect_store
 
 Encode = Callable[..., Encoded]
 

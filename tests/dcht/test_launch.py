@@ -161,7 +161,7 @@ def task(config):
 
 launch("dcht.conf", help_text="", register=register, task=task)
 """
-"""`dcht-train` with a run that only writes down what it was given, and is stopped unless its seed is 0."""
+"""`dcht-train` whose run only writes down what it was given; stopped unless its seed is 0."""
 
 
 def sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dcht.errors import UsageError
-from dcht.losses import ReconstructionLoss, discriminator_loss, generator_loss, weighted_sum
+from dcht.train.losses import ReconstructionLoss, discriminator_loss, generator_loss, weighted_sum
 from dcht.train_config import LossConfig
 
 

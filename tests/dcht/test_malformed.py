@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image
 
 from dcht import LatentsStore, Tokenizer
-from dcht.encode import encode_images
-from dcht.encode_job import EncodeSettings
+from dcht.latents.encode import encode_images
+from dcht.latents.encode_job import EncodeSettings
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "bmp": "BMP"}
 

@@ -11,11 +11,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dcht import CheckpointError, LatentsStore, Tokenizer, UsageError
-from dcht.batch_norm import BatchNorm2d
 from dcht.cli import main
-from dcht.encode import encode_images
-from dcht.encode_job import EncodeSettings, Precision
 from dcht.images import open_image, resize_crop, to_pil, to_tensor
+from dcht.latents.encode import encode_images
+from dcht.latents.encode_job import EncodeSettings, Precision
+from dcht.modules.batch_norm import BatchNorm2d
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 SIZE = 256

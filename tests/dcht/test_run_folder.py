@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from dcht import CheckpointError, UsageError
-from dcht.distributed import World
+from dcht.engine.distributed import World
+from dcht.engine.run_folder import check_settings, load_resume, published, save_resume, sole_run
 from dcht.files import locked
-from dcht.run_folder import check_settings, load_resume, published, save_resume, sole_run
 
 ALONE = World(0, 1, torch.device("cpu"))
 

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dcht import CheckpointError, LatentDataset, LatentsStore, Tokenizer, UsageError
-from dcht.decode import decode_store
-from dcht.encode import encode_images
-from dcht.encode_job import EncodeSettings
 from dcht.files import MAX_JSON
-from dcht.inspection import inspect_store
+from dcht.latents.decode import decode_store
+from dcht.latents.encode import encode_images
+from dcht.latents.encode_job import EncodeSettings
+from dcht.latents.inspect import inspect_store
 
 
 @pytest.fixture

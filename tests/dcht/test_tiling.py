@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from dcht import PRESETS, Tokenizer, UsageError, tiling
+from dcht import PRESETS, Tokenizer, UsageError
 from dcht.config import Block, CoderConfig, Resample, TokenizerConfig
 from dcht.images import open_image, to_tensor
+from dcht.modules import tiling
 from dcht.reconstruct import reconstruct_images
 
 
@@ -125,7 +126,8 @@ def test_the_command_gives_the_same_pictures(pictures: Path, tmp_path: Path) -> 
 
 PEAK = """
 import resource, torch
-from dcht import PRESETS, Tokenizer, tiling
+from dcht.modules import tiling
+from dcht import PRESETS, Tokenizer
 torch.set_grad_enabled(False)
 whole, empty = tiling.tiles, torch.empty
 

@@ -57,7 +57,7 @@ def test_latent_and_codes_have_unit_length(tokenizer: Tokenizer) -> None:
 def test_nearest_code_is_the_nearest(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr("dcht.quantizer.CODES_AT_ONCE", at_once)
+    monkeypatch.setattr("dcht.modules.quantizer.CODES_AT_ONCE", at_once)
     z = tokenizer.encode(images(96, 96))
     codes = tokenizer.require_quantizer().codes()
     distance = (z[:, None] - codes[None, :, :, None, None]).square().sum(dim=2)

@@ -7,8 +7,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dcht import UsageError
-from dcht.trackers import Tracker, open_board
-from dcht.training import RunLog
+from dcht.engine.trackers import Tracker, open_board
+from dcht.engine.training import RunLog
 
 
 @pytest.fixture(params=["trackio", "wandb"])

@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 
 from dcht import PRESETS, CheckpointError, Tokenizer, UsageError
 from dcht.checkpoint import checkpoint_sha256
-from dcht.command import OK
-from dcht.distributed import World
+from dcht.commands.common import OK
+from dcht.engine.distributed import World
 from dcht.files import locked
 from dcht.launch import experiment_names, train_main
-from dcht.progress import describe
 from dcht.train import train
+from dcht.train.log import describe
+from dcht.train.trainer import Trainer
 from dcht.train_config import (
     CodebookConfig,
     DataConfig,
@@ -28,7 +29,6 @@ from dcht.train_config import (
     Stage,
     TrainConfig,
 )
-from dcht.trainer import Trainer
 
 
 def config(pictures: Path, out: Path, *stages: Stage, steps: int, **settings) -> TrainConfig:
@@ -365,7 +365,7 @@ def test_a_run_pauses_and_saves_by_the_clock(pictures, tmp_path, monkeypatch, ca
         waited.append(sorted(path.name for path in paused.glob("resume-*")))
         (paused / "PAUSE").unlink()
 
-    monkeypatch.setattr("dcht.training.time.sleep", sleep)
+    monkeypatch.setattr("dcht.engine.training.time.sleep", sleep)
     run = config(pictures, paused, Stage.continuous_warmup, steps=4, save_minutes=1e-9)
     assert train(run)
     assert waited == [[]]  # after the first step, and once

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from dcht import Tokenizer, UsageError
-from dcht.distributed import World
+from dcht.engine.distributed import World
+from dcht.train.trainer import Trainer
 from dcht.train_config import DataConfig, TrainConfig
-from dcht.trainer import Trainer
 
 SCRIPT = Path(__file__).with_name("train_on_ranks.py")
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from dcht import PRESETS, Tokenizer
-from dcht.distributed import World
+from dcht.engine.distributed import World
 from dcht.errors import NonFiniteLossError, UsageError
-from dcht.progress import describe
+from dcht.train.log import describe
+from dcht.train.trainer import Trainer
 from dcht.train_config import (
     CodebookConfig,
     DataConfig,
@@ -19,7 +20,6 @@ from dcht.train_config import (
     StageConfig,
     TrainConfig,
 )
-from dcht.trainer import Trainer
 
 ALONE = World(0, 1, torch.device("cpu"))
 

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dcht.checkpoint import checkpoint_sha256, write_checkpoint
-from dcht.distributed import World
+from dcht.engine.distributed import World
+from dcht.engine.metrics import Means
+from dcht.engine.run_folder import check_settings, load_resume, room_to_write, save_resume
+from dcht.engine.training import EMA, GracefulStop, RunLog, SaveClock, finite_or_stop, warmup_lr
 from dcht.errors import NonFiniteLossError, UsageError
-from dcht.metrics import Means
-from dcht.run_folder import check_settings, load_resume, room_to_write, save_resume
-from dcht.training import EMA, GracefulStop, RunLog, SaveClock, finite_or_stop, warmup_lr
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -244,7 +244,7 @@ def test_a_run_waits_while_there_is_a_file_pause(log, monkeypatch, capsys):
         if len(slept) == 3:
             pause.unlink()
 
-    monkeypatch.setattr("dcht.training.time.sleep", sleep)
+    monkeypatch.setattr("dcht.engine.training.time.sleep", sleep)
     stop = GracefulStop()
     assert not stop.agreed(ALONE, log)
     assert not slept
@@ -257,13 +257,15 @@ def test_a_run_waits_while_there_is_a_file_pause(log, monkeypatch, capsys):
 def test_a_paused_run_can_be_stopped(log, monkeypatch):
     (log.folder / "PAUSE").touch()
     stop = GracefulStop()
-    monkeypatch.setattr("dcht.training.time.sleep", lambda _: setattr(stop, "requested", True))
+    monkeypatch.setattr(
+        "dcht.engine.training.time.sleep", lambda _: setattr(stop, "requested", True)
+    )
     assert stop.agreed(ALONE, log)
 
 
 def test_the_clock_asks_for_a_save_once_its_minutes_are_over(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("dcht.training.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("dcht.engine.training.time.monotonic", lambda: now[0])
     clock = SaveClock(0.5)
     asked = []
     for seconds in (29, 30, 31, 59, 60):

@@ -1,11 +1,17 @@
 import pytest
 import torch
 
-from dcht.crops import Crops
 from dcht.images import list_images
 from dcht.perceptual import LPIPS
+from dcht.train.dataset import Crops
+from dcht.train.validation import (
+    centre_batches,
+    measure_residual_std,
+    psnr,
+    sample_latents,
+    validate,
+)
 from dcht.train_config import DataConfig
-from dcht.validation import centre_batches, measure_residual_std, psnr, sample_latents, validate
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from dcht import PRESETS, CheckpointError, Tokenizer, UsageError
-from dcht.latent_norm import LATENT_NORM
+from dcht.convert.latent_norm import LATENT_NORM
 from dcht.tokenizer import BUNDLED
-from dcht.warm_start import layout_of, preset_of, start_tokenizer
+from dcht.train.start import layout_of, preset_of, start_tokenizer
 
 
 def equal(a: torch.nn.Module, b: torch.nn.Module) -> bool:

@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 
 from dcht import LatentsStore, Tokenizer
-from dcht.encode import Encoded, encode_images
-from dcht.encode_job import Backend, EncodeSettings
 from dcht.errors import UsageError
+from dcht.latents.encode import Encoded, encode_images
+from dcht.latents.encode_job import Backend, EncodeSettings
 
 SETTINGS = EncodeSettings(size=(64, 64), batch_size=2, shard_size=3, threads=1)
 
@@ -91,7 +91,7 @@ def test_ray_makes_the_same_bytes(
 def test_ray_is_named_where_it_is_missing(
     photos: Path, saved_tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dcht.ray_workers.find_spec", lambda name: None)
+    monkeypatch.setattr("dcht.latents.ray_workers.find_spec", lambda name: None)
     settings = replace(SETTINGS, backend=Backend.ray)
     with pytest.raises(UsageError, match=r"pip install 'dcht\[ray\]'"):
         encode_images(Tokenizer.from_pretrained(saved_tokenizer), photos, tmp_path / "x", settings)
@@ -105,7 +105,7 @@ def kill_and_finish(
     Processes are forked from one that has imported everything and has not computed anything.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dcht.encode"])
+    context.set_forkserver_preload(["dcht.latents.encode"])
 
     def names() -> set[str]:
         return {path.name for path in out.iterdir()} if out.exists() else set()
@@ -205,7 +205,9 @@ def test_a_worker_that_dies_while_it_starts_is_said(
     if moment == "import":
         monkeypatch.setenv("PYTHONPATH", str(deadly))
     else:
-        monkeypatch.setattr("dcht.workers._device", lambda job, k: "cpu" if k else "no device")
+        monkeypatch.setattr(
+            "dcht.latents.workers._device", lambda job, k: "cpu" if k else "no device"
+        )
     big = Tokenizer.from_pretrained(saved_tokenizer)
     big.register_buffer("ballast", torch.zeros(1 << 22), persistent=False)
     settings = replace(SETTINGS, workers=2)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dcht.data.zips import list_zip
 from dcht.errors import UsageError
 from dcht.images import ImageError, open_image
-from dcht.zips import list_zip
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

@@ -13,9 +13,10 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from dcht import PRESETS
-from dcht.crops import load_batches, to_images
-from dcht.distributed import world
+from dcht.engine.distributed import world
 from dcht.train import run_stages
+from dcht.train.dataset import load_batches, to_images
+from dcht.train.trainer import Trainer
 from dcht.train_config import (
     CodebookConfig,
     DataConfig,
@@ -24,7 +25,6 @@ from dcht.train_config import (
     Stage,
     TrainConfig,
 )
-from dcht.trainer import Trainer
 
 STEPS = 20
 

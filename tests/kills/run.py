@@ -44,30 +44,30 @@ def prepare() -> dict[str, Callable[[], Any]]:
     import torch.utils.flop_counter
 
     import dcar.cli
-    import dcar.edit
-    import dcar.generate
+    import dcar.pipeline.edit
+    import dcar.pipeline.series
     import dcar.train
     import dcar_eval.cli
-    import dcar_eval.features
     import dcar_eval.geneval.detector
     import dcar_eval.geneval.evaluate
     import dcar_eval.geneval.smoke
+    import dcar_eval.metrics.features
+    import dcar_eval.metrics.networks
     import dcar_eval.mjhq
-    import dcar_eval.networks
     import dcar_eval.reconstruction
-    import dcar_eval.report_pages
+    import dcar_eval.report.pages
     import dcar_eval.scenes.dataset
     import dcar_eval.sweep
     import dcht.cli
-    import dcht.decode
-    import dcht.encode
     import dcht.files
+    import dcht.latents.decode
+    import dcht.latents.encode
     import dcht.launch
     import dcht.reconstruct
     import dcht.train
 
     torch.set_num_threads(1)
-    for module in (dcar_eval.reconstruction, dcar_eval.mjhq, dcar_eval.features):
+    for module in (dcar_eval.reconstruction, dcar_eval.mjhq, dcar_eval.metrics.features):
         module.SAVED_EVERY = 2  # type: ignore[attr-defined]
     dcar_eval.scenes.dataset.CHUNK = 2
     detector = dcar_eval.geneval.detector

@@ -71,13 +71,13 @@ def _write_pictures(world: Path) -> None:
 def _write_checkpoints(world: Path) -> None:
     from dcar.config import PRESETS, CheckpointConfig, SamplingConfig
     from dcar.model import DCAR
-    from dcar.pretrained import refer_to_tokenizer, save_pretrained
+    from dcar.modules.text import TextEncoder, word_tokenizer
     from dcar.sampling_config import Solver
-    from dcar.text import TextEncoder, word_tokenizer
+    from dcar.weights.pretrained import refer_to_tokenizer, save_pretrained
     from dcht import PRESETS as TOKENIZERS
     from dcht import Tokenizer
-    from dcht.encode import encode_images
-    from dcht.encode_job import EncodeSettings
+    from dcht.latents.encode import encode_images
+    from dcht.latents.encode_job import EncodeSettings
 
     torch.manual_seed(0)
     Tokenizer(TOKENIZERS["tiny"]).eval().save_pretrained(world / TOKENIZER)
@@ -137,7 +137,7 @@ def _write_autoencoder(file: Path) -> None:
     from safetensors.torch import save_file
 
     from dcht import PRESETS, Tokenizer
-    from dcht.convert import Family, their_key
+    from dcht.convert.keys import Family, their_key
 
     torch.manual_seed(1)
     config = replace(PRESETS["tiny"], codebook_size=None)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dcar.generate import Plan
 from dcar.pipeline import TextToImage
+from dcar.pipeline.series import Plan
 from dcar.sampling_config import SamplingConfig
 from dcar_eval.geneval import Detection
 from dcar_eval.hard import evaluate

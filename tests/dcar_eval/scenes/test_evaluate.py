@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from dcar.config import PRESETS, TextConfig
-from dcar.generate import Plan
 from dcar.model import DCAR
+from dcar.modules.text import TextEncoder, word_tokenizer
 from dcar.pipeline import TextToImage
+from dcar.pipeline.series import Plan
 from dcar.sampling_config import SamplingConfig
-from dcar.text import TextEncoder, word_tokenizer
 from dcar_eval.geneval import Detection
 from dcar_eval.scenes import evaluate
 from dcar_eval.scenes.captions import captions

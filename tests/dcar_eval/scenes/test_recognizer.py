@@ -29,8 +29,8 @@ from dcar_eval.scenes.recognizer_train import (
 )
 from dcar_eval.scenes.world import BENCHMARK, COLOURS, SPRITE_LABELS
 from dcht.checkpoint import checkpoint_sha256, read_tensors
+from dcht.engine.run_folder import RESUME_PATTERN
 from dcht.errors import CheckpointError, UsageError
-from dcht.run_folder import RESUME_PATTERN
 
 CLASSES = ["apple", "banana", "car", "dog"]
 OBJECTS = [

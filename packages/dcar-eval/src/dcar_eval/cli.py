@@ -18,7 +18,7 @@ from dcar_eval.commands import (
     scenes_train,
     sweep,
 )
-from dcht.command import command_parser, run_verb
+from dcht.commands.common import command_parser, run_verb
 
 EXAMPLES = """examples:
   dcar-eval reconstruction --images photos/ --out results/       the bundled tokenizer, both paths

@@ -1,7 +1,7 @@
 """The Fréchet distance of two sets of features: from sums that merge, or pytorch-fid's files.
 
-FID (Heusel et al. 2017) is this distance with Inception features, see `dcar_eval.inception`.
-Everything here is float64; no network is involved.
+FID (Heusel et al. 2017) is this distance with Inception features, see
+`dcar_eval.metrics.inception`. Everything here is float64; no network is involved.
 """
 
 from __future__ import annotations

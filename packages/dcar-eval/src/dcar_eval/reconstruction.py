@@ -1,7 +1,7 @@
 """What a tokenizer loses: PSNR, SSIM, LPIPS and rFID of its reconstructions (paper, Table 1).
 
 Both sides are 8-bit images: the crop that the tokenizer is given, and what comes back, rounded.
-Which conventions hold is the protocol's to say (`dcar_eval.protocol`).
+Which conventions hold is the protocol's to say (`dcar_eval.metrics.protocol`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from dcar_eval.crops import cropping
-from dcar_eval.distances import distances, few_images
-from dcar_eval.journal import ERRORS, ROWS, STATE, Features, Journal, forget
-from dcar_eval.metrics import eight_bits
-from dcar_eval.networks import Networks, measure
-from dcar_eval.protocol import Protocol
-from dcar_eval.results import (
+from dcar_eval.metrics.crops import cropping
+from dcar_eval.metrics.distances import distances, few_images
+from dcar_eval.metrics.networks import Networks, measure
+from dcar_eval.metrics.pixels import eight_bits
+from dcar_eval.metrics.protocol import Protocol
+from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Features, Journal, forget
+from dcar_eval.runs.results import (
     CONTENT,
     hash_all,
     hash_contents,
@@ -30,12 +30,20 @@ from dcar_eval.results import (
     versions,
     write_results,
 )
-from dcar_eval.shares import Gathered, Share, all_done, begin, gather, gathering, write_gathered
-from dcht.entries import Entry
+from dcar_eval.runs.shares import (
+    Gathered,
+    Share,
+    all_done,
+    begin,
+    gather,
+    gathering,
+    write_gathered,
+)
+from dcht.data.entries import Entry
+from dcht.data.reader import Batch, Reader, split
+from dcht.data.sources import list_inputs
 from dcht.errors import CheckpointError, UsageError
 from dcht.images import grid, save_png, to_pil
-from dcht.inputs import list_inputs
-from dcht.reader import Batch, Reader, split
 from dcht.reconstruct import compare
 from dcht.tokenizer import Tokenizer
 

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
         SamplingConfig,
         TextConfig,
     )
-    from dcar.diffusion_head import DiffusionHead
     from dcar.model import DCAR
+    from dcar.modules.diffusion_head import DiffusionHead
+    from dcar.modules.text import TextEncoder
+    from dcar.modules.transformer import Generator, GeneratorOutput
     from dcar.pipeline import TextToImage
-    from dcar.results import GenerationResult, StepPreview
+    from dcar.pipeline.results import GenerationResult, StepPreview
     from dcar.sampler import sample_indices, sample_residual
-    from dcar.text import TextEncoder
-    from dcar.transformer import Generator, GeneratorOutput
 
 _HOME = {
     "DCAR": "model",

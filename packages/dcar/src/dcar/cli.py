@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from dcar.commands import convert, edit, export, generate, replay
 from dcar.config import PRESETS
-from dcht.command import command_parser, run_verb
+from dcht.commands.common import command_parser, run_verb
 
 EXAMPLES = """examples:
   dcar generate "a photo of a red apple" --out apple.png     with the bundled checkpoint
@@ -94,7 +94,7 @@ def train_main() -> NoReturn:
         return train(config)
 
     def presets(config: Any) -> dict[str, Any]:
-        from dcar.start import layouts_of
+        from dcar.train.start import layouts_of
 
         return layouts_of(config)
 

@@ -15,11 +15,11 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from dcar.config import DCARConfig, LossConfig, Schedule
-from dcar.diffusion import TRAIN_STEPS
-from dcar.diffusion_head import DiffusionHead
 from dcar.masking import training_mask
+from dcar.modules.diffusion import TRAIN_STEPS
+from dcar.modules.diffusion_head import DiffusionHead
+from dcar.modules.transformer import Generator
 from dcar.randomness import keyed_generator
-from dcar.transformer import Generator
 
 
 class Draws(NamedTuple):

@@ -19,19 +19,19 @@ from einops import rearrange
 from torch import Tensor
 
 from dcar.config import Order, SamplingConfig, Solver
-from dcar.diffusion_head import Budget, DiffusionHead, HeadNoise, guide
-from dcar.fts import select
-from dcar.guidance import (
+from dcar.masking import lowest
+from dcar.modules.diffusion_head import Budget, DiffusionHead, HeadNoise, guide
+from dcar.modules.transformer import Generator, TextContext
+from dcar.randomness import Generators, per_image
+from dcar.sampling.fts import select
+from dcar.sampling.guidance import (
     conditional_context,
     guidance_context,
     head_scale,
     last_step_scale,
     step_scale,
 )
-from dcar.masking import lowest
-from dcar.orders import halton_scores, plan_steps
-from dcar.randomness import Generators, per_image
-from dcar.transformer import Generator, TextContext
+from dcar.sampling.orders import halton_scores, plan_steps
 
 
 class StepNoise(NamedTuple):

@@ -12,9 +12,9 @@ from typing import Annotated
 
 from dcar.config import DCARConfig, LossConfig, SamplingConfig
 from dcht.config import TokenizerConfig, parse_size
+from dcht.engine.trackers import Tracker
 from dcht.errors import UsageError
 from dcht.ranges import PATH, SEED, SHARE, Length, Range, check_ranges
-from dcht.trackers import Tracker
 
 
 class DataKind(Enum):
@@ -117,7 +117,7 @@ class OptimizerConfig:
 
 @dataclass(kw_only=True)
 class LoraConfig:
-    """Fine-tuning through low-rank matrices (extra `lora`); see `dcar.lora`."""
+    """Fine-tuning through low-rank matrices (extra `lora`); see `dcar.train.lora`."""
 
     rank: int = 0
     """0 trains all weights; 8 to 64 is usual."""
@@ -172,7 +172,7 @@ class TrainConfig:
     reconstructions: Annotated[int, Range(0, 1024)] = 4
     """How many of the first training images are drawn again from their captions beside them."""
     evaluations: list[str] = field(default_factory=list)
-    """Names in the entry-point group `dcar.evaluations`; see `dcar.evaluations`."""
+    """Names in the entry-point group `dcar.evaluations`; see `dcar.train.evaluate`."""
     log_every: Annotated[int, Range(1)] = 50
     sample_every: Annotated[int, Range(1)] = 5000
     """For the pictures of prompts and reconstructions."""

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dcht.config import PRESETS, TokenizerConfig
-    from dcht.dataset import LatentDataset, LatentSample
     from dcht.errors import CheckpointError, UsageError
     from dcht.latents import LatentsStore
-    from dcht.quantizer import Quantized
+    from dcht.latents.dataset import LatentDataset, LatentSample
+    from dcht.modules.quantizer import Quantized
     from dcht.tokenizer import Latents, Tokenizer
 
 _HOME = {

@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from dcht.checkpoint_verbs import add_convert, add_export
-from dcht.command import (
+from dcht.commands.checkpoint import add_convert, add_export
+from dcht.commands.common import (
     OK,
     SKIPPED,
     add_common,
@@ -28,7 +28,7 @@ from dcht.device import pick_device
 from dcht.errors import UsageError, printable
 
 if TYPE_CHECKING:
-    from dcht.encode import Encoded
+    from dcht.latents.encode import Encoded
     from dcht.tokenizer import Tokenizer
 
 EXAMPLES = """examples:
@@ -147,9 +147,9 @@ def _encode(arguments: argparse.Namespace) -> int:
     size = parse_size(arguments.size)
     require_folder_name(arguments.out)
     _check_sources(arguments.images)
-    from dcht.encode import encode_images, estimate
-    from dcht.encode_job import Backend, EncodeSettings, Flip, Precision
     from dcht.images import Fit
+    from dcht.latents.encode import encode_images, estimate
+    from dcht.latents.encode_job import Backend, EncodeSettings, Flip, Precision
 
     settings = EncodeSettings(
         size=size,
@@ -214,8 +214,8 @@ def _unread(files: list[str]) -> str:
 def _decode(arguments: argparse.Namespace) -> int:
     require_folder_name(arguments.out)
     _check_sources([str(arguments.latents)])
-    from dcht.decode import decode_store
     from dcht.latents import LatentsStore
+    from dcht.latents.decode import decode_store
 
     store = LatentsStore(arguments.latents)
     start = time.perf_counter()
@@ -239,8 +239,8 @@ def _inspect(arguments: argparse.Namespace) -> int:
     if arguments.out is not None and arguments.out.exists() and not arguments.force:
         raise UsageError(f"{arguments.out} is there already; use --force or another --out")
     from dcht.images import save_png
-    from dcht.inspection import inspect_store, plot_codes
     from dcht.latents import LatentsStore
+    from dcht.latents.inspect import inspect_store, plot_codes
 
     found, histogram = inspect_store(LatentsStore(arguments.latents))
     if arguments.out is not None:

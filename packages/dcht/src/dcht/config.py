@@ -159,7 +159,7 @@ PRESETS: dict[str, TokenizerConfig] = {
         [8, 16, 32, 64, 128, 256], [0, 0, 0, 1, 2, 2], [0, 0, 1, 2, 2, 2], codebook_size=512
     ),
     # `small` with blocks where it has none, at a half and a quarter of the resolution above all:
-    # few weights and little time on two cores. Starts from `small` (`dcht.warm_start`).
+    # few weights and little time on two cores. Starts from `small` (`dcht.train.start`).
     "small_deep": _mix(
         [8, 16, 32, 64, 128, 256], [0, 1, 1, 2, 2, 2], [0, 2, 4, 4, 3, 2], codebook_size=512
     ),

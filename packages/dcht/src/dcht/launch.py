@@ -15,10 +15,10 @@ from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn, cast
 
-from dcht.command import INTERRUPTED, OK, USAGE, exit_code, ready_streams
+from dcht.commands.common import INTERRUPTED, OK, USAGE, exit_code, ready_streams
 from dcht.config import PRESETS, TokenizerConfig
+from dcht.engine.hydra import explain, require_known
 from dcht.errors import UsageError
-from dcht.settings_words import explain, require_known
 
 HELP = """\
 usage: dcht-train +experiment=NAME [KEY=VALUE ...]
@@ -201,7 +201,7 @@ def train_main() -> NoReturn:
     def presets(config: Any) -> dict[str, Any]:
         from omegaconf import OmegaConf
 
-        from dcht.warm_start import layout_of
+        from dcht.train.start import layout_of
 
         if config.init_from is None:
             return {}

@@ -11,13 +11,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from dcht.entries import Entry, digest_all
+from dcht.data.entries import Entry, digest_all
+from dcht.data.image_folder import PictureFolder, Source
+from dcht.data.reader import Reader, split
+from dcht.data.sources import list_inputs
 from dcht.errors import UsageError
 from dcht.files import locked
 from dcht.images import Fit, ImageError, grid, to_pil
-from dcht.inputs import list_inputs
-from dcht.picture_folder import PictureFolder, Source
-from dcht.reader import Reader, split
 from dcht.tokenizer import Tokenizer
 
 ERROR_GAIN = 5

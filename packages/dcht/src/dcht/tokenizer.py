@@ -22,7 +22,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcht.arguments import Grid, Images, check_range, to_indices, to_latent, to_pixels
-from dcht.autoencoder import Decoder, Encoder
 from dcht.checkpoint import (
     build_on_meta,
     checkpoint_sha256,
@@ -36,8 +35,9 @@ from dcht.checkpoint import (
 )
 from dcht.config import TokenizerConfig
 from dcht.errors import CheckpointError, UsageError
-from dcht.quantizer import Quantized, VectorQuantizer
-from dcht.tiling import TILE, decode_tiled, encode_tiled
+from dcht.modules.autoencoder import Decoder, Encoder
+from dcht.modules.quantizer import Quantized, VectorQuantizer
+from dcht.modules.tiling import TILE, decode_tiled, encode_tiled
 
 LATENT_RMS = 3.136
 """RMS of DC-AE's latents (in-1.0: 1 / scaling factor), for which the decoder's input was designed.
@@ -112,7 +112,7 @@ class Tokenizer(nn.Module):
         return self._normalise(self.encoder(self._pixels(images)))
 
     def encode_tiled(self, images: Images, *, tile: int = TILE) -> Tensor:
-        """`encode` in little memory: tile by tile, with the result of the whole (`dcht.tiling`).
+        """`encode` in little memory: tile by tile, with the result of the whole (`modules.tiling`).
 
         No gradients. Needs eval mode.
 
@@ -187,7 +187,7 @@ class Tokenizer(nn.Module):
         return latent.to(self.decoder.input.weight)
 
     def decode_tiled(self, latent: Tensor, *, tile: int = TILE) -> Tensor:
-        """`decode` in little memory: tile by tile, with the result of the whole (`dcht.tiling`).
+        """`decode` in little memory: tile by tile, with the result of the whole (`modules.tiling`).
 
         No gradients. Needs eval mode.
 

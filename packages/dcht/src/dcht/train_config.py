@@ -10,11 +10,11 @@ from enum import Enum
 from typing import Annotated, NamedTuple
 
 from dcht.config import TokenizerConfig
+from dcht.engine.trackers import Tracker
 from dcht.errors import UsageError
 from dcht.loss_config import LossConfig as LossConfig
 from dcht.loss_config import LPIPSNet as LPIPSNet
 from dcht.ranges import PATH, SEED, SHARE, Length, Range, check_ranges
-from dcht.trackers import Tracker
 
 
 class Stage(Enum):

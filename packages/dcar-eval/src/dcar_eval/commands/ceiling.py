@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dcar_eval.scenes.ceiling import measure_ceiling
 from dcar_eval.scenes.recognizer import Recognizer
-from dcht.command import OK, positive, run
+from dcht.commands.common import OK, positive, run
 from dcht.errors import printable
 from dcht.tokenizer import Tokenizer
 

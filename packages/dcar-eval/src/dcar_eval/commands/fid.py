@@ -8,16 +8,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcar_eval.commands.measuring import add_inception
-from dcar_eval.protocol import Crop
-from dcht.command import OK, add_common
+from dcar_eval.commands.common import add_inception
+from dcar_eval.metrics.protocol import Crop
+from dcht.commands.common import OK, add_common
 from dcht.config import parse_size
 from dcht.device import pick_device
 from dcht.errors import UsageError, printable
 
 if TYPE_CHECKING:
-    from dcar_eval.features import Extractor
-    from dcar_eval.journal import Features
+    from dcar_eval.metrics.features import Extractor
+    from dcar_eval.runs.journal import Features
 
 SETS = "a folder or a zip of images"
 
@@ -58,9 +58,9 @@ def run_fid(arguments: argparse.Namespace) -> int:
     for place in (arguments.reference, arguments.images):
         _check(place)
     metrics = _metrics(arguments)
-    from dcar_eval.distances import distances, few_images
     from dcar_eval.fid import load_statistics
-    from dcar_eval.results import versions
+    from dcar_eval.metrics.distances import distances, few_images
+    from dcar_eval.runs.results import versions
 
     extractor = _extractor(arguments)
     stored = arguments.reference.suffix == ".npz"
@@ -89,7 +89,7 @@ def run_fid(arguments: argparse.Namespace) -> int:
 
 def _metrics(arguments: argparse.Namespace) -> list[str]:
     """The further metrics that were asked for, before anything is loaded."""
-    from dcar_eval.set_metrics import INCEPTION_SCORE, METRICS
+    from dcar_eval.metrics.sets import INCEPTION_SCORE, METRICS
 
     names = [name for name in arguments.metrics.split(",") if name]
     known = (*METRICS, INCEPTION_SCORE)
@@ -108,8 +108,8 @@ def _more(
     """The further metrics, each with its settings and source beside its values."""
     import torch
 
-    from dcar_eval.protocol import fid_name
-    from dcar_eval.set_metrics import INCEPTION_SCORE, METRICS, inception_score
+    from dcar_eval.metrics.protocol import fid_name
+    from dcar_eval.metrics.sets import INCEPTION_SCORE, METRICS, inception_score
 
     found: dict[str, dict[str, Any]] = {}
     for name in metrics:
@@ -138,8 +138,8 @@ def run_stats(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--out {arguments.out} should end in .npz")
     from numpy import array_equal
 
-    from dcar_eval.distances import statistics_of
     from dcar_eval.fid import load_statistics, save_statistics
+    from dcar_eval.metrics.distances import statistics_of
 
     found = statistics_of(_features(arguments.images, arguments, _extractor(arguments)))
     if arguments.out.exists() and not arguments.force:
@@ -159,7 +159,7 @@ def _check(place: Path) -> None:
 
 
 def _extractor(arguments: argparse.Namespace) -> Extractor:
-    from dcar_eval.features import load_extractor
+    from dcar_eval.metrics.features import load_extractor
 
     return load_extractor(
         arguments.extractor or "inception",
@@ -169,9 +169,9 @@ def _extractor(arguments: argparse.Namespace) -> Extractor:
 
 
 def _features(place: Path, arguments: argparse.Namespace, extractor: Extractor) -> Features:
-    from dcar_eval.features import cached_features
-    from dcht.inputs import list_inputs
-    from dcht.zips import list_zip
+    from dcar_eval.metrics.features import cached_features
+    from dcht.data.sources import list_inputs
+    from dcht.data.zips import list_zip
 
     entries = list_zip(place) if place.suffix == ".zip" else list_inputs(place)
     if not entries:

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcar.commands.drawing import CKPT, add_sampling, sampling_settings
-from dcar_eval.commands.measuring import add_share, pick_share, tell
-from dcht.command import OK, SKIPPED, add_common, positive, report_skipped
+from dcar.commands.common import CKPT, add_sampling, sampling_settings
+from dcar_eval.commands.common import add_share, pick_share, tell
+from dcht.commands.common import OK, SKIPPED, add_common, positive, report_skipped
 from dcht.config import parse_size
 from dcht.errors import UsageError
 
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from dcar_eval.geneval.evaluate import evaluate_geneval
     from dcar_eval.geneval.report import notes, table
-    from dcht.distributed import world
+    from dcht.engine.distributed import world
 
     with world(arguments.device) as here:
         share = pick_share(arguments, here)

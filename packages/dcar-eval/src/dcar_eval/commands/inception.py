@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dcar_eval.inception import FILE, download
-from dcht.command import OK
+from dcar_eval.metrics.inception import FILE, download
+from dcht.commands.common import OK
 from dcht.errors import printable
 
 

@@ -6,18 +6,18 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcar.commands.drawing import CKPT, add_sampling, sampling_settings
-from dcar_eval.commands.measuring import add_inception, add_share, pick_share, tell
-from dcar_eval.protocol import GENERATION_PROTOCOLS, GenerationProtocol
-from dcht.command import OK, add_common, positive
+from dcar.commands.common import CKPT, add_sampling, sampling_settings
+from dcar_eval.commands.common import add_inception, add_share, pick_share, tell
+from dcar_eval.metrics.protocol import GENERATION_PROTOCOLS, GenerationProtocol
+from dcht.commands.common import OK, add_common, positive
 from dcht.config import parse_size
 from dcht.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
-    from dcar_eval.benchmark import Prompt
-    from dcar_eval.picture_sources import DrawnPictures, GivenPictures
+    from dcar_eval.mjhq.benchmark import Prompt
+    from dcar_eval.mjhq.sources import DrawnPictures, GivenPictures
 
 
 def add(verbs: Any) -> None:
@@ -62,11 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     protocol = GENERATION_PROTOCOLS[arguments.protocol]
     protocol = replace(protocol, size=width, fid=arguments.extractor or protocol.fid)
 
-    from dcar_eval.benchmark import read_prompts, reference_images
-    from dcar_eval.features import load_extractor
     from dcar_eval.fid import load_statistics
+    from dcar_eval.metrics.features import load_extractor
     from dcar_eval.mjhq import evaluate_mjhq, notes, table
-    from dcht.distributed import world
+    from dcar_eval.mjhq.benchmark import read_prompts, reference_images
+    from dcht.engine.distributed import world
 
     prompts = read_prompts(arguments.data)[: arguments.limit]
     with world(arguments.device) as here:
@@ -100,7 +100,7 @@ def _source(
     device: torch.device,
 ) -> DrawnPictures | GivenPictures:
     """What `--images` or `--ckpt` says."""
-    from dcar_eval.picture_sources import DrawnPictures, GivenPictures
+    from dcar_eval.mjhq.sources import DrawnPictures, GivenPictures
 
     if arguments.images:
         return GivenPictures(arguments.images, prompts)

@@ -6,10 +6,10 @@ import argparse
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from dcar.commands.drawing import CKPT
-from dcar_eval.commands.measuring import show
-from dcar_eval.profile_protocol import DEFINITION, PAPER, Precision, ProfileProtocol
-from dcht.command import OK, add_common, positive
+from dcar.commands.common import CKPT
+from dcar_eval.commands.common import show
+from dcar_eval.profile.protocol import DEFINITION, PAPER, Precision, ProfileProtocol
+from dcht.commands.common import OK, add_common, positive
 from dcht.config import parse_size
 from dcht.device import pick_device
 from dcht.errors import UsageError, printable
@@ -71,7 +71,7 @@ def read_protocol(arguments: argparse.Namespace) -> ProfileProtocol:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, and print the table with what its numbers mean."""
-    from dcar_eval.axes import RESIDUAL, single_values
+    from dcar_eval.sweep.axes import RESIDUAL, single_values
 
     protocol = read_protocol(arguments)
     sampling = single_values(arguments.setting)
@@ -83,8 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--warmup is {arguments.warmup}; it must not be negative")
 
     from dcar.pipeline import TextToImage
-    from dcar_eval.profile import profile, table
-    from dcar_eval.random_weights import random_pipeline
+    from dcar_eval.metrics.random_weights import random_pipeline
+    from dcar_eval.profile.measure import profile, table
 
     device = pick_device(arguments.device)
 

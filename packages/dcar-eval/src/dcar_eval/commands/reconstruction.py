@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dcar_eval.commands.measuring import add_inception, add_share, pick_share, tell
-from dcar_eval.protocol import PROTOCOLS
-from dcht.command import OK, add_common, positive, report_skipped
+from dcar_eval.commands.common import add_inception, add_share, pick_share, tell
+from dcar_eval.metrics.protocol import PROTOCOLS
+from dcht.commands.common import OK, add_common, positive, report_skipped
 from dcht.config import parse_size
 from dcht.errors import UsageError
 
@@ -45,9 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     from dataclasses import replace
 
-    from dcar_eval.networks import load_networks
+    from dcar_eval.metrics.networks import load_networks
     from dcar_eval.reconstruction import evaluate_reconstruction, notes, table
-    from dcht.distributed import world
+    from dcht.engine.distributed import world
     from dcht.tokenizer import Tokenizer
 
     protocol = PROTOCOLS[arguments.protocol]

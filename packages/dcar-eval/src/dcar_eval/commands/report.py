@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dcht.command import OK, add_common
+from dcht.commands.common import OK, add_common
 from dcht.errors import printable
 
 
@@ -24,7 +24,7 @@ def add(verbs: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write both pages, print their names."""
-    from dcar_eval.report_pages import write_report
+    from dcar_eval.report.pages import write_report
 
     files = write_report(arguments.results, arguments.out, force=arguments.force)
     if arguments.json:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dcar_eval.hard.grammar import HardTask
 from dcar_eval.scenes.world import PLAIN, STYLES, Task
-from dcht.command import OK, add_common, positive
+from dcht.commands.common import OK, add_common, positive
 from dcht.errors import UsageError, printable
 
 TASKS = {

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dcar.commands.drawing import CKPT, add_sampling, sampling_settings
-from dcar_eval.commands.measuring import add_noise_seed, add_truths, pick_truths, show
-from dcht.command import OK, add_common, positive
+from dcar.commands.common import CKPT, add_sampling, sampling_settings
+from dcar_eval.commands.common import add_noise_seed, add_truths, pick_truths, show
+from dcht.commands.common import OK, add_common, positive
 from dcht.config import parse_size
 from dcht.device import pick_device
 from dcht.errors import UsageError
@@ -124,7 +124,7 @@ def _judge(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[str
 
 def _table(results: dict[str, Any]) -> str:
     """What people read."""
-    from dcar_eval.results import text_table
+    from dcar_eval.runs.results import text_table
 
     if results.get("benchmark") == "hard":
         from dcar_eval.hard.evaluate import table

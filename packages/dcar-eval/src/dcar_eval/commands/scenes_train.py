@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dcht.command import INTERRUPTED, OK, add_common, positive
+from dcht.commands.common import INTERRUPTED, OK, add_common, positive
 
 
 def add(verbs: Any) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from dcar.commands.drawing import CKPT
-from dcar_eval.commands.measuring import add_noise_seed, add_truths, pick_truths, show
-from dcht.command import OK, add_common, positive
+from dcar.commands.common import CKPT
+from dcar_eval.commands.common import add_noise_seed, add_truths, pick_truths, show
+from dcht.commands.common import OK, add_common, positive
 from dcht.config import parse_size
 from dcht.device import pick_device
 from dcht.errors import UsageError
@@ -42,8 +42,8 @@ def add(verbs: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run every point, print the table."""
-    from dcar_eval.axes import NAMED, parse_axes
     from dcar_eval.scenes.things import parse_objects
+    from dcar_eval.sweep.axes import NAMED, parse_axes
 
     truths = pick_truths(arguments)
     names = [word for word in arguments.axis if "=" not in word]

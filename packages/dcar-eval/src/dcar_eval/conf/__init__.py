@@ -5,7 +5,7 @@ from __future__ import annotations
 from hydra.core.config_store import ConfigStore
 
 import dcar.conf
-from dcar_eval.protocol import PROTOCOLS
+from dcar_eval.metrics.protocol import PROTOCOLS
 
 
 def register() -> None:

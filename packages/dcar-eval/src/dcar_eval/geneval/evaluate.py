@@ -13,8 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dcar.record import pixels_sha256
-from dcar_eval.failures import write_failures
+from dcar.pipeline.record import pixels_sha256
 from dcar_eval.geneval.layout import Sample, missing
 from dcar_eval.geneval.mmdet import PUBLISHED_SHA256
 from dcar_eval.geneval.networks import SMOKE, Networks, check_networks
@@ -22,8 +21,9 @@ from dcar_eval.geneval.prompts import SAMPLES, SHA256, metadata
 from dcar_eval.geneval.rules import Options, evaluate_detections
 from dcar_eval.geneval.sources import IMAGES, Source
 from dcar_eval.geneval.summary import Judged, intervals, summarize
-from dcar_eval.journal import ERRORS, ROWS, STATE, Journal, forget
-from dcar_eval.results import (
+from dcar_eval.runs.failures import write_failures
+from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Journal, forget
+from dcar_eval.runs.results import (
     CONTENT,
     hash_all,
     hash_contents,
@@ -31,8 +31,16 @@ from dcar_eval.results import (
     versions,
     write_results,
 )
-from dcar_eval.shares import Gathered, Share, all_done, begin, gather, gathering, write_gathered
-from dcht.entries import file_entry
+from dcar_eval.runs.shares import (
+    Gathered,
+    Share,
+    all_done,
+    begin,
+    gather,
+    gathering,
+    write_gathered,
+)
+from dcht.data.entries import file_entry
 from dcht.errors import UsageError
 from dcht.files import write_atomic
 from dcht.images import ImageError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcar_eval.results import text_table
+from dcar_eval.runs.results import text_table
 from dcht.errors import printable
 
 NAMED = 10

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dcar.generate import Plan, write_images
 from dcar.pipeline import TextToImage
-from dcar.settings import Settings
+from dcar.pipeline.series import Plan, write_images
+from dcar.pipeline.settings import Settings
 from dcar_eval.geneval.layout import METADATA, Sample, list_folder, samples_folder
 from dcar_eval.geneval.prompts import SAMPLES, TASKS, lines, metadata
 from dcht.checkpoint import to_dict
-from dcht.entries import Entry, file_entry
+from dcht.data.entries import Entry, file_entry
 from dcht.errors import UsageError
 from dcht.files import write_atomic
 

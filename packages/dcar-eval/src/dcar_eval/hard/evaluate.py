@@ -14,15 +14,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dcar.generate import Plan, generate_images
 from dcar.pipeline import TextToImage
-from dcar.settings import Settings
-from dcar_eval.failures import write_failures
+from dcar.pipeline.series import Plan, generate_images
+from dcar.pipeline.settings import Settings
 from dcar_eval.geneval.summary import Judged, intervals, summarize
 from dcar_eval.hard.judge import judge
 from dcar_eval.hard.prompts import SHA256, prompts
 from dcar_eval.hard.recognizing import BUNDLED
-from dcar_eval.results import (
+from dcar_eval.runs.failures import write_failures
+from dcar_eval.runs.results import (
     alone,
     finished,
     prepare,

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dcar_eval.results import alone, differing
+from dcar_eval.runs.results import alone, differing
 from dcar_eval.scenes.backgrounds import draw_background
 from dcar_eval.scenes.captions import captions
 from dcar_eval.scenes.draw import draw_scene

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from dcar.generate import Plan, generate_images
 from dcar.pipeline import TextToImage
-from dcar.settings import Settings
-from dcar_eval.failures import write_failures
-from dcar_eval.results import alone, finished, prepare, this_run, versions, write_results
+from dcar.pipeline.series import Plan, generate_images
+from dcar.pipeline.settings import Settings
+from dcar_eval.runs.failures import write_failures
+from dcar_eval.runs.results import alone, finished, prepare, this_run, versions, write_results
 from dcar_eval.scenes.given import IMAGES, GivenPictures
 from dcar_eval.scenes.judge import LPIPS_NET, Art, judge
 from dcar_eval.scenes.likeness import RECOGNISABLE

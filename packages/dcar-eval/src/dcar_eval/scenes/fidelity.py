@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from dcar_eval.geneval import Detection
-from dcar_eval.metrics import ssim
+from dcar_eval.metrics.pixels import ssim
 from dcar_eval.scenes.backgrounds import paint_background
 from dcar_eval.scenes.likeness import likenesses
 from dcar_eval.scenes.picture import Box, Picture, Placement, box_of, draw_picture, sprite_of

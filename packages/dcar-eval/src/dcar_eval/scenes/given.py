@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcar_eval.results import SETTINGS
+from dcar_eval.runs.results import SETTINGS
 from dcar_eval.scenes.judge import SIDES
 from dcar_eval.scenes.world import BENCHMARK, WORLDS
 from dcht.errors import UsageError

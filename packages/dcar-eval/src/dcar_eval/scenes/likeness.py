@@ -16,7 +16,7 @@ DETAIL_SIGMA = 3 / 256
 """Standard deviation, in sides of the picture, of the blur that takes detail away."""
 RECOGNISABLE = 0.35
 """Least detail of a picture that counts as recognisable. Of true scenes, all that are blurred by
-4 px of 256 have more, and all that are blurred by 8 px have less (`dcar_eval.scenes.gate`)."""
+4 px of 256 have more, and all that are blurred by 8 px have less (`benchmarks/paper/gate.py`)."""
 LEVELS = 255.0
 IDENTICAL = 100.0
 """PSNR in dB that identical pixels are given, whose own is infinite."""

@@ -23,16 +23,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dcar_eval.geneval import Options
-from dcar_eval.results import alone
+from dcar_eval.runs.results import alone
 from dcar_eval.scenes.compositions import Composition, Labelled, compose, degrade
 from dcar_eval.scenes.recognizer import GRID, SIDE, STRIDE, Answers, Recognizer, RecognizerConfig
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import COLOURS
 from dcht.checkpoint import WEIGHTS
-from dcht.distributed import World
+from dcht.engine.distributed import World
+from dcht.engine.run_folder import RESUME_PATTERN, check_settings, load_resume, save_resume
+from dcht.engine.training import EMA, GracefulStop, RunLog, finite_or_stop, warmup_lr
 from dcht.errors import printable
-from dcht.run_folder import RESUME_PATTERN, check_settings, load_resume, save_resume
-from dcht.training import EMA, GracefulStop, RunLog, finite_or_stop, warmup_lr
 
 RESULT = "recognizer"
 """Folder of a run that holds what it made."""

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from dcht.command import OK, add_common
+from dcht.commands.common import OK, add_common
 from dcht.errors import printable
 from dcht.files import locked
 
@@ -44,7 +44,7 @@ def add(verbs: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the checkpoint, and say once what its licence allows."""
-    from dcar.published import LIMIT, write_release
+    from dcar.weights.release_keys import LIMIT, write_release
 
     with locked(arguments.out):
         sha256 = write_release(

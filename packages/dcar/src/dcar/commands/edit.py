@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcar.commands.drawing import (
+from dcar.commands.common import (
     OUT,
     add_series,
     check_series,
@@ -20,7 +20,7 @@ from dcht.config import parse_size
 from dcht.errors import UsageError
 
 if TYPE_CHECKING:
-    from dcar.edit import Edit
+    from dcar.pipeline.edit import Edit
 
 EXAMPLES = """examples:
   dcar edit photo.png "a red apple" --mask mask.png --out new.png     white is drawn anew
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     edit = read_edit(arguments)
 
     pipe = load_pipe(arguments)
-    from dcar.generate import Plan
+    from dcar.pipeline.series import Plan
 
     patch = pipe.tokenizer.config.downsampling
     found = screen_prompts(pipe, [arguments.prompt] * arguments.num_images)
@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def read_edit(arguments: argparse.Namespace) -> Edit:
     """The edit that the command line asks for; on stderr, what snapping made of its mask."""
-    from dcar.edit import inpaint, outpaint
+    from dcar.pipeline.edit import inpaint, outpaint
     from dcht.images import ImageError, open_image, resize_crop
 
     def read(path: Path) -> Any:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from dcar.train_config import PublishDtype
-from dcht.command import OK, add_common
+from dcht.commands.common import OK, add_common
 from dcht.errors import printable
 from dcht.files import locked
 
@@ -44,7 +44,7 @@ def add(verbs: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the folder and name its hash."""
-    from dcar.publish import export
+    from dcar.train.publish import export
 
     with locked(arguments.out):
         sha256 = export(

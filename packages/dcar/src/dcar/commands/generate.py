@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from dcar.commands.drawing import (
+from dcar.commands.common import (
     OUT,
     add_series,
     check_series,
@@ -16,8 +16,7 @@ from dcar.commands.drawing import (
     screen_prompts,
     write_series,
 )
-from dcar.vocabulary import group_words
-from dcht.command import OK
+from dcht.commands.common import OK
 from dcht.config import parse_size
 from dcht.errors import UsageError, printable
 from dcht.files import open_stream
@@ -101,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_series(arguments, len(prompts))
 
     pipe = load_pipe(arguments)
-    from dcar.generate import Plan
+    from dcar.pipeline.series import Plan
 
     width, height = size or (pipe.size[1], pipe.size[0])
     settings = pipe.settings(**sampling_settings(arguments))
@@ -119,6 +118,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list_words(arguments: argparse.Namespace) -> int:
+    from dcar.pipeline.vocabulary import group_words
+
     words = load_pipe(arguments).text.known_words()
     if words is None:
         raise UsageError("this checkpoint reads any text (a T5); there is no list of words")

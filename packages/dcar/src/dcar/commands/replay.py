@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dcar.commands.drawing import CKPT, is_picture, report
-from dcht.command import add_common
+from dcar.commands.common import CKPT, is_picture, report
+from dcht.commands.common import add_common
 from dcht.device import pick_device
 from dcht.errors import UsageError
 
@@ -29,9 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the picture again."""
     if not is_picture(arguments.out):
         raise UsageError(f"--out {arguments.out} should end in .png: replay writes one picture")
-    from dcar.generate import replay_file
     from dcar.pipeline import TextToImage
-    from dcar.record import read_record
+    from dcar.pipeline.record import read_record
+    from dcar.pipeline.series import replay_file
     from dcht.images import ImageError, open_image
 
     start = time.perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dcht.command import run
+from dcht.commands.common import run
 from dcht.perceptual import TRUNKS, download
 from dcht.perceptual.lpips_jax import convert_lpips_jax
 

@@ -1,0 +1,262 @@
+"""MJHQ-30K: the gFID of a text-to-image model (paper, Table 2).
+
+The benchmark (Li et al. 2024, Playground v2.5) is 30,000 prompts of ten categories with an image
+each. Prompt k is drawn with the noise of (seed, k). How pictures are saved, cropped and compared is
+the protocol's to say (`dcar_eval.metrics.protocol.GENERATION_PROTOCOLS`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from dcar_eval.fid import Statistics
+from dcar_eval.metrics.crops import cropping
+from dcar_eval.metrics.distances import distances, few_images, frechet
+from dcar_eval.metrics.features import Extractor, cached_features
+from dcar_eval.metrics.protocol import GenerationProtocol, fid_name
+from dcar_eval.mjhq.benchmark import Prompt, hash_prompts
+from dcar_eval.mjhq.sources import DrawnPictures, GivenPictures
+from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Journal, forget
+from dcar_eval.runs.results import (
+    CONTENT,
+    hash_all,
+    hash_contents,
+    text_table,
+    this_run,
+    versions,
+    write_results,
+)
+from dcar_eval.runs.shares import (
+    Gathered,
+    Share,
+    all_done,
+    begin,
+    gather,
+    gathering,
+    write_gathered,
+)
+from dcht.data.entries import Entry
+from dcht.errors import UsageError
+from dcht.images import Fitting, open_image, to_bytes
+
+BENCHMARK_SIZE = 30_000
+PACKAGES = ("dcar-eval", "dcar", "dcht", "torch", "numpy", "pillow", "pytorch-fid")
+SAVED_EVERY = 64
+"""Images between two states on disk: what is measured again at most; pictures are kept."""
+REAL, DRAWN = "reference", "images"
+
+
+@torch.inference_mode()
+def evaluate_mjhq(
+    source: DrawnPictures | GivenPictures,
+    prompts: Sequence[Prompt],
+    reference: Sequence[Entry] | Statistics,
+    out: Path,
+    *,
+    protocol: GenerationProtocol,
+    extractor: Extractor,
+    batch_size: int = 8,
+    share: Share | None = None,
+    force: bool = False,
+) -> dict[str, Any] | None:
+    """Draw, measure and compare; continue where a run stopped, picture by picture.
+
+    Writes `images.jsonl` (a row a picture: prompt, category, hash of the file) and, last,
+    `results.json`; what is drawn goes where `source` says.
+
+    Args:
+        source: makes the pictures.
+        prompts: the benchmark's, in order.
+        reference: its images in the same order; or stored statistics of them, which leave out KID
+            and the categories.
+        out: folder to write.
+        protocol: how.
+        extractor: the network of `protocol.fid`.
+        batch_size: pictures drawn and measured together.
+        share: what this process does of it; None: all.
+        force: replace what `out` holds.
+
+    Returns:
+        The content of `results.json`; None while other shares have not come to their end.
+
+    Raises:
+        UsageError: `out` holds something else, an image is missing or cannot be read.
+    """
+    share = share or Share()
+    statistics = reference if isinstance(reference, Statistics) else None
+    contents = hash_contents(source.given, "images/")
+    if not isinstance(reference, Statistics):
+        contents |= hash_contents(reference, "reference/")
+    settings = {
+        "protocol": protocol.name,
+        "protocol_sha256": protocol.sha256,
+        "extractor_sha256": extractor.sha256,
+        "prompts": len(prompts),
+        "prompts_sha256": hash_prompts(prompts),
+        "reference": "images" if statistics is None else statistics_sha256(statistics),
+        "batch_size": batch_size,
+        **source.settings(),
+        CONTENT: hash_all(contents),
+    }
+    with begin(
+        out, share, settings, files=(STATE, ROWS, ERRORS), force=force, contents=contents
+    ) as done:
+        if done is not None:
+            return done
+        start = time.perf_counter()
+        count = len(prompts)
+        starts = range(0, count, batch_size)
+        batches = [range(first, min(first + batch_size, count)) for first in starts]
+        dims = {DRAWN: extractor.dim}
+        if not isinstance(reference, Statistics):
+            dims[REAL] = extractor.dim
+        journal = Journal(share.folder(out), dims)
+        mine = share.take(batches)
+        real = None
+        if not isinstance(reference, Statistics) and mine:
+            size = (protocol.size, protocol.size)
+            own = [reference[index] for batch in mine for index in batch]
+            # In the batches of the pictures: the same bits, whoever has which share.
+            real = cached_features(
+                own, extractor, size=size, crop=protocol.crop, batch_size=batch_size
+            )
+        _measure_share(source, prompts, mine, real, journal, protocol, extractor)
+        if not all_done(out, share, [sum(map(len, other.take(batches))) for other in share.all()]):
+            return None
+        with gathering(out, share, settings) as done:
+            if done is not None:
+                return done
+            gathered = gather(out, share, dims, [prompt.key for prompt in prompts])
+            if share.of > 1:
+                write_gathered(out, gathered)
+            results = {
+                "task": "mjhq",
+                "protocol": protocol.described(),
+                "settings": settings,
+                "n": count,
+                **_values(gathered, statistics, extractor),
+                "versions": versions(PACKAGES),
+                "run": this_run(start, extractor.device),
+            }
+            write_results(out, results)
+        if share.of == 1:
+            forget(out)
+        return results
+
+
+def _measure_share(
+    source: DrawnPictures | GivenPictures,
+    prompts: Sequence[Prompt],
+    batches: Sequence[range],
+    real: np.ndarray | None,
+    journal: Journal,
+    protocol: GenerationProtocol,
+    extractor: Extractor,
+) -> None:
+    """Work off what the journal does not have yet; `real` are the reference's features."""
+    fit = cropping(protocol.crop, (protocol.size, protocol.size))
+    total, saved = sum(map(len, batches)), journal.done
+    ends = list(accumulate(map(len, batches)))
+    with tqdm(total=total, unit="img", desc="mjhq", disable=None) as progress:
+        progress.update(journal.done)
+        for batch, end in zip(batches, ends, strict=True):
+            if end <= journal.done:
+                continue
+            files = source.pictures(batch)
+            pixels = torch.stack([_pixels(file, fit, protocol.size) for file in files])
+            features = {DRAWN: extractor(pixels)}
+            if real is not None:
+                features[REAL] = real[end - len(batch) : end]
+            rows = [
+                {
+                    "index": index,
+                    "file": file.name,
+                    "key": prompts[index].key,
+                    "category": prompts[index].category,
+                    "prompt": prompts[index].prompt,
+                    "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+                }
+                for index, file in zip(batch, files, strict=True)
+            ]
+            journal.add(rows, files=len(batch), features=features)
+            if journal.done - saved >= SAVED_EVERY or journal.done == total:
+                journal.save()
+                saved = journal.done
+            progress.update(len(batch))
+
+
+def _pixels(file: Path, fit: Fitting, side: int) -> torch.Tensor:
+    try:
+        return to_bytes(fit(open_image(file), (side, side)))
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}") from None
+
+
+def _values(
+    gathered: Gathered, stored: Statistics | None, extractor: Extractor
+) -> dict[str, dict[str, Any]]:
+    """`metrics` of all, and of each category where the reference's images are there."""
+    drawn = gathered.features[DRAWN]
+    reference = stored if stored is not None else gathered.features[REAL]
+    metrics = distances(reference, drawn, kind="gfid", extractor=extractor.name)
+    if isinstance(reference, Statistics):
+        return {"metrics": metrics, "categories": {}}
+    name = fid_name("gfid", extractor.name)
+    of = np.array([row["category"] for row in gathered.rows])
+    categories = {}
+    for category in sorted(set(of.tolist())):
+        chosen = of == category
+        if chosen.sum() > 1:
+            value = frechet(reference[chosen], drawn[chosen])
+            categories[category] = {name: {"value": value, "n": int(chosen.sum())}}
+    return {"metrics": metrics, "categories": categories}
+
+
+def statistics_sha256(statistics: Statistics) -> str:
+    """Hash of stored statistics, by their values."""
+    return hashlib.sha256(statistics.mu.tobytes() + statistics.sigma.tobytes()).hexdigest()
+
+
+def notes(results: dict[str, Any]) -> list[str]:
+    """What a reader of the numbers must know."""
+    found = []
+    names = [name for name in results["metrics"] if name.startswith("gfid")]
+    if results["n"] != BENCHMARK_SIZE:
+        found.append(
+            f"{results['n']:,} prompts of the benchmark's {BENCHMARK_SIZE:,}: comparable with no "
+            "published number"
+        )
+    for name in names:
+        found += few_images(name, results["n"])
+    if results["categories"]:
+        counts = Counter(
+            values["n"] for entry in results["categories"].values() for values in entry.values()
+        )
+        found.append(
+            f"a category's value is of {counts.most_common(1)[0][0]:,} images, which biases it "
+            "upward: compare it with the same category's of another model, never with the overall "
+            "value"
+        )
+    return found
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as a table of text."""
+    names = list(results["metrics"])
+    lines = [["images of", *names, "images"]]
+    groups = {"all": results["metrics"], **results["categories"]}
+    for group, metrics in groups.items():
+        cells = [metrics.get(name, {}).get("value") for name in names]
+        shown = ["-" if value is None else f"{value:.4f}" for value in cells]
+        lines.append([group, *shown, str(next(iter(metrics.values()))["n"])])
+    return text_table(lines)

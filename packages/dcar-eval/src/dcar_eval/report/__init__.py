@@ -1,0 +1,276 @@
+"""Results beside the paper's rows (Tables 1 to 3), each protocol in columns of its own.
+
+Only what a `results.json` says is shown. `report_pages` writes the pages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dcar_eval.report.paper import TABLE1, TABLE2, TABLE3, PublishedTable
+from dcar_eval.runs.results import RESULTS, shown
+from dcht.errors import UsageError
+from dcht.files import read_json
+
+PUBLISHED = "published"
+PICTURES = ("sheet.png", "failures.png", "sweep.svg")
+"""What an evaluation leaves beside its results to be looked at."""
+
+
+class Column(NamedTuple):
+    """A column of a section: under which protocol (or `PUBLISHED`) it was measured, and what."""
+
+    protocol: str
+    metric: str
+
+
+class Row(NamedTuple):
+    """A model's cells; those of other columns are empty."""
+
+    name: str
+    cells: dict[Column, str]
+
+
+class Section(NamedTuple):
+    """A table of the report."""
+
+    title: str
+    columns: list[Column]
+    rows: list[Row]
+    notes: list[str]
+
+
+class Measured(NamedTuple):
+    """A row of ours before it has its place."""
+
+    section: str
+    name: str
+    protocol: str
+    sha256: str
+    values: dict[str, str]
+
+
+class Run(NamedTuple):
+    """An evaluation that came to its end."""
+
+    folder: Path
+    results: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Folder and weights; pictures that were given have none."""
+        weights = _weights(self.results)
+        return f"{self.folder.name} ({weights[:8]})" if weights else self.folder.name
+
+    @property
+    def pictures(self) -> list[Path]:
+        """Those that are there."""
+        return [path for name in PICTURES if (path := self.folder / name).exists()]
+
+    def provenance(self) -> dict[str, str]:
+        """Where its numbers come from."""
+        results, run = self.results, self.results["run"]
+        settings = results["settings"]
+        protocol, sha256 = _protocol(results)
+        return {
+            "run": str(self.folder),
+            "task": results["task"],
+            "images": str(results.get("n", "-")),
+            "protocol": f"{protocol} {sha256[:8]}",
+            "weights": _weights(results) or "-",
+            "seed": str(settings.get("seed", "-")),
+            "versions": ", ".join(f"{k} {v}" for k, v in results["versions"].items()),
+            "finished": run["finished"],
+            "seconds": str(run["seconds"]),
+            "machine": f"{run['machine']}, {run['device']}, threads: {run['threads']}",
+        }
+
+
+def find_runs(paths: Sequence[Path]) -> list[Run]:
+    """The evaluations at or below these paths, in order; a sweep's points belong to the sweep.
+
+    Args:
+        paths: `results.json` files, or folders.
+
+    Raises:
+        UsageError: a path without results, or a file that no evaluation wrote.
+    """
+    files: list[Path] = []
+    for path in paths:
+        found = [path] if path.is_file() else sorted(path.rglob(RESULTS))
+        if not found:
+            raise UsageError(f"{path} holds no {RESULTS}; name folders that dcar-eval wrote")
+        folders = {file.parent for file in found}
+        files += [file for file in found if not folders & set(file.parent.parents)]
+    return [Run(file.parent, _read(file)) for file in dict.fromkeys(files)]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    results = read_json(file)
+    task = results.get("task")
+    if not isinstance(task, str) or task not in READERS:
+        raise UsageError(f"{file} is of task {task!r}; a report takes {', '.join(READERS)}")
+    # All that a page shows of it, before any page is begun.
+    run = Run(file.parent, results)
+    shown(run.folder, lambda _: (READERS[task](run), _notes(results), run.provenance()), results)
+    return results
+
+
+def build_sections(runs: Sequence[Run]) -> list[Section]:
+    """The report's tables: every published row, and ours in columns by protocol.
+
+    Raises:
+        UsageError: two runs name a protocol alike that is not the same: their numbers would stand
+            in one column.
+    """
+    measured = [(run, row) for run in runs for row in READERS[run.results["task"]](run)]
+    sections = []
+    for title in dict.fromkeys(row.section for _, row in measured):
+        ours = [(run, row) for run, row in measured if row.section == title]
+        hashes: dict[str, tuple[str, Run]] = {}
+        for run, row in ours:
+            sha256, first = hashes.setdefault(row.protocol, (row.sha256, run))
+            if sha256 != row.sha256:
+                raise UsageError(
+                    f"{first.folder} and {run.folder} both say protocol {row.protocol!r}, but of "
+                    f"hashes {sha256[:8]} and {row.sha256[:8]}: unlike numbers do not share a "
+                    "column; report them apart"
+                )
+        notes = [f"{run.name}: {note}" for run, _ in ours for note in _notes(run.results)]
+        sections.append(_section(title, [row for _, row in ours], list(dict.fromkeys(notes))))
+    return sections
+
+
+def _notes(results: dict[str, Any]) -> list[str]:
+    """What a reader of an evaluation's numbers must know."""
+    found = [f"not comparable: {reason}" for reason in results.get("not_comparable", [])]
+    left_out = results.get("left_out", {})
+    return found + [f"{metric} is left out: {reason}" for metric, reason in left_out.items()]
+
+
+def _section(title: str, ours: Sequence[Measured], notes: list[str]) -> Section:
+    published = BY_TITLE.get(title)
+    columns, rows = [], []
+    if published is not None:
+        columns = [Column(PUBLISHED, metric) for metric in published.columns]
+        rows = [
+            Row(method, dict(zip(columns, cells, strict=True)))
+            for method, cells in published.rows.items()
+        ]
+        notes = [f"{PUBLISHED}: as the paper prints it, not run here", published.note, *notes]
+    cells = [
+        (row.name, Column(row.protocol, key), row.values[key]) for row in ours for key in row.values
+    ]
+    columns += dict.fromkeys(column for _, column, _ in cells)
+    for name in dict.fromkeys(name for name, _, _ in cells):
+        rows.append(Row(name, {column: value for row, column, value in cells if row == name}))
+    return Section(title, columns, rows, [note for note in notes if note])
+
+
+BY_TITLE: dict[str, PublishedTable] = {
+    table.title: table for table in (*TABLE1.values(), TABLE2, TABLE3)
+}
+
+
+def _reconstruction(run: Run) -> list[Measured]:
+    width, height = run.results["settings"]["size"]
+    published = TABLE1.get(width) if width == height else None
+    title = published.title if published else f"Reconstruction, {width} x {height}"
+    rows = []
+    for path, metrics in run.results["paths"].items():
+        values = {metric: _cell(cell, 4) for metric, cell in metrics.items()}
+        values["images"] = str(run.results["n"])
+        rows.append(Measured(title, f"{run.name}, {path}", *_protocol(run.results), values))
+    return rows
+
+
+def _geneval(run: Run) -> list[Measured]:
+    results = run.results
+    values = {task: _cell(score, 3) for task, score in results["tasks"].items()}
+    values |= {"overall": _cell(results["overall"], 3), "images": str(results["n"])}
+    return [Measured(TABLE3.title, run.name, *_protocol(results), values)]
+
+
+def _mjhq(run: Run) -> list[Measured]:
+    values = {metric: _cell(cell, 2) for metric, cell in run.results["metrics"].items()}
+    values["images"] = str(run.results["n"])
+    return [Measured(TABLE2.title, run.name, *_protocol(run.results), values)]
+
+
+def _profile(run: Run) -> list[Measured]:
+    values = {"parameters": f"{sum(run.results['parameters'].values()) / 1e6:.1f}M"}
+    values["GFLOP"] = f"{sum(run.results['flops'].values()) / 1e9:.1f}"
+    for row in run.results["run"]["measurements"]:
+        if row["batch_size"] == 1:
+            values[f"latency {row['precision']} (s)"] = f"{row['seconds']:.3f}"
+        else:
+            values[f"images/s {row['precision']}"] = f"{row['images_per_second']:.2f}"
+    name = run.name if _weights(run.results) else f"{run.name} (random weights)"
+    return [Measured(TABLE2.title, name, *_protocol(run.results), values)]
+
+
+def _scenes(run: Run) -> list[Measured]:
+    results, protocol = run.results, _protocol(run.results)
+    title = "Scenes benchmark (offline; compares with itself alone)"
+    own = results["recognizer"]
+    rows = []
+    for name, scores in ((run.name, results), ("the recogniser on true scenes", own)):
+        values = {task: _cell(scores["tasks"][task], 3) for task in results["tasks"]}
+        values |= {"overall": _cell(scores["overall"], 3)}
+        rows.append(Measured(title, name, *protocol, values))
+    rows[0].values["images"] = str(results["n"])
+    return rows
+
+
+def _sweep(run: Run) -> list[Measured]:
+    results = run.results
+    rows = []
+    for point, speed in zip(results["points"], results["run"]["speed"], strict=True):
+        settings = ", ".join(f"{key} {value}" for key, value in point["settings"].items())
+        values = {
+            "overall": f"{point['overall']:.3f} ± {point['stderr']:.3f}",
+            "images": str(point["n"]),
+            "latency (s)": f"{speed['latency']:.3f}",
+            "images/s": f"{speed['images_per_second']:.2f}",
+        }
+        title = f"Sweep {results['sweep'] or run.folder.name}: {run.name}"
+        rows.append(Measured(title, settings, *_protocol(results), values))
+    return rows
+
+
+READERS: dict[str, Callable[[Run], list[Measured]]] = {
+    "reconstruction": _reconstruction,
+    "mjhq": _mjhq,
+    "profile": _profile,
+    "geneval": _geneval,
+    "scenes": _scenes,
+    "sweep": _sweep,
+}
+"""What a task's results are worth in the report."""
+
+
+def _cell(score: Any, digits: int) -> str:
+    """A value, which may stand in a dict with its n or its interval."""
+    value = score["value"] if isinstance(score, dict) else score
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _protocol(results: dict[str, Any]) -> tuple[str, str]:
+    """Name and hash; those of the scenes are made of the settings that all models share."""
+    if "protocol" in results:
+        return results["protocol"]["name"], results["protocol"]["sha256"]
+    settings = results["settings"]
+    lines = {key: settings[key] for key in ("recognizer_sha256", "split", "objects", "size")}
+    sha256 = hashlib.sha256(json.dumps(lines, sort_keys=True).encode()).hexdigest()
+    side = settings["size"]
+    return f"scenes, {len(settings['objects'])} objects, {side} x {side}", sha256
+
+
+def _weights(results: dict[str, Any]) -> str | None:
+    """Hash of what was evaluated; None for random weights, or pictures of unknown origin."""
+    settings = results["settings"]
+    return settings.get("weights") or settings.get("tokenizer_sha256")

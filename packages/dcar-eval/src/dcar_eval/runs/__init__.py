@@ -1,0 +1,1 @@
+"""Long evaluations: their folder, journal, shares of several processes, and results."""

@@ -1,0 +1,250 @@
+"""What `dcar generate`, `edit` and `replay` have in common: options, the pipeline, the report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcar.config import SAFETY_THRESHOLD
+from dcar.sampling_config import SAMPLING_PRESETS, Guidance, Order, Selector, Solver
+from dcht.commands.common import OK, add_common, positive, require_folder_name
+from dcht.device import pick_device
+from dcht.errors import UsageError, printable
+from dcht.files import locked, remove_partials
+
+if TYPE_CHECKING:
+    from dcar.pipeline import TextToImage
+    from dcar.pipeline.safety import Screened
+    from dcar.pipeline.series import Plan
+    from dcar.pipeline.settings import Settings
+
+OUT = {"help": "x.png, or a folder"}
+SHOWN_PROMPT = 60
+"""Characters by which a line names a prompt."""
+CKPT = {"help": "generator folder or Hub id [the bundled one]"}
+
+
+def add_series(verb: argparse.ArgumentParser, *, out: dict[str, Any], size: str) -> None:
+    """Add the options of a verb that samples a series of pictures.
+
+    Args:
+        verb: the parser to add them to.
+        out: what argparse should know about `--out`.
+        size: the help of `--size`, which has no default.
+    """
+    verb.add_argument("--num-images", type=positive, default=1, metavar="N", help="a prompt [1]")
+    verb.add_argument("--grid", action="store_true", help="one contact sheet, --out x.png")
+    verb.add_argument(
+        "--film", type=Path, action="append", default=[], metavar="X",
+        help="the unmasking: x.gif moves, x.png shows all steps; both may be given",
+    )  # fmt: skip
+    verb.add_argument(
+        "--safety", metavar="NAME",
+        help="ask this ShieldGemma (folder or Hub id) about every prompt; a rejected one becomes "
+        "'A red heart' [no check]",
+    )  # fmt: skip
+    verb.add_argument(
+        "--safety-threshold", type=float, default=SAFETY_THRESHOLD, metavar="P",
+        help=f"P(Yes) from which a prompt is rejected [{SAFETY_THRESHOLD}]",
+    )  # fmt: skip
+    add_sampling(verb)
+    add_common(
+        verb, "out", "ckpt", "seed", "size", "batch_size", "device", "force", "resume", "offline",
+        "json", out=out, ckpt=CKPT, batch_size=8, size={"default": None, "help": size},
+        seed={"help": "image k depends on (seed, k) [0]"},
+    )  # fmt: skip
+
+
+def add_sampling(verb: argparse.ArgumentParser) -> None:
+    """Add the options that take the place of the checkpoint's sampling settings."""
+    settings = verb.add_argument_group("sampling, in place of the checkpoint's settings")
+    settings.add_argument(
+        "--preset", choices=list(SAMPLING_PRESETS), help="a named set of the settings below"
+    )
+    settings.add_argument(
+        "--steps", type=positive, dest="num_steps", metavar="N", help="unmasking steps"
+    )
+    settings.add_argument(
+        "--cfg", type=float, dest="cfg_scale", metavar="S", help="guidance, 0 is off"
+    )
+    settings.add_argument("--guidance", choices=_values(Guidance), help="how it goes with steps")
+    settings.add_argument("--temperature", type=float, metavar="T", help="of the first draws")
+    settings.add_argument("--order", choices=_values(Order), help="which tokens a step keeps")
+    settings.add_argument(
+        "--diffusion-steps", type=positive, dest="num_diffusion_steps", metavar="N",
+        help="of the residual head",
+    )  # fmt: skip
+    settings.add_argument("--solver", choices=_values(Solver), help="of the residual head")
+    settings.add_argument(
+        "--fts", choices=_values(Selector), help="which tokens take the long diffusion schedule"
+    )
+
+
+def _values(choices: Any) -> list[str]:
+    return [choice.value for choice in choices]
+
+
+def sampling_settings(arguments: argparse.Namespace) -> Settings:
+    """The sampling settings that the command line gives."""
+    names = (
+        "preset", "num_steps", "cfg_scale", "guidance", "temperature", "order",
+        "num_diffusion_steps", "solver", "fts",
+    )  # fmt: skip
+    given = {name: getattr(arguments, name) for name in names}
+    return {name: value for name, value in given.items() if value is not None}  # type: ignore[return-value]
+
+
+def is_picture(out: Path) -> bool:
+    """Whether an output is one picture and not a folder."""
+    return out.suffix.lower() == ".png"
+
+
+def check_series(arguments: argparse.Namespace, count: int) -> None:
+    """Refuse an output that does not fit `count` pictures, before torch is loaded.
+
+    Raises:
+        UsageError: saying what would fit.
+    """
+    to_file = is_picture(arguments.out)
+    if not to_file:
+        require_folder_name(arguments.out, instead="a picture is x.png, whose record is in it")
+    if arguments.grid and not to_file:
+        raise UsageError(f"--grid writes one picture; --out {arguments.out} should end in .png")
+    if to_file and count > 1 and not arguments.grid:
+        raise UsageError(
+            f"--out {arguments.out} is one file for {count} pictures; name a folder, or add "
+            "--grid for a contact sheet"
+        )
+    for film in arguments.film:
+        if film.suffix.lower() not in (".gif", ".png"):
+            raise UsageError(f"--film {film} should end in .gif or .png")
+        if film == arguments.out:
+            raise UsageError(f"--film and --out are both {film}; name two files")
+        if count > arguments.batch_size:
+            raise UsageError(
+                f"--film shows one batch: {count} pictures, --batch-size {arguments.batch_size}"
+            )
+
+
+def load_pipe(arguments: argparse.Namespace) -> TextToImage:
+    """The pipeline of a verb with `add_series`, on its device."""
+    from dcar.pipeline import TextToImage
+
+    device = pick_device(arguments.device)
+    return TextToImage.from_pretrained(
+        arguments.ckpt, safety=arguments.safety, safety_threshold=arguments.safety_threshold
+    ).to(device)
+
+
+def screen_prompts(pipe: TextToImage, prompts: Sequence[str]) -> Screened:
+    """Prompts after the safety check; on stderr, those rejected and what it does not know."""
+    found = pipe.screen(prompts)
+    for number, verdict in enumerate(found.verdicts):
+        if verdict is not None and verdict.rejected:
+            _say(
+                f"prompt {number} was rejected ({verdict}); {found.prompts[number]!r} is drawn "
+                "instead"
+            )
+    for prompt, rest in left_out(pipe, found.prompts).items():
+        _say(
+            f"this checkpoint reads {pipe.text.length} tokens of a prompt; of "
+            f"{_beginning(prompt)} it leaves out {rest!r}"
+        )
+    if (line := unknown_line(pipe, found.prompts)) is not None:
+        _say(line)
+    return found
+
+
+def _say(line: str) -> None:
+    print(printable(line), file=sys.stderr)
+
+
+def _beginning(prompt: str) -> str:
+    return repr(prompt if len(prompt) <= SHOWN_PROMPT else f"{prompt[:SHOWN_PROMPT]}...")
+
+
+def left_out(pipe: TextToImage, prompts: Sequence[str]) -> dict[str, str]:
+    """By prompt, the end that the checkpoint does not read; only prompts that are too long."""
+    found = {prompt: pipe.text.left_out(prompt) for prompt in dict.fromkeys(prompts)}
+    return {prompt: rest for prompt, rest in found.items() if rest}
+
+
+def unknown_line(pipe: TextToImage, prompts: Sequence[str]) -> str | None:
+    """What a checkpoint does not know of these prompts, what it knows, and what else there is.
+
+    None where it knows every word; other numbers and combinations than it was trained on cannot be
+    told from words.
+    """
+    from dcar.pipeline.vocabulary import group_words
+
+    known = pipe.text.known_words()
+    unknown = [word for words in unknown_words(pipe, prompts).values() for word in words]
+    if not unknown or known is None:
+        return None
+    things = str(group_words(known))
+    return (
+        f"this checkpoint does not know {', '.join(map(repr, dict.fromkeys(unknown)))}. "
+        + (f"It knows: {things}. " if things else "")
+        + f"--list-words prints all {len(known)} words; --ckpt FOLDER or a Hub id loads a larger "
+        "checkpoint"
+    )
+
+
+def unknown_words(pipe: TextToImage, prompts: Sequence[str]) -> dict[str, list[str]]:
+    """By prompt, the words that the checkpoint was not trained on; only prompts that have some."""
+    found = {prompt: pipe.text.unknown_words(prompt) for prompt in dict.fromkeys(prompts)}
+    return {prompt: words for prompt, words in found.items() if words}
+
+
+def write_series(
+    pipe: TextToImage, plan: Plan, arguments: argparse.Namespace, extra: dict[str, Any]
+) -> int:
+    """Write a plan's pictures, its sheet and its films, and report them."""
+    from dcar.pipeline.series import generate_film, generate_images, generate_sheet
+    from dcar.pipeline.vocabulary import group_words
+    from dcht.checkpoint import to_dict
+
+    start = time.perf_counter()
+    write = generate_sheet if arguments.grid else generate_images
+    out: Path = arguments.out
+    with nullcontext() if is_picture(out) else locked(out):
+        if not is_picture(out):
+            remove_partials(out)
+        files = write(pipe, plan, out, force=arguments.force)
+    for film in arguments.film:
+        files += generate_film(pipe, plan, film, force=arguments.force)
+    unknown, words = unknown_words(pipe, plan.prompts), pipe.text.known_words()
+    knows = group_words(words)._asdict() if unknown and words is not None else None
+    extra = {
+        "seed": plan.seed,
+        "unknown_words": unknown,
+        "knows": knows,
+        "left_out": left_out(pipe, plan.prompts),
+        **extra,
+    }
+    if pipe.safety is not None:
+        extra["safety"] = [
+            to_dict(verdict) | {"rejected": verdict.rejected}
+            for verdict in plan.verdicts
+            if verdict is not None
+        ]
+    return report(arguments, files, time.perf_counter() - start, extra)
+
+
+def report(
+    arguments: argparse.Namespace, files: Sequence[Path], seconds: float, extra: dict[str, Any]
+) -> int:
+    """Print the files, or one JSON object with more."""
+    if arguments.json:
+        names = [str(file) for file in files]
+        print(json.dumps({"files": names, **extra, "seconds": round(seconds, 3)}))
+    else:
+        for file in files:
+            print(printable(file))
+    return OK

@@ -1,0 +1,114 @@
+"""Pictures and their captions as the sets of the field lay them out on disk."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dcar.train_config import DataKind
+from dcht.data.entries import Entry, file_entry
+from dcht.data.sources import list_inputs
+from dcht.errors import UsageError
+from dcht.files import parse_json
+
+SYNSETS = "LOC_synset_mapping.txt"
+IMAGENET_TRAIN = "ILSVRC/Data/CLS-LOC/train"
+JOURNEYDB_ROWS, JOURNEYDB_IMAGES = "*_repath.jsonl", "imgs"
+
+
+class Picture(NamedTuple):
+    """A picture with its row: `file`, captions, other fields."""
+
+    entry: Entry
+    row: dict[str, Any]
+
+
+class PictureSet(NamedTuple):
+    """What can be used of a set, and a sentence on what cannot."""
+
+    pictures: list[Picture]
+    notes: list[str]
+
+
+def list_pictures(root: str, kind: DataKind) -> PictureSet:
+    """The pictures of a set, sorted by name.
+
+    `folder` and `webdataset` are what `dcht encode` reads: files or tar archives with `.txt` and
+    `.json` beside each picture, a list, or a pattern. `imagenet` is Kaggle's download, or a folder
+    a class. `journeydb` is the folder of one of its splits: `*_repath.jsonl` and `imgs/`.
+
+    Raises:
+        UsageError: the set is not there or holds nothing that can be used.
+    """
+    if kind is DataKind.imagenet:
+        found = _list_imagenet(Path(root))
+    elif kind is DataKind.journeydb:
+        found = _list_journeydb(Path(root))
+    else:
+        found = (
+            Picture(entry, {"file": entry.name} if entry.problem else entry.row())
+            for entry in list_inputs(root)
+        )
+    good, bad = [], []
+    for picture in found:
+        (bad if picture.entry.problem else good).append(picture)
+    if not good:
+        reason = f": {bad[0].entry.problem}" if bad else ""
+        raise UsageError(f"{root} holds no pictures that can be used{reason}")
+    if not bad:
+        return PictureSet(good, [])
+    first = bad[0].entry
+    note = f"{root}: {len(bad)} left out, for instance {first.name}: {first.problem}"
+    return PictureSet(good, [note])
+
+
+def _list_imagenet(root: Path) -> Iterator[Picture]:
+    """Captions are `a photo of a NAME`, one for each name of the class.
+
+    # not in paper: it trains the tokenizer on ImageNet, which needs no captions.
+    """
+    names: dict[str, list[str]] = {}
+    if (root / SYNSETS).exists():
+        for line in (root / SYNSETS).read_text(encoding="utf-8").splitlines():
+            synset, _, words = line.partition(" ")
+            names[synset] = [name.strip() for name in words.split(",") if name.strip()]
+    images = root / IMAGENET_TRAIN
+    for entry in list_inputs(images if images.is_dir() else root):
+        folder = posixpath.basename(posixpath.dirname(entry.name))
+        known = names.get(folder) or [folder.replace("_", " ")]
+        captions = [f"a photo of {_article(name)} {name}" for name in known if name]
+        yield Picture(entry, {"file": entry.name, "captions": captions})
+
+
+def _article(name: str) -> str:
+    return "an" if name[0].lower() in "aeiou" else "a"
+
+
+def _list_journeydb(root: Path) -> Iterator[Picture]:
+    """Captions are the prompt and, where there is one, the caption that GPT-3.5 made of it."""
+    tables = sorted(root.glob(JOURNEYDB_ROWS))
+    if len(tables) != 1:
+        raise UsageError(
+            f"{root} holds {len(tables)} files {JOURNEYDB_ROWS}; expected the one of a split of "
+            f"JourneyDB, beside {JOURNEYDB_IMAGES}/"
+        )
+    with tables[0].open(encoding="utf-8") as file:
+        pictures = [
+            _journeydb_picture(root, f"{tables[0].name} line {number}", line)
+            for number, line in enumerate(file, start=1)
+        ]
+    yield from sorted(pictures, key=lambda picture: picture.entry.name)
+
+
+def _journeydb_picture(root: Path, place: str, line: str) -> Picture:
+    try:
+        fields = parse_json(line, place)
+        name = posixpath.normpath(fields["img_path"])
+        captions = [fields.get("prompt"), (fields.get("Task2") or {}).get("Caption")]
+    except (UsageError, KeyError, TypeError, AttributeError):
+        return Picture(Entry(place, problem="not a row of JourneyDB"), {"file": place})
+    entry = file_entry(os.path.join(root, JOURNEYDB_IMAGES, name), name)
+    return Picture(entry, {"file": name, "captions": [text for text in captions if text]})

@@ -1,0 +1,368 @@
+"""`TextToImage`: images from prompts, edits, and a stream of previews.
+
+The way from prompt to pixels is `dcar.pipeline.generate_batch`.
+
+The look is diffusers': `from_pretrained`, `to`, a call that returns `.images`, and `stream` where
+diffusers has callbacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dcar.config import SAFETY_THRESHOLD, Rounding, SamplingConfig
+from dcar.model import DCAR
+from dcar.modules.text import TextEncoder
+from dcar.pipeline.edit import Edit, Mask, inpaint, outpaint, snapped_mask
+from dcar.pipeline.generate_batch import Parts, check_text, generate_batch
+from dcar.pipeline.results import GenerationResult, StepPreview
+from dcar.pipeline.safety import SafetyChecker, Screened, screen
+from dcar.pipeline.settings import Options, Settings, resolve
+from dcar.weights.pretrained import check_tokenizer, load_pretrained, load_tokenizer
+from dcht.errors import UsageError
+from dcht.tokenizer import Tokenizer
+
+
+class TextToImage:
+    """Everything a prompt needs to become a picture.
+
+    Attributes:
+        model: generator and head.
+        text: the text encoder.
+        tokenizer: the image tokenizer.
+        sampling: the settings used where the caller gives none.
+        size: (height, width) in pixels, likewise.
+        sha256: hash of the checkpoint, None for weights that were never saved.
+        rounding: of pixels to 8 bits.
+        safety: the checker of prompts, None for none.
+    """
+
+    def __init__(
+        self,
+        model: DCAR,
+        text: TextEncoder,
+        tokenizer: Tokenizer,
+        *,
+        sampling: SamplingConfig,
+        size: tuple[int, int],
+        sha256: str | None = None,
+        rounding: Rounding = Rounding.nearest,
+        safety: SafetyChecker | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.text = text.eval()
+        self.tokenizer = tokenizer.eval()
+        self.sampling = sampling
+        self.size = size
+        self.sha256 = sha256
+        self.rounding = rounding
+        self.safety = safety
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        safety: str | Path | None = None,
+        safety_threshold: float = SAFETY_THRESHOLD,
+    ) -> TextToImage:
+        """Load a folder, a Hub id, or (None) the checkpoint that ships with the package.
+
+        Args:
+            name: the generator.
+            dtype: of the weights, any float type; None: fp32.
+            device: where they are; None: the CPU.
+            safety: a ShieldGemma that judges every prompt (appendix A.1); None: no check.
+            safety_threshold: P(Yes) from which a prompt is rejected.
+
+        Raises:
+            CheckpointError: files that are missing or do not fit, another image tokenizer than
+                the one the generator was trained on, or a checker that cannot be loaded.
+        """
+        checker = None
+        if safety is not None:
+            checker = SafetyChecker.from_pretrained(safety, threshold=safety_threshold)
+        found = load_pretrained(name)
+        config = found.config
+        tokenizer = load_tokenizer(config.tokenizer, found.folder)
+        check_tokenizer(tokenizer, config, found.folder)
+        pipe = cls(
+            found.model,
+            found.text,
+            tokenizer,
+            sampling=config.sampling,
+            size=(config.height, config.width),
+            sha256=found.sha256,
+            rounding=config.rounding,
+            safety=checker,
+        )
+        return pipe.to(device, dtype)
+
+    def to(
+        self,
+        device: torch.device | str | torch.dtype | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> TextToImage:
+        """Move all parts, or cast their weights to any float type, or both; returns self.
+
+        In half precision codes and the steps of the residual's chain stay in fp32, and the checker
+        of prompts stays as it was loaded.
+        """
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        for part in (self.model, self.text, self.tokenizer):
+            part.to(device=device, dtype=dtype)
+        if self.safety is not None and device is not None:
+            self.safety.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parts are."""
+        return self.model.generator.null_text.device
+
+    def __call__(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        seed: int = 0,
+        num_images: int = 1,
+        batch_size: int = 8,
+        first_index: int = 0,
+        **settings: Unpack[Settings],
+    ) -> GenerationResult:
+        """Generate `num_images` pictures of each prompt.
+
+        Args:
+            prompts: one or several.
+            height: in pixels, a multiple of 32; None: the checkpoint's.
+            width: likewise.
+            seed: not negative. Image k depends on (seed, k), whatever the batch size.
+            num_images: pictures a prompt.
+            batch_size: images sampled together.
+            first_index: k of the first image, to make one of a series alone.
+            settings: `Settings` by name, in place of the checkpoint's. diffusers'
+                `guidance_scale` is 1 + `cfg_scale`, its `num_inference_steps` is `num_steps`.
+
+        Raises:
+            UsageError: a size that is not a multiple of 32, or a number out of range.
+        """
+        size = (height or self.size[0], width or self.size[1])
+        return self._series(
+            _listed(prompts), size, None, seed, num_images, batch_size, first_index, **settings
+        )
+
+    def edit(
+        self,
+        image: Image.Image | Sequence[Image.Image],
+        mask: Mask | Sequence[Mask] | None,
+        prompt: str | Sequence[str],
+        *,
+        strength: float = 1.0,
+        **options: Unpack[Options],
+    ) -> GenerationResult:
+        """Draw part of a picture anew, or (mask None, strength below 1) a variation of it.
+
+        The mask snaps outwards to tokens of 32 px (`result.masks`); every pixel outside is the
+        picture's own. Several images, masks and prompts make as many edits, one of a kind serves
+        all, and their masks may be unequal. Everything masked, the result is that of a call.
+
+        Args:
+            image: its sides multiples of 32; several must be of one size.
+            mask: of the image's size, where it is to change (`dcar.pipeline.edit.Mask`); None:
+                everywhere.
+            prompt: what the whole picture shows afterwards.
+            strength: share of the masked tokens that is drawn anew, in (0, 1].
+            options: as in a call, but for height and width.
+
+        Raises:
+            UsageError: sizes that do not fit, a mask of nothing, or a number out of range.
+        """
+        images, masks, prompts = _align(_listed(image), _listed(mask), _listed(prompt))
+        patch = self.tokenizer.config.downsampling
+        pairs = zip(images, masks, strict=True)
+        edits = [inpaint(one, where, patch=patch, strength=strength) for one, where in pairs]
+        return self._edited(prompts, edits, **options)
+
+    def outpaint(
+        self,
+        image: Image.Image | Sequence[Image.Image],
+        prompt: str | Sequence[str],
+        *,
+        left: int = 0,
+        right: int = 0,
+        top: int = 0,
+        bottom: int = 0,
+        **options: Unpack[Options],
+    ) -> GenerationResult:
+        """Draw more of a picture: margins in pixels, multiples of 32; the rest as for `edit`.
+
+        Raises:
+            UsageError: a margin or a side that is not a multiple of 32, or no margin at all.
+        """
+        images, prompts = _align(_listed(image), _listed(prompt))
+        patch = self.tokenizer.config.downsampling
+        edits = [
+            outpaint(one, left=left, right=right, top=top, bottom=bottom, patch=patch)
+            for one in images
+        ]
+        return self._edited(prompts, edits, **options)
+
+    def stream(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        seed: int = 0,
+        **settings: Unpack[Settings],
+    ) -> Iterator[StepPreview]:
+        """Generate one picture of each prompt in one batch, with a preview after each step.
+
+        The arguments are those of a call. The refined images come last.
+        """
+        return self.generate_batch(
+            self.screen(_listed(prompts)).prompts,
+            seed=seed,
+            settings=self.settings(**settings),
+            size=(height or self.size[0], width or self.size[1]),
+        )
+
+    def generate_batch(
+        self,
+        prompts: Sequence[str],
+        *,
+        settings: SamplingConfig,
+        size: tuple[int, int],
+        seed: int,
+        first_index: int = 0,
+        previews: bool = True,
+        edits: Sequence[Edit] | None = None,
+    ) -> Iterator[StepPreview]:
+        """Generate an image of each prompt, in one batch; the finished images come last.
+
+        All that makes images comes through here: a call, an edit, a stream, and the files of
+        `dcar generate`.
+
+        Args:
+            prompts: one an image, taken as they are: `screen` comes before.
+            settings: how to sample.
+            size: (height, width) in pixels.
+            seed: not negative.
+            first_index: number of the first image; the noise of each depends on (seed, number).
+            previews: whether to decode and yield what each step made.
+            edits: one an image, with results of this size; None: all tokens are generated.
+
+        Raises:
+            UsageError: a side that is not a multiple of 32, a negative seed, or a prompt that is
+                not text.
+        """
+        return generate_batch(
+            Parts(self.text, self.model, self.tokenizer, self.rounding),
+            prompts,
+            settings=settings,
+            size=size,
+            seed=seed,
+            first_index=first_index,
+            previews=previews,
+            edits=edits,
+        )
+
+    def settings(self, **given: Unpack[Settings]) -> SamplingConfig:
+        """The checkpoint's sampling settings with what is given in their place.
+
+        Raises:
+            UsageError: a number out of range, or a choice that is not known.
+        """
+        # Of weights that were never saved nobody expects a good picture.
+        return resolve(self.sampling, given, any_steps=self.sha256 is None)
+
+    def screen(self, prompts: Sequence[str]) -> Screened:
+        """Prompts after the safety check, if there is a checker.
+
+        Raises:
+            UsageError: a prompt that is not text.
+        """
+        check_text(prompts)
+        return screen(self.safety, prompts)
+
+    def _edited(
+        self, prompts: Sequence[str], edits: Sequence[Edit], **options: Unpack[Options]
+    ) -> GenerationResult:
+        if len({edit.region.shape for edit in edits}) > 1:
+            raise UsageError("the images are of several sizes; edit those of one size together")
+        patch = self.tokenizer.config.downsampling
+        h, w = edits[0].region.shape
+        return self._series(prompts, (h * patch, w * patch), edits, **options)
+
+    def _series(
+        self,
+        prompts: Sequence[str],
+        size: tuple[int, int],
+        edits: Sequence[Edit] | None,
+        seed: int = 0,
+        num_images: int = 1,
+        batch_size: int = 8,
+        first_index: int = 0,
+        **settings: Unpack[Settings],
+    ) -> GenerationResult:
+        """`num_images` pictures of each prompt, in batches."""
+        if not prompts or num_images < 1 or batch_size < 1:
+            raise UsageError("nothing to generate: give a prompt, num_images and batch_size >= 1")
+        sampling = self.settings(**settings)
+        safe, verdicts = self.screen([prompt for prompt in prompts for _ in range(num_images)])
+        if edits is not None:
+            edits = [edit for edit in edits for _ in range(num_images)]
+        images: list[Image.Image] = []
+        indices: list[Tensor] = []
+        for start in range(0, len(safe), batch_size):
+            batch = slice(start, start + batch_size)
+            *_, last = self.generate_batch(
+                safe[batch],
+                edits=None if edits is None else edits[batch],
+                first_index=first_index + start,
+                seed=seed,
+                settings=sampling,
+                size=size,
+                previews=False,
+            )
+            images += last.images
+            indices.append(last.indices)
+        patch = self.tokenizer.config.downsampling
+        return GenerationResult(
+            images=images,
+            indices=torch.cat(indices),
+            prompts=safe,
+            verdicts=verdicts,
+            left_out=[self.text.left_out(prompt) for prompt in safe],
+            masks=None if edits is None else [snapped_mask(edit, patch) for edit in edits],
+            seed=seed,
+            settings=sampling,
+            batch_size=batch_size,
+        )
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _align(*lists: list[Any]) -> list[list[Any]]:
+    """Lists of one length: one of a kind serves all.
+
+    Raises:
+        UsageError: two lengths above one.
+    """
+    count = max(map(len, lists))
+    if odd := sorted({len(values) for values in lists} - {1, count}):
+        raise UsageError(f"{odd[0]} and {count} of a kind do not pair up; give one, or {count}")
+    return [values * count if len(values) == 1 else values for values in lists]

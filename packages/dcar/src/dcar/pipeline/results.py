@@ -1,0 +1,47 @@
+"""What a pipeline gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from PIL import Image
+from torch import Tensor
+
+from dcar.config import SamplingConfig
+from dcar.pipeline.safety import Verdict
+
+
+class StepPreview(NamedTuple):
+    """The images after one unmasking step, or (`refined`) the final ones."""
+
+    step: int
+    """From 1; the refined images come after the last step, with its number."""
+    num_steps: int
+    images: list[Image.Image]
+    """Decoded from the codes that are there; hidden positions have the zero latent."""
+    indices: Tensor
+    """(b, h, w), the codebook's size where still hidden."""
+    refined: bool
+
+
+@dataclass(kw_only=True)
+class GenerationResult:
+    """Images in the order of the prompts, `num_images` for each."""
+
+    images: list[Image.Image]
+    indices: Tensor
+    """(number of images, h, w)."""
+    prompts: list[str]
+    """What each image was drawn from: `A red heart` where the prompt was rejected."""
+    verdicts: list[Verdict | None]
+    """What the safety checker said of each prompt; None without a checker."""
+    left_out: list[str]
+    """The end of each prompt that the checkpoint's text encoder does not read, being too long for
+    it; empty where it read everything."""
+    masks: list[Image.Image] | None
+    """Of edits, one an image: white where the mask, snapped to whole tokens, lets pixels change."""
+    seed: int
+    """The noise of image k depends on (seed, k) alone."""
+    settings: SamplingConfig
+    batch_size: int

@@ -1,0 +1,269 @@
+"""Pictures on disk: what `dcar generate`, `dcar edit` and `dcar replay` write.
+
+Every picture says what it depends on (`dcar.pipeline.record`); what an equal command wrote is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from dcar.pipeline import TextToImage
+from dcar.pipeline.edit import Edit
+from dcar.pipeline.record import RECORD, EditRecord, Record, png_text
+from dcar.pipeline.safety import Verdict
+from dcar.sampling_config import SamplingConfig
+from dcht.errors import CheckpointError, UsageError
+from dcht.files import write_atomic
+from dcht.images import ImageError, grid, read_png_text, save_png
+
+FRAME_MS, LAST_FRAME_MS = 250, 2000
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """A series of pictures: what was asked for."""
+
+    prompts: list[str]
+    """One an image, after the safety check..."""
+    verdicts: list[Verdict | None]
+    """...and what that said of each."""
+    seed: int
+    height: int
+    width: int
+    settings: SamplingConfig
+    batch_size: int
+    first_index: int = 0
+    """Number of the first image."""
+    edit: Edit | None = None
+    """Of one picture, for all images."""
+
+    def batches(self) -> list[range]:
+        """The images of each batch."""
+        count = len(self.prompts)
+        return [
+            range(start, min(start + self.batch_size, count))
+            for start in range(0, count, self.batch_size)
+        ]
+
+    def records(self, pipe: TextToImage, batch: range) -> list[Record]:
+        """The records of a batch's images."""
+        edit = None if self.edit is None else EditRecord.of(self.edit)
+        return [
+            Record(
+                prompt=self.prompts[image],
+                seed=self.seed,
+                index=self.first_index + image,
+                height=self.height,
+                width=self.width,
+                settings=self.settings,
+                weights=pipe.sha256,
+                batch_size=len(batch),
+                row=row,
+                threads=torch.get_num_threads(),
+                device=pipe.device.type,
+                edit=edit,
+                safety=self.verdicts[image],
+                left_out=pipe.text.left_out(self.prompts[image]) or None,
+            )
+            for row, image in enumerate(batch)
+        ]
+
+    def sheet_text(self, pipe: TextToImage) -> dict[str, str]:
+        """The text chunks of all images in one picture."""
+        records = [record for batch in self.batches() for record in self.records(pipe, batch)]
+        return png_text("\n".join(self.prompts), [record.content() for record in records])
+
+    def images(self, pipe: TextToImage, batch: range) -> list[Image.Image]:
+        """The images of a batch, drawn."""
+        *_, last = pipe.generate_batch(
+            [self.prompts[image] for image in batch],
+            settings=self.settings,
+            size=(self.height, self.width),
+            seed=self.seed,
+            first_index=self.first_index + batch.start,
+            previews=False,
+            edits=None if self.edit is None else [self.edit] * len(batch),
+        )
+        return last.images
+
+
+def generate_images(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = False) -> list[Path]:
+    """Write the one image of a plan to `x.png`, or `NNNNN.png` for each into a folder.
+
+    What an equal command wrote is kept.
+
+    Raises:
+        UsageError: a file is there, made with other settings, and `force` is off.
+    """
+    single = out.suffix.lower() == ".png"
+    count = len(plan.prompts)
+    paths = [out] if single else [out / f"{index:05d}.png" for index in range(count)]
+    write_images(pipe, [(plan, paths)], force=force)
+    return paths
+
+
+def write_images(
+    pipe: TextToImage, plans: Iterable[tuple[Plan, Sequence[Path]]], *, force: bool = False
+) -> None:
+    """Write every image of some plans to its file, under one progress bar.
+
+    What an equal command wrote is kept.
+
+    Raises:
+        UsageError: a file is there, made with other settings, and `force` is off.
+    """
+    todo = []
+    for plan, paths in plans:
+        for batch in plan.batches():
+            texts = [record.text() for record in plan.records(pipe, batch)]
+            files = [paths[index] for index in batch]
+            done = [
+                _is_done(file, text, force=force) for file, text in zip(files, texts, strict=True)
+            ]
+            if not all(done):
+                todo.append((plan, batch, texts, files))
+    total = sum(len(batch) for _, batch, _, _ in todo)
+    with tqdm(total=total, unit="img", desc="generate", disable=None) as progress:
+        for plan, batch, texts, files in todo:
+            images = plan.images(pipe, batch)
+            for image, text, file in zip(images, texts, files, strict=True):
+                save_png(image, file, text)
+            progress.update(len(batch))
+
+
+def generate_sheet(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = False) -> list[Path]:
+    """Write all images as one contact sheet, whose text holds the record of each.
+
+    Raises:
+        UsageError: the file is there, made with other settings, and `force` is off.
+    """
+    text = plan.sheet_text(pipe)
+    if not _is_done(out, text, force=force):
+        images = [image for batch in plan.batches() for image in plan.images(pipe, batch)]
+        save_png(grid(images, columns=math.ceil(math.sqrt(len(images)))), out, text)
+    return [out]
+
+
+def generate_film(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = False) -> list[Path]:
+    """Write the unmasking of all images, in one batch.
+
+    As `x.gif`: animated, the images side by side. As `x.png`: a contact sheet, a row an image, a
+    column a step, the last one with the residual.
+
+    Raises:
+        UsageError: the file is there, made with other settings, and `force` is off.
+    """
+    text = plan.sheet_text(pipe)
+    comment = hashlib.sha256(text[RECORD].encode()).hexdigest().encode()
+    animated = out.suffix.lower() == ".gif"
+    if animated and not force and out.exists():
+        if _gif_comment(out) != comment:
+            raise UsageError(f"{out} exists and was made otherwise; use --force or another name")
+        return [out]
+    if not animated and _is_done(out, text, force=force):
+        return [out]
+    previews = list(
+        pipe.generate_batch(
+            plan.prompts,
+            settings=plan.settings,
+            size=(plan.height, plan.width),
+            seed=plan.seed,
+            edits=None if plan.edit is None else [plan.edit] * len(plan.prompts),
+        )
+    )
+    if animated:
+        columns = math.ceil(math.sqrt(len(plan.prompts)))
+        frames = [grid(preview.images, columns=columns) for preview in previews]
+        times = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
+        film = io.BytesIO()
+        frames[0].save(
+            film, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0,
+            comment=comment,
+        )  # fmt: skip
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(out, film.getvalue())
+    else:
+        rows = zip(*(preview.images for preview in previews), strict=True)
+        save_png(grid([image for row in rows for image in row], columns=len(previews)), out, text)
+    return [out]
+
+
+def replay_file(
+    pipe: TextToImage,
+    record: Record,
+    out: Path,
+    *,
+    image: Image.Image | None = None,
+    force: bool = False,
+) -> list[Path]:
+    """Make the picture of a record again: the same batch size, row and threads.
+
+    Raises:
+        CheckpointError: it was made with other weights.
+        UsageError: it is an edit and `image` is not the picture that was edited; or the file is
+            there, made with other settings, and `force` is off.
+    """
+    if record.weights != pipe.sha256:
+        raise CheckpointError(
+            f"the picture was made with weights {record.weights}, these are {pipe.sha256}; name "
+            "the right ones with --ckpt"
+        )
+    edit = None
+    if record.edit is not None:
+        if image is None:
+            raise UsageError(
+                "this is an edit, and a PNG does not hold the picture it was made from: name that "
+                f"with --image (its RGB pixels have SHA-256 {record.edit.image_sha256})"
+            )
+        edit = record.edit.edit(image)
+    if not _is_done(out, record.text(), force=force):
+        torch.set_num_threads(record.threads)
+        # The rest of the batch has the same prompt: a row's value does not depend on its content.
+        plan = Plan(
+            prompts=[record.prompt] * record.batch_size,
+            verdicts=[record.safety] * record.batch_size,
+            seed=record.seed,
+            height=record.height,
+            width=record.width,
+            settings=record.settings,
+            batch_size=record.batch_size,
+            first_index=record.index - record.row,
+            edit=edit,
+        )
+        images = plan.images(pipe, range(record.batch_size))
+        save_png(images[record.row], out, record.text())
+    return [out]
+
+
+def _is_done(path: Path, text: dict[str, str], *, force: bool) -> bool:
+    """Whether an equal command wrote this file.
+
+    Raises:
+        UsageError: something else is there and `force` is off.
+    """
+    if force or not path.exists():
+        return False
+    try:
+        same = read_png_text(path) == text
+    except ImageError:
+        same = False
+    if not same:
+        raise UsageError(f"{path} exists and was made otherwise; use --force or another --out")
+    return True
+
+
+def _gif_comment(path: Path) -> bytes | None:
+    try:
+        with Image.open(path, formats=("GIF",)) as image:
+            return image.info.get("comment")
+    except OSError:
+        return None

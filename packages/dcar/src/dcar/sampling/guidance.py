@@ -1,0 +1,64 @@
+"""Classifier-free guidance: (1 + s) conditional - s unconditional, in the sampler and the head.
+
+Where s is 0 nothing unconditional is computed. The rows of both branches are stacked, conditional
+first. Shapes: b images, n positions, k codes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dcar.config import Guidance, HeadGuidance, SamplingConfig
+from dcar.modules.transformer import Generator, TextContext
+
+
+def step_scale(config: SamplingConfig, step: int) -> float:
+    """The scale s of the logits in `step` (from 0); 0 where guidance is off."""
+    if config.guidance is Guidance.linear:
+        return config.cfg_scale * step / config.num_steps
+    if config.guidance is Guidance.interval:
+        left = (config.num_steps - step) / config.num_steps
+        inside = config.interval_low <= left <= config.interval_high
+        return config.cfg_scale if inside else 0.0
+    return config.cfg_scale
+
+
+def head_scale(config: SamplingConfig) -> float:
+    """The scale s of the residual head.
+
+    It is not scaled with the steps, being after the last one; but it is 0 if the last step was not
+    guided, for then there are no unconditional hidden states.
+    """
+    released = config.head_guidance is HeadGuidance.release and config.cfg_scale == 1
+    if config.head_guidance is HeadGuidance.off or released or not last_step_scale(config):
+        return 0.0
+    return config.cfg_scale
+
+
+def last_step_scale(config: SamplingConfig) -> float:
+    """The scale s of the logits in the last step, whose hidden states condition the residual."""
+    return step_scale(config, config.num_steps - 1)
+
+
+def guidance_context(
+    generator: Generator, text: Tensor, text_mask: Tensor, *, guided: bool
+) -> TextContext:
+    """The text's keys and values; with guidance those of the null caption after them.
+
+    The null half keeps the prompt's own mask (PixArt-alpha), so it depends on the prompt's length.
+    """
+    if guided:
+        everything = torch.ones(len(text), dtype=torch.bool, device=text.device)
+        text = torch.cat([text, generator.drop_text(text, everything)])
+        text_mask = torch.cat([text_mask, text_mask])
+    return generator.embed_text(text, text_mask)
+
+
+def conditional_context(context: TextContext, images: int) -> TextContext:
+    """The rows of the prompts alone: views, nothing is copied."""
+    return TextContext(
+        [keys[:images] for keys in context.keys],
+        [values[:images] for values in context.values],
+        context.mask[:images],
+    )

@@ -1,0 +1,168 @@
+"""A run's result for others: `config.json`, `model.safetensors` and a model card.
+
+The weights are the averaged ones. A run keeps its own up to date in `checkpoint/`; `dcar-train
+export RUN --out DIR` gives them another home.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from dcar.config import CheckpointConfig, TokenizerReference
+from dcar.train.trainer import Trainer
+from dcar.train_config import PublishDtype
+from dcar.weights.pretrained import load_pretrained, refer_to_tokenizer, save_pretrained
+from dcht.engine.metrics import METRICS, read_metrics
+from dcht.engine.run_folder import published
+from dcht.errors import CheckpointError, UsageError
+from dcht.files import locked, require_unused, write_atomic
+
+CARD = "README.md"
+CHECKPOINT = "checkpoint"
+LICENCE_NOTE = """\
+The code is Apache-2.0. No licence was chosen for these weights yet: what the terms of the images,
+the captions and the checkpoint that training started from allow decides which one may be. Put it
+here and in the first lines of this file before you publish.
+"""
+
+
+def publish(trainer: Trainer) -> None:
+    """Write the averaged weights to the run's `checkpoint/`; all ranks call this together."""
+    model, text = trainer.averaged()
+    if trainer.world.main:
+        settings = trainer.config
+        folder = Path(settings.out) / CHECKPOINT
+        height, width = trainer.size
+        config = CheckpointConfig(
+            model=settings.model,
+            tokenizer=refer_to_tokenizer(trainer.tokenizer, settings.tokenizer_ckpt, folder),
+            sampling=settings.sampling,
+            height=height,
+            width=width,
+        )
+        dtype = getattr(torch, settings.publish_dtype.value)
+        with published(folder) as staging:
+            write_atomic(staging / CARD, model_card(trainer, config).encode())
+            save_pretrained(staging, model, text, config, dtype=dtype)
+    trainer.world.barrier()
+
+
+def model_card(trainer: Trainer, config: CheckpointConfig) -> str:
+    """What was trained, on what and for how long, with the Hub's metadata on top."""
+    settings, data = trainer.config, trainer.data
+    # Names only: where the data lay on this machine is nobody's business.
+    sources = [settings.data, *settings.data.mixture]
+    roots = ", ".join(f"`{Path(source.root).name}`" for source in sources)
+    start = settings.init_from
+    start = start if start in ("scratch", "bundled") else Path(start).name
+    generator, head = trainer.learner.model.generator, trainer.learner.model.head
+    millions = [
+        sum(p.numel() for p in part.parameters()) / 1e6 if part is not None else 0.0
+        for part in (generator, head)
+    ]
+    sampling = config.sampling
+    facts = {
+        "parameters": f"generator {millions[0]:.2f} M, residual head {millions[1]:.2f} M",
+        "text encoder": config.model.text.name or "a small one, trained jointly, in these weights",
+        "image tokenizer": f"SHA-256 `{config.tokenizer.sha256}`, {config.tokenizer.location}",
+        "pixels": f"{config.width} x {config.height}",
+        "data": f"{roots}: {len(data)} images, {sum(map(len, data.captions))} captions "
+        f"(SHA-256 of the captions `{trainer.contents['captions']}`)",
+        "training": f"{trainer.step} of {settings.steps} steps of {settings.batch_size} images, "
+        f"from {start}, seed {settings.seed}; averaged weights",
+        "last logged": _last_logged(Path(settings.out) / METRICS),
+        "sampling": f"{sampling.num_steps} steps, guidance {sampling.cfg_scale:g}, temperature "
+        f"{sampling.temperature:g}, {sampling.num_diffusion_steps} steps of the head",
+        "made by": f"dcar {version('dcar')}",
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    return (
+        "---\nlibrary_name: dcar\npipeline_tag: text-to-image\nlicense: unknown\n---\n\n"
+        f"# {Path(settings.out).resolve().name}\n\n"
+        "A DC-AR generator (ICCV 2025): text to image, masked autoregressive over a hybrid "
+        "tokenizer.\n\n"
+        '```\ndcar generate "a prompt" --ckpt FOLDER --out picture.png\n```\n\n'
+        f"| | |\n|---|---|\n{table}\n\n"
+        "It draws what its training images and captions showed, and what they had wrong.\n\n"
+        f"## Licence\n\n{LICENCE_NOTE}"
+    )
+
+
+def _last_logged(metrics: Path) -> str:
+    rows = read_metrics(metrics) if metrics.exists() else []
+    losses = [row for row in rows if "cross_entropy" in row]
+    if not losses:
+        return "nothing yet"
+    row = losses[-1]
+    return (
+        f"step {row['step']}: cross-entropy {row['cross_entropy']:.3f}, diffusion "
+        f"{row['diffusion']:.3f}, accuracy of masked indices {row['accuracy']:.3f}"
+    )
+
+
+def export(
+    source: str | Path,
+    out: str | Path,
+    *,
+    dtype: PublishDtype = PublishDtype.float32,
+    tokenizer: str | None = None,
+    force: bool = False,
+) -> str:
+    """Publish a run's averaged weights, as of its last save, in a folder of their own.
+
+    Args:
+        source: the run's folder.
+        out: the new folder.
+        dtype: precision of the weights.
+        tokenizer: where others find the image tokenizer (a folder or Hub id); None: where it is.
+        force: replace what `out` holds.
+
+    Returns:
+        The checkpoint's SHA-256.
+
+    Raises:
+        UsageError: `source` is no run or has not saved yet, or `out` is there already, or is
+            being written.
+        CheckpointError: what the run published is damaged.
+    """
+    source, out = Path(source), Path(out)
+    checkpoint = source / CHECKPOINT
+    if not checkpoint.is_dir():
+        raise UsageError(
+            f"{source} holds no {CHECKPOINT}/; name a run's folder (out=) that has saved once"
+        )
+    with locked(out):
+        require_unused(out, force=force)
+        return _export(checkpoint, out, dtype, tokenizer)
+
+
+def _export(checkpoint: Path, out: Path, dtype: PublishDtype, tokenizer: str | None) -> str:
+    found = load_pretrained(checkpoint)
+    try:
+        card = (checkpoint / CARD).read_bytes()
+    except OSError:
+        raise CheckpointError(f"{checkpoint} has no {CARD}; let the run save once more") from None
+    reference = _moved(found.config.tokenizer, checkpoint, out, tokenizer)
+    old, new = found.config.tokenizer.location, reference.location
+    write_atomic(out / CARD, card.replace(f", {old} |".encode(), f", {new} |".encode()))
+    config = replace(found.config, tokenizer=reference)
+    return save_pretrained(out, found.model, found.text, config, dtype=getattr(torch, dtype.value))
+
+
+def _moved(
+    reference: TokenizerReference, old: Path, new: Path, wanted: str | None
+) -> TokenizerReference:
+    """A reference from folder `old`, seen from folder `new`."""
+    folder = old / reference.location
+    if wanted is not None:
+        location = os.path.relpath(wanted, new) if Path(wanted).is_dir() else wanted
+    elif reference.location != "bundled" and folder.is_dir():
+        location = os.path.relpath(folder.resolve(), new.resolve())
+    else:
+        location = reference.location
+    return replace(reference, location=location)

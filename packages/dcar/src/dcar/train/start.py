@@ -1,0 +1,176 @@
+"""What a training run starts from: its settings, its image tokenizer, its weights.
+
+Everything that can be refused is refused here, before the first step.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dcar.config import PRESETS, CheckpointConfig, DCARConfig
+from dcar.data import Data
+from dcar.model import DCAR
+from dcar.modules.text import TextEncoder
+from dcar.modules.words import count_words, word_tokenizer
+from dcar.train.lora import add_lora
+from dcar.train_config import TrainConfig
+from dcar.weights.pretrained import BUNDLED, load_pretrained
+from dcht.checkpoint import CONFIG, from_dict, locate, read_config, to_dict
+from dcht.engine.run_folder import differences
+from dcht.errors import UsageError, printable
+from dcht.tokenizer import Tokenizer
+from dcht.train.start import preset_of, read_layout
+
+WEIGHTLESS = frozenset(
+    {
+        "attention_dropout", "cond_dropout", "fully_masked", "positions", "batch_mul",
+        "residual_std", "clip",
+    }
+)  # fmt: skip
+"""Settings of a model that may differ from those of its weights: they have none of their own, or
+only training or sampling reads them."""
+NAMED_WORDS = 20
+"""How many words a message names before it says how many more there are."""
+
+
+def layouts_of(settings: Any) -> dict[str, Any]:
+    """The layouts of tokenizer and model that a run has, where no presets are chosen.
+
+    The tokenizer's is that of `tokenizer_ckpt`; without one, of the tokenizer that `init_from` was
+    trained with; without that, of the bundled one. The model's is that of `init_from`, if that is a
+    checkpoint.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or its `config.json` is damaged.
+    """
+    found: dict[str, Any] = {}
+    if settings.init_from != "scratch":
+        folder = BUNDLED if settings.init_from == "bundled" else locate(settings.init_from)
+        config = from_dict(CheckpointConfig, read_config(folder), str(folder / CONFIG))
+        found["model"] = config.model
+        if settings.tokenizer_ckpt is None:
+            found["tokenizer_ckpt"] = tokenizer_of(config, folder)
+    ckpt = settings.tokenizer_ckpt or found.get("tokenizer_ckpt")
+    return found | {"tokenizer": replace(read_layout(ckpt), residual_std=None)}
+
+
+def tokenizer_of(config: CheckpointConfig, folder: Path) -> str | None:
+    """Where the image tokenizer of a checkpoint in `folder` is; None: it is the bundled one."""
+    location = config.tokenizer.location
+    if location == "bundled":
+        return None
+    local = folder / location
+    return os.path.relpath(local) if local.is_dir() else location
+
+
+def load_image_tokenizer(config: TrainConfig) -> Tokenizer:
+    """The image tokenizer of the run.
+
+    Raises:
+        UsageError: its layout is not `config.tokenizer`, or the model is for another one.
+    """
+    tokenizer = Tokenizer.from_pretrained(config.tokenizer_ckpt)
+    ignored = {"residual_std": None, "commitment_weight": 0.0}
+    theirs, ours = (
+        to_dict(replace(layout, **ignored))  # type: ignore[arg-type]
+        for layout in (tokenizer.config, config.tokenizer)
+    )
+    if odd := sorted(differences(theirs, ours)):
+        raise UsageError(
+            f"tokenizer_ckpt={config.tokenizer_ckpt} differs from the tokenizer that was asked "
+            f"for in {', '.join(odd)}; {preset_of(tokenizer.config)}"
+        )
+    model, layout = config.model, tokenizer.config
+    for name, ours, its in (
+        ("generator.codebook_size", model.generator.codebook_size, layout.codebook_size),
+        ("head.latent_channels", model.head.latent_channels, layout.latent_channels),
+    ):
+        if ours != its:
+            raise UsageError(f"model.{name} is {ours}, and {its} in the image tokenizer")
+    return tokenizer
+
+
+def start_weights(config: TrainConfig, data: Data) -> tuple[DCAR, TextEncoder]:
+    """Random weights, or the published ones of `init_from`; with LoRA's matrices, if wanted.
+
+    Positions are recomputed for any grid, so a 256 px checkpoint starts a 512 px run (section 4.3).
+    A text encoder that trains with the generator gets embeddings for the words of the captions
+    that the checkpoint has never seen, and names them on stderr.
+
+    Raises:
+        UsageError: `init_from` is a model of another shape than `config.model`, or LoRA from
+            scratch.
+    """
+    if config.init_from == "scratch":
+        if config.lora.rank:
+            raise UsageError(
+                f"lora.rank={config.lora.rank} has nothing to adapt with init_from=scratch; "
+                "give a checkpoint"
+            )
+        return DCAR(config.model), _new_text(config, data)
+    found = load_pretrained(None if config.init_from == "bundled" else config.init_from)
+    odd = differences(to_dict(found.config.model), to_dict(config.model), WEIGHTLESS)
+    if odd:
+        raise UsageError(
+            f"init_from={config.init_from} differs from the model that was asked for in "
+            f"{', '.join(sorted(odd))}; {_model_preset(found.config.model)}"
+        )
+    model = DCAR(config.model)
+    model.load_state_dict(found.model.state_dict())
+    if config.lora.rank:
+        add_lora(model, config.lora)
+    if config.model.text.joint is not None:
+        words = found.text.tokenizer.backend_tokenizer
+        text = TextEncoder.joint(config.model.text, config.model.generator, words)
+        text.load_state_dict(found.text.state_dict())
+        _learn_words(text, data, config.model.text.joint.vocabulary, config.init_from)
+        return model, text
+    return model, found.text
+
+
+def _model_preset(layout: DCARConfig) -> str:
+    """Which preset has the layout of a model, as advice to whoever chose another."""
+    free = WEIGHTLESS | {"codebook_size", "latent_channels"}
+    for name, preset in PRESETS.items():
+        if not differences(to_dict(preset), to_dict(layout), free):
+            return f"choose model={name}"
+    return "no preset has its layout: give its settings one by one (model.KEY=VALUE)"
+
+
+def _new_text(config: TrainConfig, data: Data) -> TextEncoder:
+    text, generator = config.model.text, config.model.generator
+    if text.joint is None:
+        return TextEncoder.pretrained(text, generator)
+    return TextEncoder.joint(text, generator, word_tokenizer(_every_caption(data), text.joint))
+
+
+def _learn_words(text: TextEncoder, data: Data, vocabulary: int, start: str) -> None:
+    """Teach a joint encoder the words it lacks, and say which they are."""
+    words = count_words(_every_caption(data), text.tokenizer.backend_tokenizer)
+    new = text.learn_words(_every_caption(data), vocabulary)
+    if new:
+        print(
+            f"{len(new)} of {len(words)} words are new to {start} and are learned from scratch: "
+            f"{_shorten(new)}",
+            file=sys.stderr,
+        )
+    if left := sorted(word for word in words if text.unknown_words(word)):
+        print(
+            f"{len(left)} words stay unknown, the vocabulary of {vocabulary} being full: "
+            f"{_shorten(left)}",
+            file=sys.stderr,
+        )
+
+
+def _every_caption(data: Data) -> Iterator[str]:
+    return (caption for texts in data.captions for caption in texts)
+
+
+def _shorten(words: list[str]) -> str:
+    rest = len(words) - NAMED_WORDS
+    return " ".join(map(printable, words[:NAMED_WORDS])) + (f" and {rest} more" if rest > 0 else "")

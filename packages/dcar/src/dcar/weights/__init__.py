@@ -1,0 +1,1 @@
+"""Checkpoints: ours, and the published release's in our layout."""

@@ -1,0 +1,1 @@
+"""The command line: `common` is shared by all three packages."""

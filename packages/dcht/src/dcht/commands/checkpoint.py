@@ -1,0 +1,104 @@
+"""`dcht convert` and `dcht export`: checkpoints of others to ours, and ours to ONNX.
+
+Parsing and reporting alone; no torch before it is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from dcht.commands.common import OK, add_common, positive
+from dcht.config import VARIANTS
+from dcht.errors import UsageError, printable
+from dcht.files import locked, require_unused
+
+
+def add_convert(verbs: Any) -> None:
+    """Add `dcht convert` to a command line's subparsers."""
+    convert = verbs.add_parser(
+        "convert", help="a published DC-AE or DC-HT (a file, a folder, a Hub id) as a tokenizer"
+    )
+    convert.add_argument("source", help="weights file, folder, or Hub id (owner/name)")
+    convert.add_argument("--variant", choices=VARIANTS, help="refuse anything else")
+    convert.add_argument(
+        "--codebook", type=positive, metavar="N",
+        help="give a DC-AE N random codes, and fold its latents' norm: the start of dcht-train",
+    )  # fmt: skip
+    norm = convert.add_mutually_exclusive_group()
+    norm.add_argument(
+        "--latent-norm", type=_length, metavar="S", help="typical length of a latent [17.7]"
+    )
+    norm.add_argument(
+        "--calibrate", type=Path, metavar="DIR", help="measure that length over a folder of images"
+    )
+    add_common(convert, "out", "force", "resume", "offline", "json")
+    convert.set_defaults(function=_convert)
+
+
+def add_export(verbs: Any) -> None:
+    """Add `dcht export` to a command line's subparsers."""
+    export = verbs.add_parser(
+        "export", help="encoder, decoder and codebook as ONNX files for any size (dcht[onnx])"
+    )
+    add_common(export, "out", "ckpt", "force", "resume", "offline", "json")
+    export.set_defaults(function=_export)
+
+
+def _length(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    if arguments.codebook is None and (arguments.latent_norm or arguments.calibrate):
+        raise UsageError(
+            "--latent-norm and --calibrate need --codebook: only there is a norm folded"
+        )
+    if arguments.calibrate is not None and not arguments.calibrate.is_dir():
+        raise UsageError(f"--calibrate {arguments.calibrate} is not a folder of images")
+    from dcht.convert.latent_norm import LATENT_NORM
+    from dcht.convert.published import write_converted
+
+    with locked(arguments.out):
+        record = write_converted(
+            arguments.source,
+            arguments.out,
+            variant=arguments.variant,
+            codebook_size=arguments.codebook,
+            latent_norm=arguments.latent_norm or LATENT_NORM,
+            images=arguments.calibrate,
+            force=arguments.force,
+        )
+    if arguments.json:
+        print(json.dumps({"out": str(arguments.out)} | record))
+    else:
+        norm = record["folded_latent_norm"]
+        folded = "" if norm is None else f", latent norm {norm:.4g} folded into the decoder"
+        print(f"{printable(arguments.out)}: {record['sha256'][:12]}{folded}")
+    return OK
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from dcht.export import export_programs, require_onnx, save_onnx
+
+    require_onnx()
+    out: Path = arguments.out
+    with locked(out):
+        require_unused(out, force=arguments.force)
+        from dcht.tokenizer import Tokenizer
+
+        tokenizer = Tokenizer.from_pretrained(arguments.ckpt)
+        files = [path.name for path in save_onnx(export_programs(tokenizer), out)]
+    if arguments.json:
+        print(json.dumps({"out": str(out), "files": files, "tokenizer": tokenizer.sha256}))
+    else:
+        print(f"{printable(out)}: {', '.join(files)}")
+    return OK

@@ -1,0 +1,259 @@
+"""What an input is: an image somewhere on disk with what is known of it, or what is wrong with it.
+
+Everything is read by size and place, a member of an archive like a whole file. What was read has a
+SHA-256, by which everything is kept that is made of it: names and sizes stay when a picture is
+painted over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import posixpath
+import stat
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from dcht.data.captions import caption_row, decode_text
+from dcht.files import open_regular, parse_json
+from dcht.images import ImageError, open_image
+
+MAX_BYTES = 1 << 28
+"""Largest file that is read: an uncompressed image of four bytes a pixel just below the cap."""
+MAX_SIDECAR = 1 << 24
+"""Largest file beside an image that is read."""
+SIDECARS = (".txt", ".json")
+READERS = min(16, max(4, os.cpu_count() or 4))
+"""Threads that read and decode images (decoding releases the interpreter lock)."""
+DIGESTS = 1024
+"""Inputs that wait for those threads at a time."""
+
+
+class Part(NamedTuple):
+    """Bytes on disk: a whole file, or a member of an archive."""
+
+    file: str
+    size: int
+    offset: int = 0
+    deflated: int | None = None
+    """Bytes on disk of a zip's deflated member; None: they are as they are."""
+    crc: int | None = None
+    """CRC-32 of the bytes, where an archive says it."""
+    changed: tuple[int, int] = (0, 0)
+    """When the file was last written (mtime and ctime, ns), as it was listed. Never part of what
+    is made of an input: it may spare reading the bytes again, nothing else."""
+
+    def read(self, *, cap: int = MAX_BYTES) -> bytes:
+        """The bytes.
+
+        Raises:
+            ImageError: they are not all there, too many, or not in a regular file.
+        """
+        stored = self.size if self.deflated is None else self.deflated
+        if max(self.size, stored) > cap:
+            raise ImageError(f"{max(self.size, stored):,} bytes; the cap is {cap:,}")
+        try:
+            with open_regular(self.file) as file:
+                file.seek(self.offset)
+                content = file.read(stored)
+        except OSError as error:
+            raise ImageError(f"cannot be read: {error.strerror}") from None
+        if self.deflated is not None:
+            try:
+                # One byte more than it says, and no bomb: what says less than it holds is a lie.
+                content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, self.size + 1)
+            except zlib.error as error:
+                raise ImageError(f"damaged: {error}") from None
+        if len(content) < self.size:
+            raise ImageError(f"cut short: {len(content):,} of {self.size:,} bytes")
+        if len(content) > self.size:
+            raise ImageError(f"damaged: more than the {self.size:,} bytes that it says it has")
+        if self.crc is not None and zlib.crc32(content) != self.crc:
+            raise ImageError("damaged: its checksum (CRC-32) is another")
+        return content
+
+
+NOTHING = bytes(hashlib.sha256().digest_size)
+
+
+class Content(NamedTuple):
+    """The bytes that an input is made of, or why they cannot be had."""
+
+    image: bytes | None = None
+    text: bytes | None = None
+    """Of its `.txt`."""
+    fields: bytes | None = None
+    """Of its `.json`."""
+    problem: str = ""
+
+    def open(self) -> Image.Image:
+        """The image, checked and decoded as `dcht.images.open_image` does.
+
+        Raises:
+            ImageError: there is a problem with it.
+        """
+        if self.image is None:
+            raise ImageError(self.problem)
+        return open_image(io.BytesIO(self.image))
+
+    def sha256(self) -> bytes:
+        """SHA-256 of the image (or of the problem), the text and the fields; zeros for none."""
+        parts = (
+            self.problem.encode(errors="backslashreplace") if self.problem else self.image,
+            self.text,
+            self.fields,
+        )
+        return b"".join(
+            NOTHING if part is None else hashlib.sha256(part).digest() for part in parts
+        )
+
+
+class Entry(NamedTuple):
+    """An input: an image with what is known of it, or what is wrong with it."""
+
+    name: str
+    """Where it is, below the folder or archive that was named; parts joined by `/`."""
+    image: Part | None = None
+    """None if there is a `problem`."""
+    text: Part | None = None
+    fields: Part | None = None
+    metadata: dict[str, Any] | None = None
+    """What a table says of it."""
+    problem: str = ""
+
+    def read(self, *, image: bool = True, beside: bool = True) -> Content:
+        """The bytes of the image, and of what stands beside it; or only one of the two."""
+        if self.image is None:
+            return Content(problem=self.problem)
+        content = Content()
+        for part, field, label, asked in (
+            (self.image, "image", "", image),
+            (self.text, "text", ".txt", beside),
+            (self.fields, "fields", ".json", beside),
+        ):
+            if part is None or not asked:
+                continue
+            try:
+                read = part.read(cap=MAX_SIDECAR if label else MAX_BYTES)
+            except ImageError as error:
+                where = f"{self.beside(label)}: " if label else ""
+                return content._replace(problem=f"{where}{error}")
+            content = content._replace(**{field: read})
+        return content
+
+    def open(self) -> Image.Image:
+        """The image, checked and decoded as `dcht.images.open_image` does.
+
+        Raises:
+            ImageError: there is a problem with it.
+        """
+        return self.read(beside=False).open()
+
+    def row(self, content: Content | None = None) -> dict[str, Any]:
+        """Its `file`, `caption` and other fields (see `dcht.data.captions`).
+
+        Args:
+            content: what was read already.
+
+        Raises:
+            UsageError: the text or fields beside it cannot be read.
+        """
+        content = content or self.read(image=False)
+        if content.problem:
+            raise ImageError(content.problem)
+        fields, text = None, None
+        if content.fields is not None:
+            name = self.beside(".json")
+            found = parse_json(decode_text(name, content.fields), name)
+            fields = found if isinstance(found, dict) else {"json": found}
+        if content.text is not None:
+            text = decode_text(self.beside(".txt"), content.text)
+        return caption_row(self.name, text, fields, self.metadata)
+
+    def parts(self) -> Iterator[Part]:
+        """The places on disk that it is read from."""
+        yield from (part for part in (self.image, self.text, self.fields) if part is not None)
+
+    def beside(self, suffix: str) -> str:
+        """The name of the file beside it with a suffix."""
+        return posixpath.splitext(self.name)[0] + suffix
+
+
+def hash_entries(entries: Sequence[Entry]) -> str:
+    """A hash of names, sizes and metadata: of what can be known without reading every file.
+
+    It tells lists of inputs apart, and no more: what is kept of an input is kept by its content.
+    """
+    digest = hashlib.sha256()
+    for entry in entries:
+        three = (entry.image, entry.text, entry.fields)
+        sizes = [None if part is None else part.size for part in three]
+        digest.update(json.dumps([entry.name, sizes, entry.metadata]).encode())
+    return digest.hexdigest()
+
+
+def digest_all(entries: Sequence[Entry], *, beside: bool = True) -> Iterator[bytes]:
+    """`Content.sha256()` of some inputs, in order, read by several threads."""
+    with ThreadPoolExecutor(READERS) as pool:
+        for start in range(0, len(entries), DIGESTS):
+            some = entries[start : start + DIGESTS]
+            yield from pool.map(lambda entry: entry.read(beside=beside).sha256(), some)
+
+
+def content_sha256(entries: Sequence[Entry]) -> str:
+    """A hash of what the images of some inputs hold, in order, or of why one cannot be read.
+
+    What is made of images alone is kept by it; names and captions are not in it.
+    """
+    digest = hashlib.sha256()
+    for found in digest_all(entries, beside=False):
+        digest.update(found[: len(NOTHING)])
+    return digest.hexdigest()
+
+
+def file_entry(
+    path: str, name: str, *, inside: str | None = None, siblings: Collection[str] | None = None
+) -> Entry:
+    """An image that is a file, with the `.txt` and `.json` beside it."""
+    try:
+        image = file_part(path, inside=inside)
+        beside: dict[str, Part | None] = {}
+        for suffix in SIDECARS:
+            other = os.path.splitext(path)[0] + suffix
+            there = (
+                os.path.lexists(other) if siblings is None else os.path.basename(other) in siblings
+            )
+            beside[suffix] = file_part(other, inside=inside) if there else None
+    except ImageError as error:
+        return Entry(name, problem=str(error))
+    return Entry(name, image, text=beside[".txt"], fields=beside[".json"])
+
+
+def file_part(path: str, *, inside: str | None = None) -> Part:
+    """A whole file as a `Part`.
+
+    Raises:
+        ImageError: not a regular file, or a link that leads out of the folder `inside`.
+    """
+    label = os.path.basename(path)
+    try:
+        leads_out = inside is not None and os.path.islink(path) and not _is_below(inside, path)
+        info = os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ImageError(f"{label} cannot be read: {reason}") from None
+    if leads_out:
+        raise ImageError(f"{label} is a link out of the folder; a list may name its target")
+    if not stat.S_ISREG(info.st_mode):
+        raise ImageError(f"{label} is not a regular file")
+    return Part(path, info.st_size, changed=(info.st_mtime_ns, info.st_ctime_ns))
+
+
+def _is_below(folder: str, path: str) -> bool:
+    return os.path.commonpath([folder, os.path.realpath(path)]) == folder

@@ -1,0 +1,1 @@
+"""What all trainers share: the run folder, the log, ranks, and Hydra's errors in a line."""

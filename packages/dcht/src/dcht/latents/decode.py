@@ -1,0 +1,96 @@
+"""A store of latents back to pictures: the work behind `dcht decode`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dcht.data.image_folder import PictureFolder, Source
+from dcht.errors import CheckpointError, UsageError
+from dcht.files import locked
+from dcht.images import ImageError, to_pil
+from dcht.latents import LatentsStore
+from dcht.tokenizer import Tokenizer
+
+
+@torch.inference_mode()
+def decode_store(
+    tokenizer: Tokenizer,
+    store: LatentsStore,
+    out: str | Path,
+    *,
+    path: str = "hybrid",
+    limit: int | None = None,
+    batch_size: int = 8,
+    force: bool = False,
+) -> int:
+    """Write the images of a store as PNG; return how many there are now.
+
+    Pictures that an earlier run of the same settings made of the same latents are kept. One whose
+    name no file can have is listed in `errors.jsonl`.
+
+    Args:
+        tokenizer: the one that made the store.
+        store: what to decode.
+        out: folder for the pictures, named after what they were encoded from.
+        path: `hybrid`, or `discrete`: without the residual.
+        limit: only the first so many.
+        batch_size: images in one pass of the decoder.
+        force: write over what `out` holds.
+
+    Raises:
+        CheckpointError: another tokenizer made the store, or it is damaged.
+        UsageError: `out` holds something else, or another process is writing it.
+    """
+    made_by = store.plan.tokenizer_sha256
+    if tokenizer.sha256 != made_by:
+        raise CheckpointError(
+            f"{store.folder} was encoded by tokenizer {made_by}, not by {tokenizer.sha256}; "
+            "name that one with --ckpt"
+        )
+    if path not in ("hybrid", "discrete"):
+        raise UsageError(f"path {path!r} is not known; use hybrid or discrete")
+    device = next(tokenizer.parameters()).device
+    count = len(store) if limit is None else min(limit, len(store))
+    sources: list[Source] = []
+    errors: list[dict[str, str]] = []
+    with (
+        locked(out),
+        tqdm(total=count, unit="img", desc="decode", disable=None) as progress,
+    ):
+        folder = PictureFolder(out, {"tokenizer": made_by, "path": path}, force=force)
+        for start in range(0, count, batch_size):
+            numbers = range(start, min(start + batch_size, count))
+            parts = zip(*(store.read(number) for number in numbers), strict=True)
+            indices, residual = (torch.stack(part) for part in parts)
+            some = [
+                Source(_name(store, number), _sha256(*latents))
+                for number, *latents in zip(numbers, indices, residual, strict=True)
+            ]
+            sources += some
+            if not folder.has(some):
+                z_q = tokenizer.lookup(indices.to(device))
+                latent = z_q if path == "discrete" else z_q + residual.to(device)
+                for source, image in zip(some, tokenizer.decode(latent), strict=True):
+                    try:
+                        folder.save(source, to_pil(image))
+                    except ImageError as error:
+                        row = {"file": source.name, "reason": str(error)}
+                        errors.append(row | {"sha256": source.sha256})
+            progress.update(len(some))
+        errors = folder.finish(sources, errors)
+    return count - len(errors)
+
+
+def _name(store: LatentsStore, number: int) -> str:
+    return store.row(number)["file"] + (".flip" if store.is_flipped(number) else "")
+
+
+def _sha256(indices: Tensor, residual: Tensor) -> str:
+    digest = hashlib.sha256(indices.numpy().tobytes())
+    digest.update(residual.numpy().tobytes())
+    return digest.hexdigest()

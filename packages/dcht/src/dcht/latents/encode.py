@@ -1,0 +1,208 @@
+"""Images through a tokenizer into a store of latents: the work behind `dcht encode`.
+
+The plan (`dcht.latents.Plan`) and the sorted list of inputs say which image is in which batch of
+which shard. Whoever encodes a shard, here, in other processes or on other machines, writes the
+same bytes; whoever finds that no shard is missing writes the manifest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from dcht.data.entries import READERS, Entry
+from dcht.data.reader import Reader
+from dcht.data.sources import find_inputs
+from dcht.errors import UsageError
+from dcht.latents.encode_job import Backend, EncodeSettings, Flip, Job, plan_encoding
+from dcht.latents.encode_shards import encode_batch, encode_shards
+from dcht.latents.kept import find_change
+from dcht.latents.shards import read_shard_rows
+from dcht.latents.writer import LatentsWriter
+from dcht.tokenizer import Tokenizer
+
+
+class Encoded(NamedTuple):
+    """What there is after a run."""
+
+    images: int
+    """Rows of the store, or, while it is not finished, those of this run."""
+    skipped: int
+    encoded: int
+    """Rows that this run made itself."""
+    missing: int
+    """Shards that other runs still have to make; 0: the store is finished."""
+    captioned: int
+    """Of the images those with a caption."""
+    unread: list[str]
+    """Files beside the images that look like captions or labels and were not read."""
+
+
+def encode_images(
+    tokenizer: Tokenizer,
+    sources: str | Path | Sequence[str | Path],
+    out: str | Path,
+    settings: EncodeSettings,
+    *,
+    force: bool = False,
+) -> Encoded:
+    """Encode every image of some sources (see `list_inputs`) into a store (see `dcht.latents`).
+
+    Interrupted work continues shard by shard; a finished store of the same plan is left alone.
+    What is kept is what encoding the same inputs would make: a shard of which an image, its text or
+    its fields have changed is refused, or with `force` made again.
+
+    Args:
+        tokenizer: in eval mode, with a quantizer and a known hash.
+        sources: folders, tar archives, lists, or patterns of such.
+        out: the store.
+        settings: how.
+        force: replace a store of another plan, or what has changed of one of this plan.
+
+    Raises:
+        UsageError: no images, `out` holds something else, an input has changed, or it cannot be
+            written.
+        CheckpointError: the tokenizer has no quantizer or no hash.
+    """
+    number, of = settings.part
+    if force and of > 1:
+        raise UsageError(
+            f"--force with --shard {number}/{of} would remove what the other runs wrote; "
+            f"remove {out} first"
+        )
+    entries, unread = find_inputs(sources)
+    plan = plan_encoding(tokenizer, entries, settings)
+    job = Job(plan, entries, Path(out), settings.strict)
+    mine = range(job.num_shards)[number::of]
+    writer = job.writer(mine if of > 1 else None, force=force)
+    _refuse_changed(job, writer, mine, force=force)
+    if writer.finished is not None:
+        return _count(writer, range(job.num_shards), [], unread)
+    todo = writer.missing(mine)
+    with tqdm(total=job.count(todo), unit="img", desc="encode", disable=None) as progress:
+        _run(job, tokenizer, todo, settings, progress.update)
+    if writer.missing():
+        return _count(writer, mine, todo, unread)
+    _refuse_changed(job, writer, sorted({*range(job.num_shards)} - {*mine}), force=False)
+    writer.finish()
+    return _count(writer, range(job.num_shards), todo, unread)
+
+
+def _refuse_changed(job: Job, writer: LatentsWriter, shards: Sequence[int], *, force: bool) -> None:
+    """Refuse shards that were made of what their inputs do not hold now; with `force` remove them.
+
+    Raises:
+        UsageError: there is one, and `force` is off.
+    """
+    missing = set(writer.missing(shards))
+    stale = []
+    for shard in (shard for shard in shards if shard not in missing):
+        if change := find_change(job.out, shard, job.plan.shape, job.inputs(shard)):
+            if not force:
+                raise UsageError(f"{change}; use --force or another --out than {job.out}")
+            stale.append(shard)
+    if stale:
+        writer.discard(stale)
+
+
+def _count(
+    writer: LatentsWriter, shards: Sequence[int], todo: Sequence[int], unread: list[str]
+) -> Encoded:
+    """What there is in some shards, which are there, of which this run made some."""
+    made = set(todo)
+    images = skipped = encoded = captioned = 0
+    for number, shard in zip(shards, writer.shards(shards), strict=True):
+        images += shard.count
+        skipped += len(shard.errors())
+        encoded += shard.count if number in made else 0
+        rows = read_shard_rows(writer.folder, number, shard.count)
+        captioned += sum(row.get("caption") is not None for row in rows)
+    return Encoded(images, skipped, encoded, len(writer.missing()), captioned, unread)
+
+
+def _run(
+    job: Job,
+    tokenizer: Tokenizer,
+    todo: Sequence[int],
+    settings: EncodeSettings,
+    progress: Callable[[int], Any],
+) -> None:
+    """Encode the shards `todo`, here or in workers."""
+    if not todo:
+        return
+    if settings.backend is Backend.ray:
+        from dcht.latents.ray_workers import run_on_ray
+
+        run_on_ray(job, tokenizer, todo, workers=settings.workers, progress=progress)
+    elif settings.workers == 1:
+        encode_shards(job, tokenizer, todo, progress)
+    else:
+        from dcht.latents.workers import run_workers
+
+        run_workers(job, tokenizer, todo, workers=settings.workers, progress=progress)
+
+
+class Estimate(NamedTuple):
+    """What encoding would take."""
+
+    images: int
+    captioned: int
+    """Of the images those with a caption."""
+    problems: int
+    """Inputs of which it shows before the images are opened that they cannot be read."""
+    shards: int
+    bytes: int
+    """Of the tensors; captions come on top."""
+    seconds: float
+    unread: list[str]
+    """Files beside the images that look like captions or labels and would not be read."""
+
+
+def estimate(
+    tokenizer: Tokenizer,
+    sources: str | Path | Sequence[str | Path],
+    settings: EncodeSettings,
+) -> Estimate:
+    """What encoding some sources would take in one process, from one timed batch; writes nothing.
+
+    Raises:
+        UsageError: no images.
+        CheckpointError: the tokenizer has no quantizer or no hash.
+    """
+    entries, unread = find_inputs(sources)
+    plan = plan_encoding(tokenizer, entries, settings)
+    with ThreadPoolExecutor(READERS) as pool:
+        captioned = list(pool.map(_is_captioned, entries))
+    good = [entry for entry, known in zip(entries, captioned, strict=True) if known is not None]
+    reader = Reader(settings.size, fit=settings.fit, captions=True)
+    sample = good[: settings.batch_size]
+    seconds = 0.0
+    for _ in range(2 if sample else 0):  # the first time includes what is done once
+        start = time.perf_counter()
+        for batch in reader.batches([sample]):
+            encode_batch(tokenizer, batch.images, plan).residual.cpu()
+        seconds = (time.perf_counter() - start) * len(good) / len(sample)
+    positions = plan.latent_height * plan.latent_width
+    each = 2 * positions * (1 + plan.latent_channels) * (2 if settings.flip is Flip.both else 1)
+    return Estimate(
+        len(good),
+        captioned.count(True),
+        len(entries) - len(good),
+        -(-len(entries) // plan.shard_size),
+        len(good) * each,
+        seconds / settings.workers,
+        unread,
+    )
+
+
+def _is_captioned(entry: Entry) -> bool | None:
+    """Whether an input has a caption; None if it, or what stands beside it, cannot be read."""
+    try:
+        return entry.row()["caption"] is not None
+    except UsageError:
+        return None

@@ -1,0 +1,100 @@
+"""Shards of an encoding job, made in this process: what every worker of every backend does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from dcht.data.reader import Batch, Reader, split
+from dcht.errors import UsageError
+from dcht.images import Fit
+from dcht.latents import Plan
+from dcht.latents.encode_job import Flip, Job, Precision
+from dcht.latents.kept import write_stamp
+from dcht.latents.shards import ShardData
+from dcht.tokenizer import Tokenizer
+
+
+def encode_shards(
+    job: Job, tokenizer: Tokenizer, shards: Sequence[int], progress: Callable[[int], Any]
+) -> None:
+    """Encode some shards of a job in this process; `progress` is told how many inputs are done."""
+    plan = job.plan
+    if torch.get_num_threads() != plan.threads:
+        torch.set_num_threads(plan.threads)
+    writer = job.writer(shards)
+    parts = [split(job.inputs(shard), plan.batch_size) for shard in shards]
+    reader = Reader((plan.width, plan.height), fit=Fit(plan.transform), captions=True,
+                    strict=job.strict)  # fmt: skip
+    batches = reader.batches(part for shard in parts for part in shard)
+    for shard, in_shard in zip(shards, parts, strict=True):
+        rows, errors, digests = [], [], []
+        indices = [torch.empty(0, plan.latent_height, plan.latent_width, dtype=torch.long)]
+        residual = [torch.empty(0, plan.latent_channels, plan.latent_height, plan.latent_width)]
+        for _ in in_shard:
+            batch = next(batches)
+            found = encode_batch(tokenizer, batch.images, plan)
+            indices.append(found.indices.cpu())
+            residual.append(found.residual.cpu())
+            rows += _with_flips(batch, plan)
+            errors += batch.errors
+            digests += batch.sha256
+            progress(len(batch.sha256))
+        data = ShardData(rows, errors, torch.cat(indices), torch.cat(residual), digests)
+        writer.write(shard, data)
+        write_stamp(job.out, shard, job.inputs(shard))
+
+
+class Coded(NamedTuple):
+    """indices (b, h, w) and residual (b, c, h, w) of a batch, each image followed by its flip."""
+
+    indices: Tensor
+    residual: Tensor
+
+
+@torch.inference_mode()
+def encode_batch(tokenizer: Tokenizer, images: Tensor, plan: Plan) -> Coded:
+    """Encode images (b, 3, H, W) in [-1, 1] as a plan says; (2b, ...) with both flips.
+
+    Raises:
+        UsageError: the encoder overflows in the plan's precision, or has odd weights: z is not
+            finite.
+    """
+    device = tokenizer.require_quantizer().codebook.device
+    dtype = Precision(plan.precision).dtype
+    views = [images, images.flip(-1)] if Flip(plan.flip) is Flip.both else [images]
+    found = []
+    for view in views if len(images) else ():
+        with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+            z = tokenizer.encode(view.to(device))
+        z = z.float()
+        if bad := int((~z.isfinite()).any(dim=(1, 2, 3)).sum()):
+            raise UsageError(
+                f"z of {bad} of {len(z)} images is NaN or infinite with --precision "
+                f"{plan.precision}; bf16 and fp32 reach further than fp16"
+            )
+        indices, z_q = tokenizer.quantize(z)
+        found.append(Coded(indices, z - z_q))
+    if not found:
+        h, w = plan.latent_height, plan.latent_width
+        return Coded(torch.empty(0, h, w).long(), torch.empty(0, plan.latent_channels, h, w))
+    indices, residual = (torch.stack(values) for values in zip(*found, strict=True))
+    return Coded(
+        rearrange(indices, "flip b h w -> (b flip) h w"),
+        rearrange(residual, "flip b c h w -> (b flip) c h w"),
+    )
+
+
+def _with_flips(batch: Batch, plan: Plan) -> Iterator[dict[str, Any]]:
+    """In a store of both flips `flip` is the store's word; a key of the user's gives way to it."""
+    for row in batch.rows:
+        if Flip(plan.flip) is Flip.both:
+            plain = {key: value for key, value in row.items() if key != "flip"}
+            yield plain
+            yield {**plain, "flip": True}
+        else:
+            yield row

@@ -1,0 +1,160 @@
+"""Writes a store of latents shard by shard: each appears whole or not at all, whoever writes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dcht.checkpoint import from_dict
+from dcht.errors import CheckpointError, UsageError
+from dcht.files import (
+    ERRORS,
+    file_sha256,
+    is_in_use,
+    jsonl,
+    read_json,
+    remove_partials,
+    write_atomic,
+)
+from dcht.latents import FORMAT, MANIFEST, PLAN, Manifest, Plan, read_manifest
+from dcht.latents.kept import stamp_path
+from dcht.latents.shards import Shard, ShardData, rows_path, tensors_path, write_shard
+
+
+class LatentsWriter:
+    """One of perhaps several processes that write one store."""
+
+    def __init__(
+        self,
+        folder: str | Path,
+        plan: Plan,
+        *,
+        num_shards: int,
+        mine: Sequence[int] | None = None,
+        force: bool = False,
+        find_difference: Callable[[Plan], str] | None = None,
+    ) -> None:
+        """Open `folder` for this plan, continuing what an earlier run of it began.
+
+        Args:
+            folder: the store.
+            plan: what its bytes depend on.
+            num_shards: how many shards the plan makes.
+            mine: the shards that this process sees to; None, all of them, means that nobody else
+                is writing here.
+            force: replace a store of another plan.
+            find_difference: says in what the inputs of the store's plan are others.
+
+        Raises:
+            UsageError: the folder holds something else and `force` is off.
+        """
+        self.folder, self.plan, self.num_shards = Path(folder), plan, num_shards
+        self.mine = range(num_shards) if mine is None else mine
+        self._find_difference = find_difference
+        known = self._read_plan()
+        if known != plan:
+            if not force and is_in_use(self.folder):
+                raise UsageError(
+                    f"{self.folder} {self._difference(known)}; use --force or another --out"
+                )
+            self._clear()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        alone = mine is None or self.finished is not None
+        patterns = [".*.partial"] if alone else [f".shard-{s:05d}.*.partial" for s in self.mine]
+        for pattern in patterns:
+            for left_over in self.folder.glob(pattern):
+                left_over.unlink(missing_ok=True)
+        if known != plan:
+            write_atomic(self.folder / PLAN, _json(asdict(plan)))
+
+    def _read_plan(self) -> Plan | None:
+        path = self.folder / PLAN
+        try:
+            return from_dict(Plan, read_json(path), str(path))
+        except (OSError, CheckpointError, UsageError):
+            return None
+
+    def _difference(self, known: Plan | None) -> str:
+        if known is None:
+            return "is not empty and is not a store of latents"
+        old, new = asdict(known), asdict(self.plan)
+        key = next(key for key in new if old[key] != new[key])
+        if key == "files_sha256" and self._find_difference is not None:
+            return f"was made of other inputs: {self._find_difference(known)}"
+        return f"was begun with {key} {old[key]!r}, not {new[key]!r}"
+
+    def _clear(self) -> None:
+        # What says that there is a store goes first: no shard is ever missing from one.
+        for pattern in (MANIFEST, PLAN, ERRORS, "shard-*", ".stamp-*", ".*.partial"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
+
+    @property
+    def finished(self) -> Manifest | None:
+        """The manifest, if an earlier run finished this plan."""
+        return read_manifest(self.folder) if (self.folder / MANIFEST).exists() else None
+
+    def missing(self, shards: Sequence[int] | None = None) -> list[int]:
+        """Which shards (of all, or of these) are not there yet."""
+        asked = range(self.num_shards) if shards is None else shards
+        return [shard for shard in asked if not tensors_path(self.folder, shard).exists()]
+
+    def write(self, shard: int, data: ShardData) -> None:
+        """Write a shard."""
+        write_shard(self.folder, shard, data)
+
+    def discard(self, shards: Iterable[int]) -> None:
+        """Remove shards, which are to be made again, and with them that the store is finished."""
+        for name in (MANIFEST, ERRORS):
+            (self.folder / name).unlink(missing_ok=True)
+        for shard in shards:
+            for place in (tensors_path, rows_path, stamp_path):
+                place(self.folder, shard).unlink(missing_ok=True)
+
+    def shards(self, numbers: Iterable[int]) -> Iterator[Shard]:
+        """Some shards, which must be there, opened one after another.
+
+        Raises:
+            CheckpointError: one is damaged.
+        """
+        for number in numbers:
+            yield Shard(self.folder, number, self.plan.shape)
+
+    def finish(self) -> Manifest:
+        """Write `errors.jsonl`, if there are any, and the manifest, which makes it complete.
+
+        Of several processes that find all shards there each may do so: they write the same bytes.
+
+        Raises:
+            CheckpointError: a shard is damaged.
+        """
+        remove_partials(self.folder)
+        counts, errors = [], []
+        for shard in self.shards(range(self.num_shards)):
+            counts.append(shard.count)
+            errors += shard.errors()
+        if errors:
+            write_atomic(self.folder / ERRORS, jsonl(errors))
+        hashes = {}
+        for shard in range(self.num_shards):
+            for path in (tensors_path(self.folder, shard), rows_path(self.folder, shard)):
+                hashes[path.name] = file_sha256(path)
+        if errors:
+            hashes[ERRORS] = file_sha256(self.folder / ERRORS)
+        manifest = Manifest(
+            format=FORMAT,
+            plan=self.plan,
+            count=sum(counts),
+            skipped=len(errors),
+            shards=counts,
+            sha256=hashes,
+        )
+        write_atomic(self.folder / MANIFEST, _json(asdict(manifest)))
+        return manifest
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1).encode() + b"\n"

@@ -1,0 +1,163 @@
+"""A folder of images as an endless stream of crops, a pure function of (seed, position).
+
+Position p of the stream is image p mod n of epoch p div n, in that epoch's order, with the crop
+and the mirroring that p draws: a run resumes anywhere, with any number of workers.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dcht.data.contents import contents_sha256
+from dcht.data.entries import Part
+from dcht.errors import printable
+from dcht.images import ImageError, list_images, open_image, resize
+from dcht.train_config import DataConfig
+
+
+def split_files(config: DataConfig) -> tuple[list[Path], list[Path]]:
+    """Training and validation files: `num_val` of them, evenly spread over the sorted folder.
+
+    Of a folder that has no more than these, a quarter is for validation.
+
+    Raises:
+        UsageError: fewer than two images.
+    """
+    files = list_images(config.root)
+    if len(files) < 2:
+        raise ImageError(
+            f"{config.root} has {len(files)} images; training needs at least 2, one of them for "
+            "validation"
+        )
+    num_val = config.num_val if config.num_val < len(files) else max(1, len(files) // 4)
+    kept = {round(k * len(files) / num_val) for k in range(num_val)}
+    validation = [files[index] for index in sorted(kept)]
+    return [file for index, file in enumerate(files) if index not in kept], validation
+
+
+def image_contents(config: DataConfig, files: Sequence[Path]) -> str:
+    """A hash of what the images are: names below the folder, and content."""
+    named = sorted((file.relative_to(config.root).as_posix(), file) for file in files)
+    return contents_sha256([(name, Part(str(file), file.stat().st_size)) for name, file in named])
+
+
+class Crops(Dataset[Tensor]):
+    """Crops by key (index of the file, text to draw from); None as text is the centre crop."""
+
+    def __init__(self, files: list[Path], config: DataConfig, *, cache: bool) -> None:
+        self.files = files
+        self.config = config
+        self.pixels: list[np.ndarray] | None = None
+        if cache:
+            with ThreadPoolExecutor(max(1, config.workers)) as pool:
+                found = pool.map(self._read_or_none, files)
+                self.pixels = [pixels for pixels in found if pixels is not None]
+
+    def __len__(self) -> int:
+        return len(self.files if self.pixels is None else self.pixels)
+
+    def require_readable(self) -> None:
+        """Have one image read, so that a folder in which none can be is known at once.
+
+        Raises:
+            ImageError: it is one.
+        """
+        if not len(self):
+            raise ImageError(f"no image in {self.config.root} can be read")
+        self[0, None]
+
+    def _read_or_none(self, file: Path) -> np.ndarray | None:
+        """Pixels (h, w, 3) with the short side resized; None, after saying so, if unreadable."""
+        try:
+            image = open_image(file)
+            scale = self.config.size / min(image.size)
+            width, height = (max(self.config.size, round(side * scale)) for side in image.size)
+            if (width, height) != image.size:
+                image = resize(image, (width, height))
+        except ImageError as error:
+            print(f"skipped {printable(file)}: {printable(error)}", file=sys.stderr)
+            return None
+        return np.array(image)
+
+    def _pixels(self, index: int) -> np.ndarray:
+        if self.pixels is not None:
+            return self.pixels[index]
+        for file in (*self.files[index:], *self.files[:index]):
+            if (pixels := self._read_or_none(file)) is not None:
+                return pixels  # of the next file that can be read
+        raise ImageError(f"no image in {self.config.root} can be read")
+
+    def __getitem__(self, key: tuple[int, str | None]) -> Tensor:
+        """The crop as uint8 (3, crop, crop)."""
+        index, text = key
+        pixels = self._pixels(index)
+        side = self.config.crop
+        room = (pixels.shape[0] - side, pixels.shape[1] - side)
+        draw = random.Random(text)
+        if self.config.random_crop and text is not None:
+            top, left = (draw.randint(0, free) for free in room)
+        else:
+            top, left = (free // 2 for free in room)
+        crop = pixels[top : top + side, left : left + side]
+        if self.config.flip and text is not None and draw.random() < 0.5:
+            crop = crop[:, ::-1]
+        return torch.from_numpy(rearrange(crop, "h w c -> c h w").copy())
+
+
+def stream_keys(num_images: int, seed: int, start: int, stop: int) -> Iterator[tuple[int, str]]:
+    """Keys of the stream's positions from `start` up to `stop`."""
+    epoch, order = -1, range(0)
+    for position in range(start, stop):
+        if position // num_images != epoch:
+            epoch = position // num_images
+            order = list(range(num_images))
+            random.Random(f"{seed} epoch {epoch}").shuffle(order)
+        yield order[position % num_images], f"{seed} position {position}"
+
+
+def load_batches(
+    crops: Crops,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    num_steps: int,
+    rank: int = 0,
+    num_ranks: int = 1,
+) -> Iterator[Tensor]:
+    """Batches (b, 3, H, W) uint8 of steps `first_step` up to `first_step + num_steps`.
+
+    `batch_size` is that of all ranks together and a multiple of their number; a rank gets its
+    slice, so that the ranks' batches in order are the batch that one rank would get.
+    """
+    stream = stream_keys(
+        len(crops), seed, first_step * batch_size, (first_step + num_steps) * batch_size
+    )
+    ours = batch_size // num_ranks
+    keys = (key for index, key in enumerate(stream) if index % batch_size // ours == rank)
+    workers = 0 if crops.pixels is not None else crops.config.workers
+    return iter(
+        DataLoader(
+            crops,
+            ours,
+            sampler=keys,  # type: ignore[arg-type]  # an iterable of keys is all it needs
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+    )
+
+
+def to_images(crops: Tensor, device: torch.device) -> Tensor:
+    """uint8 (b, 3, H, W) to fp32 in [-1, 1] on the device, laid out channels last."""
+    moved = crops.to(device, non_blocking=True, memory_format=torch.channels_last)
+    return moved.float() / 127.5 - 1

@@ -1,0 +1,72 @@
+"""What a tokenizer's training resumes from, and whether it may."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from dcht.engine.training import load_optimizer
+from dcht.errors import UsageError
+from dcht.train.trainer import TOKENIZER, Trainer
+
+
+def state_of(trainer: Trainer) -> dict[str, Any]:
+    """All that resuming needs, for `load_state`."""
+    return {
+        "contents": trainer.contents,
+        "stage_index": trainer.stage_index,
+        "stage_step": trainer.stage_step,
+        "stage_steps": trainer.stage_steps if trainer.stage_step else None,
+        "tokenizer": trainer.tokenizer.state_dict(),
+        "residual_std": trainer.tokenizer.config.residual_std,
+        "discriminator": trainer.discriminator.state_dict(),
+        "discriminator_optimizer": trainer.discriminator_optimizer.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "ema": trainer.ema.state_dict(),
+        "window": trainer.window.indices,
+    }
+
+
+def load_state(trainer: Trainer, step: int, state: dict[str, Any]) -> None:
+    """Continue where `state_of` was asked.
+
+    Raises:
+        UsageError: the images have changed since, or, under a cosine, the stage's length.
+        LookupError, TypeError, ValueError, RuntimeError: it is the state of something else.
+    """
+    out = trainer.config.out
+    # A state that does not say was saved before this was asked.
+    if state.get("contents", trainer.contents) != trainer.contents:
+        raise UsageError(
+            f"the images in {trainer.config.data.root} are not those that the run in {out} began "
+            f"with; choose another out=, and start from its result with init_from={out}/{TOKENIZER}"
+        )
+    trainer.step = step
+    trainer.stage_index, trainer.stage_step = state["stage_index"], state["stage_step"]
+    if not 0 <= trainer.stage_index <= len(trainer.plan) or trainer.stage_step < 0:
+        raise ValueError(f"stage {trainer.stage_index}, step {trainer.stage_step}")
+    tokenizer = trainer.tokenizer
+    tokenizer.load_state_dict(state["tokenizer"])
+    tokenizer.config = replace(tokenizer.config, residual_std=state["residual_std"])
+    trainer.discriminator.load_state_dict(state["discriminator"])
+    load_optimizer(trainer.discriminator_optimizer, state["discriminator_optimizer"])
+    # Between two stages there is no optimiser to continue: every stage begins with its own.
+    trainer.continues = trainer.stage_step > 0
+    if trainer.continues:
+        _require_same_rates(trainer, state.get("stage_steps"))
+        trainer.ready_stage()
+        load_optimizer(trainer.optimizer, state["optimizer"])
+        trainer.ema.load_state_dict(state["ema"])
+        trainer.window.add(state["window"])
+        trainer.window.counts()
+
+
+def _require_same_rates(trainer: Trainer, before: int | None) -> None:
+    constant = trainer.config.optimizer.final_lr is None
+    if constant or before is None or before == trainer.stage_steps:
+        return
+    raise UsageError(
+        f"{trainer.stage_name} has {trainer.stage_steps} steps, and had {before} when the run in "
+        f"{trainer.config.out} took the first {trainer.stage_step} of them, whose rates follow a "
+        f"cosine over all; keep {before}, or choose another out="
+    )
