@@ -189,9 +189,8 @@ def test_a_stream_that_cannot_be_written_is_no_traceback(tmp_path, redirection, 
     ],
 )  # fmt: skip
 def test_an_error_that_nobody_can_be_told_has_its_exit_code(raised, code):
-    program = (
-        f"from dcht.command import run\nfrom dcht.errors import *\ndef m(): raise {raised}\nrun(m)"
-    )
+    program = "from dcht.commands.common import run\nfrom dcht.errors import *\n"
+    program += f"def m(): raise {raised}\nrun(m)"
     for redirection in ("2>/dev/full", "2>&-", "2>&1 >&- | true; exit ${PIPESTATUS[0]}"):
         command = ["bash", "-c", f'"$0" -c "$1" {redirection}', sys.executable, program]
         assert subprocess.run(command).returncode == code, redirection
@@ -200,7 +199,7 @@ def test_an_error_that_nobody_can_be_told_has_its_exit_code(raised, code):
 def test_what_a_killed_run_left_of_one_file_is_removed_by_the_next(tmp_path):
     """Whatever the verb does then: here it is refused."""
     program = (
-        "import argparse; from pathlib import Path; from dcht.command import run_verb\n"
+        "import argparse; from pathlib import Path; from dcht.commands.common import run_verb\n"
         "from dcht.errors import UsageError\n"
         "parser = argparse.ArgumentParser()\n"
         "parser.add_argument('--out', type=Path)\n"
