@@ -1,4 +1,4 @@
-"""`docs/gallery.py`: its rules, and every picture of the page on a small canvas."""
+"""`benchmarks/paper/gallery.py`: its rules, and every picture of the page on a small canvas."""
 
 import importlib.util
 import json
@@ -13,7 +13,7 @@ from dcar import TextToImage
 from dcar_eval.scenes.held_out import held_out
 from dcar_eval.scenes.world import WORLDS
 
-SCRIPT = Path(__file__).parents[1] / "docs" / "gallery.py"
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "paper" / "gallery.py"
 SPEC = importlib.util.spec_from_file_location("gallery", SCRIPT)
 assert SPEC is not None and SPEC.loader is not None
 gallery = importlib.util.module_from_spec(SPEC)

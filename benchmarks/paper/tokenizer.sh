@@ -2,7 +2,7 @@
 # The tokenizer `small_deep`, from the bundled `small`: data and legs, about 150,000 images at 128 and 256 px.
 #   benchmarks/paper/tokenizer.sh SPRITES PHOTOS WEIGHTS WORK
 # SPRITES: node_modules with the four packages of tokenizer_data.py. PHOTOS: the unpacked packages of
-# benchmarks/photos.py. WEIGHTS: what `python -m dcht.perceptual convert` wrote. WORK: data/ and runs/ are made there.
+# benchmarks/paper/photos.py. WEIGHTS: what `python -m dcht.perceptual convert` wrote. WORK: data/ and runs/ are made there.
 #
 # A leg that is done is not done again, and one that was stopped or killed goes on: the same command. While
 # WORK/runs/LEG/PAUSE exists the leg waits. Hardware: 2 CPU cores with AVX512-BF16 or AMX, in bf16. Time: data 6
@@ -23,8 +23,8 @@ if [ ! -f "$work/data/drawn" ]; then
     "${scenes[@]}" --out "$mixed/scenes" --num 9000 --seed 0
     "${scenes[@]}" --out "$mixed/varied" --num 4000 --seed 1 --backgrounds varied
     "${scenes[@]}" --out "$work/data/held-out" --num 128 --seed 5 --split held-out
-    [ -d "$work/data/kept" ] || python "$here/../photos.py" "$photos" --tiles "$work/data/tiles" --kept "$work/data/kept"
-    PYTHONPATH=$here/.. python "$here/tokenizer_data.py" "$sprites" "$photos" --out "$mixed" --collages 10000 --pieces 4000
+    [ -d "$work/data/kept" ] || python "$here/photos.py" "$photos" --tiles "$work/data/tiles" --kept "$work/data/kept"
+    python "$here/tokenizer_data.py" "$sprites" "$photos" --out "$mixed" --collages 10000 --pieces 4000
     touch "$work/data/drawn"
 fi
 

@@ -6,7 +6,7 @@
     PYTHONPATH=benchmarks python benchmarks/paper/tokenizer_data.py node_modules unpacked \
         --out mixed --collages 10000 --pieces 4000
 
-`unpacked` is what `benchmarks/photos.py` asks for; its kept photographs are in no piece and behind
+`unpacked` is what `benchmarks/paper/photos.py` asks for; its kept photographs are in no piece and behind
 no collage. The two drawn styles are those of the packages `noto` and `fluent-emoji-flat`, rendered
 by resvg.
 
@@ -183,7 +183,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sprites", help="node_modules with the four packages")
-    parser.add_argument("photos", help="the unpacked packages of benchmarks/photos.py")
+    parser.add_argument("photos", help="the unpacked packages of benchmarks/paper/photos.py")
     parser.add_argument("--out", required=True, help="folder for collages/ and pieces/")
     parser.add_argument("--collages", type=int, required=True)
     parser.add_argument("--pieces", type=int, required=True)

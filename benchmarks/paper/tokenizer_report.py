@@ -4,7 +4,7 @@
         --weights WEIGHTS
 
 Scenes are a folder of `dcar-eval scenes --split held-out`, whose boxes say where the objects are;
-photographs are what `benchmarks/photos.py` keeps, resized to 256 px and cropped as `dcar-eval
+photographs are what `benchmarks/paper/photos.py` keeps, resized to 256 px and cropped as `dcar-eval
 reconstruction` does. LPIPS with both trunks: training may use one of them.
 """
 

@@ -27,7 +27,7 @@ IMAGE_CHANNELS = 3
 def channels_last(x: Tensor) -> Tensor:
     """The same values with channels adjacent in memory, which every layer then keeps.
 
-    Convolutions and norms over channels are faster so (`benchmarks/bench_tokenizer.py`).
+    Convolutions and norms over channels are faster so (`benchmarks/speed/bench_tokenizer.py`).
     """
     return x.contiguous(memory_format=torch.channels_last)
 

@@ -1,6 +1,6 @@
 """Does a generator read the order of words? Captions against the same words in another order.
 
-    python docs/results/word_order.py CHECKPOINT SCENES LATENTS
+    python benchmarks/paper/word_order.py CHECKPOINT SCENES LATENTS
 
 Of the first scenes in SCENES (`dcar-eval scenes`) whose caption has another order to be held
 against, 64 of a kind: the cross-entropy of their indices (LATENTS: `dcht encode SCENES`) when all

@@ -2,7 +2,7 @@
 # Table 6 in miniature: 160 steps at 512 px from 256 px weights that have seen no other size, and from scratch, two seeds,
 # as those weights were trained: no positions of words, the paper's masks.
 # About two minutes a run on two cores with AVX512-BF16.
-#   docs/results/table6.sh WEIGHTS LATENTS WORK
+#   benchmarks/paper/table6.sh WEIGHTS LATENTS WORK
 # WEIGHTS: what bundled.sh left in leg1/checkpoint. LATENTS: its latents512.
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
@@ -16,4 +16,4 @@ for seed in 0 1; do
             loss.diffusion=1 model.text.joint.positions=false model.generator.fully_masked=0 out="$work/$start-$seed"
     done
 done
-python docs/results/miniature.py gather table6 "$work"
+python benchmarks/paper/miniature.py gather table6 "$work"

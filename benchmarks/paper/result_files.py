@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
+DOCS = HERE.parents[1] / "docs"
 Rows = list[dict[str, Any]]
 
 
@@ -53,4 +54,4 @@ def save(figure: Figure, name: str) -> None:
         panel.grid(alpha=0.3)
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
-    figure.savefig(HERE / f"{name}.png", dpi=100)
+    figure.savefig(DOCS / "pictures" / f"{name}.png", dpi=100)

@@ -1,6 +1,6 @@
 """How good is the residual that a generator draws, when the indices are the right ones?
 
-    python docs/results/residual.py CHECKPOINT LATENTS [LATENTS ...]
+    python benchmarks/paper/residual.py CHECKPOINT LATENTS [LATENTS ...]
 
 The first 48 pictures of each store: their own indices, the residual drawn by the head under their
 first caption, unguided, decoded and held against the picture of the true residual (PSNR in dB, the

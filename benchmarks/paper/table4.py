@@ -1,6 +1,6 @@
 """Table 4: generators with the residual and without, by the scenes score and by distances.
 
-python docs/results/table4.py RESULTS STEPS     the steps of a run without the head that cost
+python benchmarks/paper/table4.py RESULTS STEPS     the steps of a run without the head that cost
                                                 as much as STEPS with it, by a profile's FLOPs
 """
 

@@ -1,7 +1,7 @@
 """The paper's comparisons in miniature: runs to committed results, results to tables and plots.
 
-    python docs/results/miniature.py gather NAME WORK   what NAME.sh left in WORK, as NAME.json
-    python docs/results/miniature.py draw               every NAME.png, and docs/reproduction.md's
+    python benchmarks/paper/miniature.py gather NAME WORK   what NAME.sh left in WORK, as NAME.json
+    python benchmarks/paper/miniature.py draw               every NAME.png, and docs/reproduction.md's
                                                         tables, between its marks <!-- NAME -->
 
 NAME.sh makes the runs; the modules beside this file know what is in them. Where NAME.json is not
@@ -23,7 +23,7 @@ import table2
 import table4
 import truth
 
-PAGE = result_files.HERE.parent / "reproduction.md"
+PAGE = result_files.DOCS / "reproduction.md"
 RESULTS: dict[str, ModuleType] = {
     "reconstruction": reconstruction,
     "table2": table2,
@@ -40,9 +40,9 @@ RESULTS: dict[str, ModuleType] = {
 def with_tables(page: str) -> str:
     """The page with table and plot of every committed result in their place."""
     for name, module in RESULTS.items():
-        content = f"NOT RUN: `docs/results/{name}.sh` makes it.\n"
+        content = f"NOT RUN: `benchmarks/paper/{name}.sh` makes it.\n"
         if result := result_files.read(name):
-            content = f"{module.table(result)}\n![plot of {name}](results/{name}.png)\n"
+            content = f"{module.table(result)}\n![plot of {name}](pictures/{name}.png)\n"
         before, mark, rest = page.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition("<!-- end -->")
         page = before + mark + content + end + after
@@ -55,7 +55,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verb = verbs.add_parser("gather", help="runs to docs/results/NAME.json")
+    verb = verbs.add_parser("gather", help="runs to benchmarks/paper/NAME.json")
     verb.add_argument("name", choices=list(RESULTS))
     verb.add_argument("work", type=Path)
     verbs.add_parser("draw", help="plots and tables of every committed file")

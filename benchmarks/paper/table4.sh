@@ -3,7 +3,7 @@
 # without; then one that is trained to have none, against one that has it, from scratch at equal FLOPs. The seeds are trained
 # beside each other, a core each: 18 minutes a run with AVX512-BF16. Reconstruction, the table's other half, is
 # reconstruction.sh's. Needs dcar-eval[efficientnet].
-#   docs/results/table4.sh SPRITES WORK [PROMPTS [STEPS [SCENES]]]
+#   benchmarks/paper/table4.sh SPRITES WORK [PROMPTS [STEPS [SCENES]]]
 # SPRITES: node_modules with the art (docs/scenes.md). PROMPTS: of each of the six tasks, 24 of them. STEPS: of the hybrid
 # runs, 1,500. SCENES: of the starter world to train on, 12,000.
 set -euo pipefail
@@ -30,7 +30,7 @@ dcht encode "$work/scenes" --out "$work/latents" --workers 2 --threads 1 --shard
 # One pass of every part, unguided: what a training step does forward. The discrete run gets the head's share in steps.
 dcar-eval profile --preset small --precision fp32 --warmup 0 --repeats 1 num_steps=1 num_diffusion_steps=1 cfg_scale=0 \
     --out "$work/one-pass"
-discrete_steps=$(python docs/results/table4.py "$work/one-pass/results.json" "$steps")
+discrete_steps=$(python benchmarks/paper/table4.py "$work/one-pass/results.json" "$steps")
 train() { # SEED
     for variant in hybrid discrete; do
         run=$work/trained/$variant-$1
@@ -46,4 +46,4 @@ export OMP_NUM_THREADS=1
 train 0 &
 train 1
 wait $!
-python docs/results/miniature.py gather table4 "$work"
+python benchmarks/paper/miniature.py gather table4 "$work"

@@ -1,6 +1,6 @@
 """From how many steps of the residual head on is a picture good? PSNR to the true one, by solver.
 
-    python docs/results/ddpm_steps.py SPRITES [CHECKPOINT]
+    python benchmarks/paper/ddpm_steps.py SPRITES [CHECKPOINT]
 
 Held-out scenes, four of a task; the truth of a caption is the scene on each of the plain
 backgrounds, and a picture is held against the nearest of them. The indices are the same whatever

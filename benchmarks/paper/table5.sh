@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Table 5 in miniature: three strategies of training the tokenizer at equal budget, two seeds. About three minutes a run
 # on two cores with AVX512-BF16.
-#   docs/results/table5.sh SPRITES WORK
+#   benchmarks/paper/table5.sh SPRITES WORK
 # SPRITES: node_modules with the art (docs/scenes.md).
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
@@ -14,4 +14,4 @@ for seed in 0 1; do
         dcht-train "+experiment=$experiment" data.root="$work/scenes" bf16=true seed="$seed" out="$work/runs/$strategy-$seed"
     done
 done
-python docs/results/miniature.py gather table5 "$work/runs"
+python benchmarks/paper/miniature.py gather table5 "$work/runs"

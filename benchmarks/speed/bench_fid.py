@@ -1,6 +1,6 @@
 """The Fréchet distance at Inception's 2048 dimensions: ours, and pytorch-fid's function.
 
-    pytest benchmarks/bench_fid.py
+    pytest benchmarks/speed/bench_fid.py
 
 One round of each on the same covariances, in one process; the last benchmark asserts the ratio.
 """

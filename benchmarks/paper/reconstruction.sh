@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What the bundled tokenizer loses, on held-out scenes and on the photographs kept for evaluation (Table 4; resolution
 # generalisation: it was trained at 256 px). Scenes are drawn at 256 and 512 px; the other sizes are cropped from 512.
-#   docs/results/reconstruction.sh SPRITES KEPT WORK [SCENES]
-# SPRITES: node_modules with the art (docs/scenes.md). KEPT: of `python benchmarks/photos.py`. SCENES: 256 of them.
+#   benchmarks/paper/reconstruction.sh SPRITES KEPT WORK [SCENES]
+# SPRITES: node_modules with the art (docs/scenes.md). KEPT: of `python benchmarks/paper/photos.py`. SCENES: 256 of them.
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
 sprites=$1 kept=$2 work=$3 scenes=${4:-256}
@@ -17,4 +17,4 @@ done
 for size in 256 512 384x256 512x384; do
     dcar-eval reconstruction --images "$kept" --size "$size" --out "$work/photographs-$size"
 done
-python docs/results/miniature.py gather reconstruction "$work"
+python benchmarks/paper/miniature.py gather reconstruction "$work"

@@ -1,11 +1,11 @@
 """The page docs/gallery.md with its pictures, and that of docs/editing.md.
 
     dcar-eval scenes-eval --out RUN
-    python docs/gallery.py RUN
+    python benchmarks/paper/gallery.py RUN
 
 Nobody chooses: the prompts follow from the bundled checkpoint's objects, every picture is the first
 that came, with seed 0. RUN is the benchmark of the same checkpoint, from which the failures are
-taken. Writes gallery.md, gallery.txt and pictures/ beside this file.
+taken. Writes gallery.md, gallery.txt and pictures/ in docs/
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ seed 0, the first that came. Nobody chose: this page and its pictures are writte
 
 ```
 dcar-eval scenes-eval --out RUN
-python docs/gallery.py RUN
+python benchmarks/paper/gallery.py RUN
 ```
 
 ## Each object, and a prompt of each task
@@ -229,4 +229,6 @@ def _edits(pipe: TextToImage) -> Image.Image:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Draw the pictures of the documents.")
     parser.add_argument("run", metavar="RUN", type=Path, help="a finished dcar-eval scenes-eval")
-    draw_all(TextToImage.from_pretrained(), parser.parse_args().run, Path(__file__).parent)
+    draw_all(
+        TextToImage.from_pretrained(), parser.parse_args().run, Path(__file__).parents[2] / "docs"
+    )

@@ -8,7 +8,7 @@ they have the pixels.
     pip download --no-deps scikit-image==0.26.0 scikit-learn==1.9.1
     for package in *.deb; do dpkg-deb -x $package unpacked; done
     for package in *.whl; do unzip -q $package -d unpacked; done
-    python benchmarks/photos.py unpacked --tiles tiles --kept kept
+    python benchmarks/paper/photos.py unpacked --tiles tiles --kept kept
 """
 
 from __future__ import annotations
