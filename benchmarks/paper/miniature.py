@@ -1,8 +1,8 @@
 """The paper's comparisons in miniature: runs to committed results, results to tables and plots.
 
     python benchmarks/paper/miniature.py gather NAME WORK   what NAME.sh left in WORK, as NAME.json
-    python benchmarks/paper/miniature.py draw               every NAME.png, and docs/reproduction.md's
-                                                        tables, between its marks <!-- NAME -->
+    python benchmarks/paper/miniature.py draw               every docs/pictures/NAME.png, and the
+                                    tables of docs/reproduction.md, between its marks <!-- NAME -->
 
 NAME.sh makes the runs; the modules beside this file know what is in them. Where NAME.json is not
 there, the table says NOT RUN.

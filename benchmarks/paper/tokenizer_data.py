@@ -6,9 +6,9 @@
     PYTHONPATH=benchmarks python benchmarks/paper/tokenizer_data.py node_modules unpacked \
         --out mixed --collages 10000 --pieces 4000
 
-`unpacked` is what `benchmarks/paper/photos.py` asks for; its kept photographs are in no piece and behind
-no collage. The two drawn styles are those of the packages `noto` and `fluent-emoji-flat`, rendered
-by resvg.
+`unpacked` is what `benchmarks/paper/photos.py` asks for; its kept photographs are in no piece and
+behind no collage. The two drawn styles are those of the packages `noto` and `fluent-emoji-flat`,
+rendered by resvg.
 
 Nothing that scenes hold out can appear: of the objects of scenes (all sixty-two) a collage has one
 at most, in its own colours, so that no pair, no count, no relation and no colour of them is shown.

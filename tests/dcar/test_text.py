@@ -11,6 +11,7 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from dcar.config import PRESETS, JointTextConfig, TextConfig
 from dcar.modules.text import TextEncoder, word_tokenizer
+from dcar.weights.text import load_t5
 from dcht import CheckpointError
 
 GENERATOR = PRESETS["tiny"].generator
@@ -89,7 +90,7 @@ def test_a_t5_from_a_folder_is_that_t5_and_frozen(
     t5_folder: Callable[..., Path], layout: str
 ) -> None:
     folder = t5_folder(feed_forward_proj=layout)
-    encoder = TextEncoder.pretrained(TextConfig(name=str(folder)), GENERATOR)
+    encoder = load_t5(TextConfig(name=str(folder)), GENERATOR)
     tokens = encoder.tokenize(["a red apple", "two cars", "a " * 50])
     pieces = encoder.tokenizer.convert_ids_to_tokens(tokens.ids[1].tolist())
     assert pieces == ["▁two", "▁car", "s", "</s>", "<pad>", "<pad>", "<pad>", "<pad>"]
@@ -109,7 +110,7 @@ def test_a_t5_from_a_folder_is_that_t5_and_frozen(
 @torch.no_grad()
 def test_float16_does_not_overflow(t5_folder: Callable[..., Path], layout: str) -> None:
     folder = t5_folder(feed_forward_proj=layout)
-    encoder = TextEncoder.pretrained(TextConfig(name=str(folder)), GENERATOR)
+    encoder = load_t5(TextConfig(name=str(folder)), GENERATOR)
     for name, parameter in encoder.named_parameters():
         if ".wo." in name:
             parameter *= 1e5  # its outputs pass float16's 65504, as t5-base's do
@@ -132,13 +133,13 @@ def test_a_t5_that_does_not_fit_or_is_not_there(
 ) -> None:
     folder = t5_folder()
     with pytest.raises(CheckpointError, match=r"16 wide; the generator expects text_dim 24"):
-        TextEncoder.pretrained(TextConfig(name=str(folder)), replace(GENERATOR, text_dim=24))
+        load_t5(TextConfig(name=str(folder)), replace(GENERATOR, text_dim=24))
     with pytest.raises(CheckpointError, match=r"text encoder .*nowhere"):
-        TextEncoder.pretrained(TextConfig(name=str(tmp_path / "nowhere")), GENERATOR)
+        load_t5(TextConfig(name=str(tmp_path / "nowhere")), GENERATOR)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=rf"text encoder {folder}: "):
-        TextEncoder.pretrained(TextConfig(name=str(folder)), GENERATOR)
+        load_t5(TextConfig(name=str(folder)), GENERATOR)
 
 
 def test_v1_1_comes_with_a_spiece_model(t5_folder: Callable[..., Path]) -> None:
@@ -161,9 +162,9 @@ def test_v1_1_comes_with_a_spiece_model(t5_folder: Callable[..., Path]) -> None:
     config = TextConfig(name=str(folder))
     if importlib.util.find_spec("sentencepiece") is None:
         with pytest.raises(CheckpointError, match="pip install sentencepiece"):
-            TextEncoder.pretrained(config, GENERATOR)
+            load_t5(config, GENERATOR)
         return
-    tokens = TextEncoder.pretrained(config, GENERATOR).tokenize(["two cars"])
+    tokens = load_t5(config, GENERATOR).tokenize(["two cars"])
     assert tokens.ids[0].tolist() == [6, 7, 9, 1, 0, 0, 0, 0]
 
 

@@ -12,7 +12,8 @@ import torch
 
 from dcar.config import JointTextConfig
 from dcar.modules.text import TextEncoder
-from dcar.modules.words import read_word_tokenizer, visible, word_tokenizer
+from dcar.modules.words import visible, word_tokenizer
+from dcar.weights.text import read_word_tokenizer
 from dcht.errors import CheckpointError
 
 

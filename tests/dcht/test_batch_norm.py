@@ -6,12 +6,12 @@ import torch.distributed as dist
 from torch import nn
 
 from dcht.engine.distributed import World
-from dcht.modules.batch_norm import GlobalBatchNorm2d, normalise_over_ranks
+from dcht.train.batch_norm import GlobalBatchNorm2d, normalise_over_ranks
 
 TWO_RANKS = """
 import torch
 from torch import nn
-from dcht.modules.batch_norm import normalise_over_ranks
+from dcht.train.batch_norm import normalise_over_ranks
 from dcht.engine.distributed import world
 
 draws = torch.Generator().manual_seed(0)

@@ -15,7 +15,7 @@ from dcht.cli import main
 from dcht.images import open_image, resize_crop, to_pil, to_tensor
 from dcht.latents.encode import encode_images
 from dcht.latents.encode_job import EncodeSettings, Precision
-from dcht.modules.batch_norm import BatchNorm2d
+from dcht.modules.wide import BatchNorm2d
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 SIZE = 256

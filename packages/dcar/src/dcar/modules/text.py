@@ -1,6 +1,6 @@
 """Prompts to text embeddings: a frozen T5, or a small T5 trained jointly with the generator.
 
-The frozen one is transformers' model, imported when it is asked for; the small one is
+The frozen one is transformers' model, which `dcar.weights.text` loads; the small one is
 `dcar.modules.t5`, which reads words (`dcar.modules.words`).
 
 Shapes: token ids and mask (b, l), embeddings (b, l, e).
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import tokenizers
 import torch
-from safetensors import SafetensorError
 from tokenizers import models
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
@@ -23,8 +22,6 @@ from dcar.config import GeneratorConfig, TextConfig
 from dcar.modules.t5 import T5Encoder
 from dcar.modules.words import END, PAD, UNKNOWN, by_frequency, count_words, visible
 from dcar.modules.words import word_tokenizer as word_tokenizer
-from dcht.checkpoint import is_finite
-from dcht.errors import CheckpointError
 
 if TYPE_CHECKING:
     from transformers.models.t5.modeling_t5 import T5Stack
@@ -78,39 +75,6 @@ class TextEncoder(nn.Module):
             if name in kept and parameter.dtype == torch.float16:
                 parameter.data = kept[name].to(parameter.device, torch.float32)
         return self
-
-    @classmethod
-    def pretrained(cls, config: TextConfig, generator: GeneratorConfig) -> TextEncoder:
-        """Load the frozen T5 that the config names, from a folder or the Hub.
-
-        Raises:
-            CheckpointError: it cannot be loaded, or has another width than the generator expects.
-        """
-        from transformers import AutoTokenizer, T5EncoderModel
-
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(config.name)
-            encoder = T5EncoderModel.from_pretrained(config.name, dtype=torch.float32)
-        except (OSError, ValueError, ImportError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0]
-            if "tiktoken" in reason:  # what transformers tries where sentencepiece is missing
-                reason = "its tokenizer is a spiece.model; pip install sentencepiece reads it"
-            raise CheckpointError(f"text encoder {config.name}: {reason}") from None
-        odd = [key for key, value in encoder.state_dict().items() if not is_finite(value)]
-        if odd:
-            raise CheckpointError(f"text encoder {config.name}: {odd[0]} is not finite")
-        if encoder.config.d_model != generator.text_dim:
-            raise CheckpointError(
-                f"text encoder {config.name} is {encoder.config.d_model} wide; the generator "
-                f"expects text_dim {generator.text_dim}"
-            )
-        return cls(
-            encoder.encoder,
-            tokenizer,
-            length=generator.text_length,
-            sees_mask=config.sees_mask,
-            trained=False,
-        )
 
     @classmethod
     def joint(

@@ -1,4 +1,4 @@
-"""The words of a small text encoder: a tokenizer learned from captions, kept as `tokenizer.json`.
+"""The words of a small text encoder: a tokenizer learned from captions.
 
 It reads words: lower-cased, punctuation apart, those of the training captions.
 """
@@ -9,14 +9,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from dcar.config import JointTextConfig
-from dcht.errors import CheckpointError, UsageError
-from dcht.files import read_json
 from dcht.ranges import shown
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
@@ -46,34 +44,22 @@ def word_tokenizer(captions: Iterable[str], config: JointTextConfig) -> tokenize
     return _tokenizer([PAD, END, UNKNOWN, *ranked][: config.vocabulary])
 
 
-def read_word_tokenizer(path: Path) -> tokenizers.Tokenizer:
-    """The word-level tokenizer of a `tokenizer.json`.
+def restore_word_tokenizer(content: dict[str, Any]) -> tokenizers.Tokenizer:
+    """The word-level tokenizer whose `tokenizer.json` holds this.
 
-    Of the file only the words are taken, and all else must be what `word_tokenizer` makes of them:
-    it may come from anyone, and a normaliser or a padding of its own could do anything to a prompt.
+    Of the content only the words are taken, and all else must be what `word_tokenizer` makes of
+    them: it may come from anyone, and a normaliser or a padding of its own could do anything to a
+    prompt.
 
     Raises:
-        CheckpointError: it is missing, damaged, or no such tokenizer.
+        ValueError: it is no such tokenizer.
     """
-    try:
-        content = read_json(path)
-        words = _words(content)
-        tokenizer = _tokenizer(words)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing; a small text encoder needs it") from None
-    except UsageError as error:
-        reason = str(error).removeprefix(f"{path} ")
-        raise CheckpointError(f"{path} cannot be read: it {reason}") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} is no tokenizer of words: {error}") from None
+    tokenizer = _tokenizer(_words(content))
     ours = json.loads(tokenizer.to_str())
-    content["model"] = {**content["model"], "vocab": ours["model"]["vocab"]}
+    content = {**content, "model": {**content["model"], "vocab": ours["model"]["vocab"]}}
     for part in ("model", "added_tokens", "normalizer", "pre_tokenizer", "post_processor"):
         if content.get(part) != ours[part]:
-            raise CheckpointError(
-                f"{path} is no tokenizer of words: its {part} is {shown(content.get(part))}, which "
-                "dcar does not write"
-            )
+            raise ValueError(f"its {part} is {shown(content.get(part))}, which dcar does not write")
     return tokenizer
 
 

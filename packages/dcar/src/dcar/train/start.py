@@ -20,6 +20,7 @@ from dcar.modules.words import count_words, word_tokenizer
 from dcar.train.lora import add_lora
 from dcar.train_config import TrainConfig
 from dcar.weights.pretrained import BUNDLED, load_pretrained
+from dcar.weights.text import load_t5
 from dcht.checkpoint import CONFIG, from_dict, locate, read_config, to_dict
 from dcht.engine.run_folder import differences
 from dcht.errors import UsageError, printable
@@ -145,7 +146,7 @@ def _model_preset(layout: DCARConfig) -> str:
 def _new_text(config: TrainConfig, data: Data) -> TextEncoder:
     text, generator = config.model.text, config.model.generator
     if text.joint is None:
-        return TextEncoder.pretrained(text, generator)
+        return load_t5(text, generator)
     return TextEncoder.joint(text, generator, word_tokenizer(_every_caption(data), text.joint))
 
 

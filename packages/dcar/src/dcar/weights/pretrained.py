@@ -17,7 +17,7 @@ from torch import Tensor
 from dcar.config import CheckpointConfig, TokenizerReference
 from dcar.model import DCAR
 from dcar.modules.text import TextEncoder
-from dcar.modules.words import read_word_tokenizer
+from dcar.weights.text import load_t5, read_word_tokenizer
 from dcht.checkpoint import (
     build_on_meta,
     checkpoint_sha256,
@@ -165,7 +165,7 @@ def _of_text(key: str) -> bool:
 
 def _load_text(config: CheckpointConfig, folder: Path, tensors: dict[str, Tensor]) -> TextEncoder:
     if config.model.text.joint is None:
-        return TextEncoder.pretrained(config.model.text, config.model.generator)
+        return load_t5(config.model.text, config.model.generator)
     words = read_word_tokenizer(folder / TOKENIZER_FILE)
     text = build_on_meta(
         lambda: TextEncoder.joint(config.model.text, config.model.generator, words),

@@ -12,8 +12,7 @@ from einops import rearrange, reduce, repeat
 from torch import Tensor, nn
 
 from dcht.config import Act, Block, Norm, Resample
-from dcht.modules.batch_norm import BatchNorm2d
-from dcht.modules.wide import widen
+from dcht.modules.wide import BatchNorm2d, widen
 
 HEAD_DIM = 32
 EXPANSION = 4

@@ -25,3 +25,10 @@ class Wide(nn.Module):
 def widen(x: Tensor) -> Tensor:
     """float16 as fp32, for what may pass its 65504; others, which reach further, as they are."""
     return x.float() if x.dtype == torch.float16 else x
+
+
+class BatchNorm2d(Wide, nn.BatchNorm2d):
+    """`nn.BatchNorm2d` whose tensors stay in fp32; inputs and results are of the model's precision.
+
+    A running variance may pass float16's 65504: the layer would then be its bias everywhere.
+    """

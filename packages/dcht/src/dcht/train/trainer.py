@@ -25,9 +25,9 @@ from dcht.engine.distributed import World
 from dcht.engine.run_folder import published
 from dcht.engine.training import EMA, finite_or_stop, use_bf16, warmup_lr
 from dcht.errors import UsageError
-from dcht.modules.batch_norm import normalise_over_ranks
 from dcht.tokenizer import Tokenizer
 from dcht.train import adversary
+from dcht.train.batch_norm import normalise_over_ranks
 from dcht.train.codebook import UsageWindow, revive_dead_codes, start_codebook
 from dcht.train.dataset import Crops, image_contents, split_files
 from dcht.train.losses import ReconstructionLoss, weighted_sum

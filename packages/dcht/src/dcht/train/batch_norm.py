@@ -1,6 +1,6 @@
-"""BatchNorm in any precision, and over the batch of all ranks.
+"""BatchNorm over the batch of all ranks: how it is split changes nothing.
 
-Over all ranks how a batch is split changes nothing. torch's SyncBatchNorm does the same on GPUs
+torch's SyncBatchNorm does the same on GPUs
 alone; this one also runs on a CPU, where it is tested.
 """
 
@@ -14,7 +14,7 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from dcht.engine.distributed import World
-from dcht.modules.wide import Wide
+from dcht.modules.wide import BatchNorm2d
 
 
 class _MeanOverRanks(torch.autograd.Function):
@@ -31,13 +31,6 @@ class _MeanOverRanks(torch.autograd.Function):
         total = gradient.contiguous().clone()
         dist.all_reduce(total)
         return total / dist.get_world_size()
-
-
-class BatchNorm2d(Wide, nn.BatchNorm2d):
-    """`nn.BatchNorm2d` whose tensors stay in fp32; inputs and results are of the model's precision.
-
-    A running variance may pass float16's 65504: the layer would then be its bias everywhere.
-    """
 
 
 class GlobalBatchNorm2d(BatchNorm2d):
