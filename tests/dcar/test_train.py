@@ -91,7 +91,7 @@ def test_a_run_logs_samples_and_publishes(
     pictures = {name: (out / "samples" / name).read_bytes() for name in names}
     for name in names:  # as if killed before it, behind the save: the same command draws it
         (out / "samples" / name).unlink()
-        assert train(config) == 0
+        assert train(config)
         assert {path.name: path.read_bytes() for path in (out / "samples").iterdir()} == pictures
 
 
@@ -284,7 +284,7 @@ def test_pictures_that_cannot_be_drawn_cost_nothing(
     def broken(*arguments: object, **settings: object) -> None:
         raise RuntimeError("no colours left")
 
-    monkeypatch.setattr("dcar.train.draw_prompts", broken)
+    monkeypatch.setattr("dcar.train.generate_samples", broken)
     config = replace(config, steps=2)
     assert train(config)
     assert saves(config) == ["step-000000002"] and weights(config)

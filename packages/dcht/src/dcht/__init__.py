@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 _HOME = {
     "PRESETS": "config",
     "TokenizerConfig": "config",
-    "LatentDataset": "dataset",
-    "LatentSample": "dataset",
+    "LatentDataset": "latents.dataset",
+    "LatentSample": "latents.dataset",
     "CheckpointError": "errors",
     "UsageError": "errors",
     "LatentsStore": "latents",
-    "Quantized": "quantizer",
+    "Quantized": "modules.quantizer",
     "Latents": "tokenizer",
     "Tokenizer": "tokenizer",
 }
