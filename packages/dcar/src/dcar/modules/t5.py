@@ -2,7 +2,7 @@
 
 transformers' models take longer to import than a picture takes to draw, so only a frozen T5 pays
 for them. Parameters have transformers' names and a call is answered as transformers answers it:
-`dcar.modules.text` holds either. `tests/dcar/test_t5.py` compares the two.
+`dcar.modules.text` holds either. `tests/dcar/modules/test_t5.py` compares the two.
 
 Source: Raffel et al., 2020, section 2.1 (arXiv:1910.10683); the first layout: ReLU, biases of
 relative positions shared by all blocks, no scaling of the attention's logits.
