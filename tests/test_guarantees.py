@@ -11,7 +11,7 @@ def test_every_guarantee_names_a_test() -> None:
     rows = [line for line in PAGE.read_text().splitlines() if re.match(r"\| (?!promise|-)", line)]
     assert rows
     for row in rows:
-        named = re.findall(r"`((?:\w+/)?test_\w+\.py)(?:::(\w+))?`", row.rsplit(" | ", 1)[1])
+        named = re.findall(r"`((?:\w+/)*test_\w+\.py)(?:::(\w+))?`", row.rsplit(" | ", 1)[1])
         assert named, f"no test for: {row}"
         for file, function in named:
             content = (TESTS / file).read_text()
