@@ -27,7 +27,8 @@ from dcar.pipeline.series import Plan, generate_film, generate_sheet
 from dcar_eval.runs.failures import write_failures
 from dcar_eval.runs.results import RESULTS
 from dcar_eval.scenes.captions import captions, plural
-from dcar_eval.scenes.evaluate import IMAGES, ROWS
+from dcar_eval.scenes.evaluate import ROWS
+from dcar_eval.scenes.given import IMAGES
 from dcar_eval.scenes.prompts import draw_prompts, known_objects
 from dcar_eval.scenes.world import COLOURS, Scene, SceneObject, Task
 from dcht.images import grid, save_png

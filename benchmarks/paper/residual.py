@@ -77,7 +77,7 @@ def gradient_share(pipe: TextToImage, indices: Tensor, residual: Tensor, texts: 
 
 def main() -> int:
     """Print a line for each store."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("checkpoint")
     parser.add_argument("latents", type=Path, nargs="+")
     arguments = parser.parse_args()

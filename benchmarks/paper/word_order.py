@@ -81,7 +81,7 @@ def read_truth(scenes: Path, file: str) -> dict[str, Any]:
 
 def main() -> int:
     """Print a line for each kind of exchange."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for name in ("checkpoint", "scenes", "latents"):
         parser.add_argument(name, type=Path)
     arguments = parser.parse_args()
