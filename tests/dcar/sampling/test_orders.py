@@ -87,7 +87,7 @@ def test_halton_sequence() -> None:
 
 def test_each_image_enters_the_halton_sequence_where_its_draw_says() -> None:
     ranks = halton_ranks(4, 4)
-    scores = halton_scores((4, 4), torch.tensor([0.0, 0.5, 0.999]))
+    scores = halton_scores(halton_ranks(4, 4), torch.tensor([0.0, 0.5, 0.999]))
     for scored, first in zip(scores, (0, 8, 15), strict=True):
         visited = ranks[scored.argsort(descending=True)]
         assert visited.tolist() == [(first + step) % 16 for step in range(16)]

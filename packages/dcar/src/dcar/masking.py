@@ -6,6 +6,7 @@ Masks are boolean, True where a token is hidden. Shapes: (b, n), n positions row
 from __future__ import annotations
 
 import math
+from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -15,11 +16,15 @@ from dcar.config import Schedule
 
 def mask_ratio(progress: Tensor, schedule: Schedule) -> Tensor:
     """Share of the tokens that is masked when `progress` in [0, 1] of the way is done: 1 to 0."""
-    if schedule is Schedule.linear:
-        return 1 - progress
-    if schedule is Schedule.arccos:
-        return progress.acos() / (math.pi / 2)
-    return (progress * (math.pi / 2)).cos()
+    match schedule:
+        case Schedule.arccos:
+            return progress.acos() / (math.pi / 2)
+        case Schedule.cosine:
+            return (progress * (math.pi / 2)).cos()
+        case Schedule.linear:
+            return 1 - progress
+        case _:
+            assert_never(schedule)
 
 
 def training_mask(

@@ -18,7 +18,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from dcar.config import Order, SamplingConfig, Solver
+from dcar.config import SamplingConfig
 from dcar.masking import lowest
 from dcar.modules.diffusion_head import Budget, DiffusionHead, HeadNoise, guide
 from dcar.modules.transformer import Generator, TextContext
@@ -31,7 +31,7 @@ from dcar.sampling.guidance import (
     last_step_scale,
     step_scale,
 )
-from dcar.sampling.orders import halton_scores, plan_steps
+from dcar.sampling.orders import Signals, plan_steps
 
 
 class StepNoise(NamedTuple):
@@ -117,14 +117,13 @@ def unmask(
     scales = [step_scale(config, step) for step in range(config.num_steps)]
     both = guidance_context(generator, text, text_mask, guided=any(scales))
     conditional = conditional_context(both, images)
-    order = config.stage_order if config.order is Order.gtr else config.order
-    halton = None
+    first = None
     if start is None:
         start = torch.full((images, height, width), mask_id, device=text.device)
     indices = rearrange(start, "b h w -> b (h w)")
     plan = plan_steps(indices == mask_id, grid=grid, config=config)
 
-    for step, (scale, (stage, left)) in enumerate(zip(scales, plan, strict=True)):
+    for step, (scale, planned) in enumerate(zip(scales, plan, strict=True)):
         progress = (step + 1) / config.num_steps
         draws = (
             noise[step] if noise is not None else draw_step(sources or [], height * width, codes)
@@ -133,7 +132,7 @@ def unmask(
 
         hidden = _encode(generator, indices, grid, context=both if scale else conditional)
         masked = indices == mask_id
-        candidates = masked & stage
+        candidates = masked & planned.stage
         # Logits are the widest tensor here: they are computed where something is drawn, only.
         logits = _guided_logits(generator, hidden, candidates, scale)
         if config.logit_annealing:
@@ -141,14 +140,11 @@ def unmask(
 
         choice, confidence = _draw(logits, draws, candidates, config, progress)
         drawn = indices.masked_scatter(candidates, choice)
-        if order is Order.halton:
-            halton = halton_scores(grid, draws.order[:, 0]) if halton is None else halton
-            scores = halton
-        else:
-            scores = draws.order if order is Order.random else confidence
+        first = draws.order if first is None else first
+        scores = planned.scores(Signals(first, draws.order, confidence))
         # What is known is never hidden again, and other stages stay hidden.
-        again = lowest(scores.masked_fill(~candidates, float("inf")), left) | (masked & ~stage)
-        indices = drawn.masked_fill(again, mask_id)
+        again = lowest(scores.masked_fill(~candidates, float("inf")), planned.left)
+        indices = drawn.masked_fill(again | (masked & ~planned.stage), mask_id)
         if config.extra_pass and step + 1 == config.num_steps:
             hidden = _encode(generator, indices, grid, context=both if scale else conditional)
         yield Step(
@@ -222,7 +218,7 @@ def draw_head(
 ) -> HeadNoise:
     """The draws of the residual head, each image's from its own generator."""
     shape = (n, head.config.latent_channels)
-    steps = config.num_diffusion_steps if config.solver is Solver.ddpm else 0
+    steps = config.num_diffusion_steps if config.solver.adds_noise else 0
     starts = [torch.randn(shape, generator=source) for source in sources]
     noises = [torch.randn((steps, *shape), generator=source) for source in sources]
     return HeadNoise(torch.stack(starts), torch.stack(noises, dim=1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, assert_never
 
 from dcht.errors import UsageError
 from dcht.ranges import Length, Range, check_ranges
@@ -73,6 +73,17 @@ class Solver(Enum):
     """DDIM without noise (arXiv 2010.02502)."""
     dpmpp = "dpmpp"
     """DPM-Solver++(2M), second order, without noise (arXiv 2211.01095): 8 steps are enough."""
+
+    @property
+    def adds_noise(self) -> bool:
+        """Whether its steps add noise to what they denoise."""
+        match self:
+            case Solver.ddpm:
+                return True
+            case Solver.ddim | Solver.dpmpp:
+                return False
+            case _:
+                assert_never(self)
 
 
 MAX_STEPS = {Solver.ddpm: 1000, Solver.ddim: 100, Solver.dpmpp: 100}
@@ -155,7 +166,7 @@ class SamplingConfig:
             raise UsageError(
                 f"guidance interval {self.interval_low} to {self.interval_high} is not within 0..1"
             )
-        if self.head_temperature != 1 and self.solver is not Solver.ddpm:
+        if self.head_temperature != 1 and not self.solver.adds_noise:
             raise UsageError(
                 f"head_temperature is {self.head_temperature}, but {self.solver.value} adds no "
                 "noise; use solver ddpm"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, assert_never
 
 import numpy as np
 import torch
@@ -148,10 +148,19 @@ def fit_image(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Imag
     Raises:
         ImageError: see `resize`.
     """
-    if fit is Fit.crop:
-        return resize_crop(image, size)
-    if fit is Fit.resize:
-        return resize(image, size)
+    match fit:
+        case Fit.crop:
+            return resize_crop(image, size)
+        case Fit.resize:
+            return resize(image, size)
+        case Fit.pad:
+            return _pad(image, size)
+        case _:
+            assert_never(fit)
+
+
+def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The whole image, as large as fits, in the middle of white."""
     scale = min(size[0] / image.width, size[1] / image.height)
     inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     padded = Image.new("RGB", size, "white")

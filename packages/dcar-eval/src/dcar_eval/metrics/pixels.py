@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import numpy as np
 import torch
 from einops import rearrange
@@ -21,8 +23,13 @@ def eight_bits(images: Tensor, rounding: Rounding = Rounding.half_even) -> Tenso
     """
     require_finite(images)
     scaled = ((images.float() + 1) * 127.5).clamp(0, 255)
-    rounded = scaled.round() if rounding is Rounding.half_even else (scaled + 0.5).floor()
-    return rounded.to(torch.uint8)
+    match rounding:
+        case Rounding.half_even:
+            return scaled.round().to(torch.uint8)
+        case Rounding.half_up:
+            return (scaled + 0.5).floor().to(torch.uint8)
+        case _:
+            assert_never(rounding)
 
 
 def psnr(image: np.ndarray, other: np.ndarray) -> float | None:
@@ -38,15 +45,20 @@ def ssim(image: np.ndarray, other: np.ndarray, kind: Ssim = Ssim.wang) -> float:
     `wang` is Wang et al.'s (2004); `doubled` has scikit-image's defaults, which give values up to
     0.02 other, and twice the true range, as in LlamaGen's code, which adds about 0.1.
     """
-    if kind is Ssim.bordered:
-        return _bordered_ssim(image, other)
-    if kind is Ssim.doubled:
-        value = structural_similarity(image / 255, other / 255, data_range=2.0, channel_axis=-1)
-    else:
-        value = structural_similarity(
-            image, other, data_range=255, channel_axis=-1,
-            gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-        )  # fmt: skip
+    match kind:
+        case Ssim.wang:
+            value = structural_similarity(
+                image, other, data_range=255, channel_axis=-1,
+                gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+            )  # fmt: skip
+        case Ssim.bordered:
+            value = _bordered_ssim(image, other)
+        case Ssim.doubled:
+            value = structural_similarity(image / 255, other / 255, data_range=2.0, channel_axis=-1)
+        case Ssim.none:
+            raise ValueError("Ssim.none is not measured")
+        case _:
+            assert_never(kind)
     return float(value)  # type: ignore[arg-type]  (it is a tuple only where maps are asked for)
 
 

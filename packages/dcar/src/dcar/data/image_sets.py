@@ -6,7 +6,7 @@ import os
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 from dcar.train_config import DataKind
 from dcht.data.entries import Entry, file_entry
@@ -43,15 +43,20 @@ def list_pictures(root: str, kind: DataKind) -> PictureSet:
     Raises:
         UsageError: the set is not there or holds nothing that can be used.
     """
-    if kind is DataKind.imagenet:
-        found = _list_imagenet(Path(root))
-    elif kind is DataKind.journeydb:
-        found = _list_journeydb(Path(root))
-    else:
-        found = (
-            Picture(entry, {"file": entry.name} if entry.problem else entry.row())
-            for entry in list_inputs(root)
-        )
+    match kind:
+        case DataKind.imagenet:
+            found = _list_imagenet(Path(root))
+        case DataKind.journeydb:
+            found = _list_journeydb(Path(root))
+        case DataKind.folder | DataKind.webdataset:
+            found = (
+                Picture(entry, {"file": entry.name} if entry.problem else entry.row())
+                for entry in list_inputs(root)
+            )
+        case DataKind.latents:
+            raise UsageError(f"{root} is a store of latents, which holds no pictures")
+        case _:
+            assert_never(kind)
     good, bad = [], []
     for picture in found:
         (bad if picture.entry.problem else good).append(picture)

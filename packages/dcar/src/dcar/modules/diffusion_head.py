@@ -177,7 +177,7 @@ class DiffusionHead(nn.Module):
             generator: draws the noise, on the CPU, when `noise` is not given.
             noise: recorded draws.
             solver: how a step is taken. The default is the reference.
-            temperature: factor of the noise in each step of `Solver.ddpm`.
+            temperature: factor of the noise in each step of a solver that adds some.
             budget: positions that take fewer steps; None: all take `num_steps`.
             on_step: told x and the denoised x0 (p, c) after each step, in units of residual_std.
 
@@ -194,7 +194,7 @@ class DiffusionHead(nn.Module):
         guided = condition.chunk(2)[0] if cfg_scale else condition
         shape = (*guided.shape[:-1], self.config.latent_channels)
         if noise is None:
-            steps = num_steps if solver is Solver.ddpm else 0
+            steps = num_steps if solver.adds_noise else 0
             noise = HeadNoise(
                 torch.randn(shape, generator=generator),
                 torch.randn((steps, *shape), generator=generator),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import torch
 from einops import rearrange
@@ -49,12 +49,16 @@ def solver_timesteps(solver: Solver, num_steps: int) -> Tensor:
     """
     if not 1 <= num_steps <= MAX_STEPS[solver]:
         raise ValueError(f"{num_steps} steps of {solver.value} are not in 1..{MAX_STEPS[solver]}")
-    if solver is Solver.ddpm:
-        return respaced_timesteps(num_steps)
-    signal = cosine_alphas()
-    log_snr = (signal / (1 - signal)).log()
-    wanted = torch.linspace(float(log_snr[LAST]), float(log_snr[FIRST]), num_steps)
-    return (log_snr - rearrange(wanted, "s -> s 1")).abs().argmin(dim=1).flip(0)
+    match solver:
+        case Solver.ddpm:
+            return respaced_timesteps(num_steps)
+        case Solver.ddim | Solver.dpmpp:
+            signal = cosine_alphas()
+            log_snr = (signal / (1 - signal)).log()
+            wanted = torch.linspace(float(log_snr[LAST]), float(log_snr[FIRST]), num_steps)
+            return (log_snr - rearrange(wanted, "s -> s 1")).abs().argmin(dim=1).flip(0)
+        case _:
+            assert_never(solver)
 
 
 def nested_timesteps(timesteps: Tensor, num_steps: int) -> Tensor:
@@ -146,12 +150,15 @@ class _Walk:
         x0 = self._chain.denoised(epsilon, self.x, self._step)
         if self.clip is not None:
             x0 = x0.clamp(-self.clip, self.clip)
-        if self.solver is Solver.ddpm:
-            self.x = self._ancestral(x0, v)
-        elif self._step == 0:
-            self.x = x0
-        else:
-            self.x = self._towards(x0 if self.solver is Solver.ddim else self._extrapolated(x0))
+        match self.solver:
+            case Solver.ddpm:
+                self.x = self._ancestral(x0, v)
+            case Solver.ddim:
+                self.x = self._towards(x0)
+            case Solver.dpmpp:
+                self.x = self._towards(self._extrapolated(x0))
+            case _:
+                assert_never(self.solver)
         self._step, self._previous = self._step - 1, x0
         return x0
 
@@ -166,13 +173,15 @@ class _Walk:
 
     def _towards(self, x0: Tensor) -> Tensor:
         """DDIM, which is the first-order DPM-Solver++: keep the noise that x holds besides x0."""
+        if self._step == 0:
+            return x0
         signal, noise = self._levels(self._step)
         next_signal, next_noise = self._levels(self._step - 1)
         return next_noise / noise * (self.x - signal * x0) + next_signal * x0
 
     def _extrapolated(self, x0: Tensor) -> Tensor:
         """DPM-Solver++(2M): x0 half a step ahead, along the line from the step before."""
-        if self._previous is None:
+        if self._previous is None or self._step == 0:
             return x0
         before, now, after = (self._half_log_snr(self._step + k) for k in (1, 0, -1))
         ahead = (after - now) / (now - before) / 2

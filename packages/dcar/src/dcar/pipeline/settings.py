@@ -75,7 +75,7 @@ def resolve(base: SamplingConfig, given: Settings, *, any_steps: bool = False) -
         base = with_preset(base, preset)
     kinds = get_type_hints(SamplingConfig)
     changes = {name: _value(name, kinds.get(name), value) for name, value in changes.items()}
-    if changes.get("solver", Solver.ddpm) is not Solver.ddpm:
+    if not changes.get("solver", Solver.ddpm).adds_noise:
         # The checkpoint's factor is of a noise that the solver asked for does not add.
         base = replace(base, head_temperature=1.0)
     chosen = replace(base, **changes)

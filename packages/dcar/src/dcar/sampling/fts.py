@@ -9,6 +9,7 @@ are the conditional ones. Shapes: b images, n positions, d width.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -56,16 +57,19 @@ def select(
     Raises:
         ValueError: `Selector.entropy` without `to_logits`.
     """
-    if selector is Selector.frequency:
-        scores = frequency_scores(condition)
-    elif selector is Selector.norm:
-        scores = condition.float().norm(dim=-1)
-    elif selector is Selector.random:
-        scores = draws
-    elif to_logits is None:
-        raise ValueError("selector entropy needs to_logits, the generator's predict")
-    else:
-        scores = entropy_scores(to_logits(condition))
+    match selector:
+        case Selector.frequency:
+            scores = frequency_scores(condition)
+        case Selector.norm:
+            scores = condition.float().norm(dim=-1)
+        case Selector.entropy:
+            if to_logits is None:
+                raise ValueError("selector entropy needs to_logits, the generator's predict")
+            scores = entropy_scores(to_logits(condition))
+        case Selector.random:
+            scores = draws
+        case _:
+            assert_never(selector)
     images, n = scores.shape
     counts = torch.full((images,), round(share * n), device=scores.device)
     return lowest(-scores, counts)

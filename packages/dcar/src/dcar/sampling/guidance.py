@@ -6,6 +6,8 @@ first. Shapes: b images, n positions, k codes.
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import torch
 from torch import Tensor
 
@@ -15,13 +17,17 @@ from dcar.modules.transformer import Generator, TextContext
 
 def step_scale(config: SamplingConfig, step: int) -> float:
     """The scale s of the logits in `step` (from 0); 0 where guidance is off."""
-    if config.guidance is Guidance.linear:
-        return config.cfg_scale * step / config.num_steps
-    if config.guidance is Guidance.interval:
-        left = (config.num_steps - step) / config.num_steps
-        inside = config.interval_low <= left <= config.interval_high
-        return config.cfg_scale if inside else 0.0
-    return config.cfg_scale
+    match config.guidance:
+        case Guidance.constant:
+            return config.cfg_scale
+        case Guidance.linear:
+            return config.cfg_scale * step / config.num_steps
+        case Guidance.interval:
+            left = (config.num_steps - step) / config.num_steps
+            inside = config.interval_low <= left <= config.interval_high
+            return config.cfg_scale if inside else 0.0
+        case _:
+            assert_never(config.guidance)
 
 
 def head_scale(config: SamplingConfig) -> float:
@@ -30,10 +36,16 @@ def head_scale(config: SamplingConfig) -> float:
     It is not scaled with the steps, being after the last one; but it is 0 if the last step was not
     guided, for then there are no unconditional hidden states.
     """
-    released = config.head_guidance is HeadGuidance.release and config.cfg_scale == 1
-    if config.head_guidance is HeadGuidance.off or released or not last_step_scale(config):
-        return 0.0
-    return config.cfg_scale
+    match config.head_guidance:
+        case HeadGuidance.same:
+            scale = config.cfg_scale
+        case HeadGuidance.off:
+            scale = 0.0
+        case HeadGuidance.release:
+            scale = 0.0 if config.cfg_scale == 1 else config.cfg_scale
+        case _:
+            assert_never(config.head_guidance)
+    return scale if last_step_scale(config) else 0.0
 
 
 def last_step_scale(config: SamplingConfig) -> float:

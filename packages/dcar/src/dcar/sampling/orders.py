@@ -1,12 +1,15 @@
 """Where the sampler reveals: the stages of an order, and a score of each position inside one.
 
 An order is a list of stages, one after the other; `confidence`, `random` and `halton` are a single
-stage of all positions. Masks and scores are over n = h w positions, row by row; b images.
+stage of all positions. `_reveal` alone decides what an order is: a new one is a member of
+`dcar.config.Order` and a case there. Masks and scores are over n = h w positions, row by row; b
+images.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, assert_never
 
 import torch
 from torch import Tensor
@@ -18,26 +21,71 @@ STAGES = 3
 """Of `Order.gtr` where the settings do not say: GtR's K for MAR."""
 
 
+class Signals(NamedTuple):
+    """What the positions of a stage may be ranked by, each (b, n)."""
+
+    first: Tensor
+    """The first step's `draws`: the same in every step."""
+    draws: Tensor
+    """Uniform in [0, 1), new in every step."""
+    confidence: Tensor
+    """In the index that was drawn, with annealed noise; 0 where none was."""
+
+
+Scores = Callable[[Signals], Tensor]
+"""From a step's signals to scores (b, n): the positions that score lowest stay hidden."""
+
+
 class PlannedStep(NamedTuple):
-    """What one step of the sampler may reveal, and how much."""
+    """What one step of the sampler may reveal, how much, and what goes first."""
 
     stage: Tensor
     """(n,) boolean: the positions it may reveal."""
     left: Tensor
     """(b,) how many of them stay hidden after it."""
+    scores: Scores
+    """Which ones."""
+
+
+class _Reveal(NamedTuple):
+    """An order on a grid."""
+
+    stages: Tensor
+    """(stages, n) boolean: each position is in one of them."""
+    steps: list[int]
+    """How many steps each stage takes."""
+    scores: Scores
+
+
+def _reveal(order: Order, *, grid: tuple[int, int], config: SamplingConfig) -> _Reveal:
+    height, width = grid
+    everywhere = torch.ones(1, height * width, dtype=torch.bool)
+    match order:
+        case Order.confidence:
+            return _Reveal(everywhere, [config.num_steps], lambda signals: signals.confidence)
+        case Order.random:
+            return _Reveal(everywhere, [config.num_steps], lambda signals: signals.draws)
+        case Order.halton:
+            ranks = halton_ranks(height, width)
+            return _Reveal(
+                everywhere,
+                [config.num_steps],
+                lambda signals: halton_scores(ranks, signals.first[:, 0]),
+            )
+        case Order.gtr:
+            steps = config.stage_steps or stage_steps(config.num_steps)
+            stages = parity_stages(height, width, len(steps))
+            inside = _reveal(config.stage_order, grid=grid, config=config)
+            return _Reveal(stages, steps, inside.scores)
+        case _:
+            assert_never(order)
 
 
 def plan_steps(
     masked: Tensor, *, grid: tuple[int, int], config: SamplingConfig
 ) -> list[PlannedStep]:
     """The `config.num_steps` steps for images whose `masked` (b, n) positions are to be drawn."""
-    height, width = grid
-    if config.order is Order.gtr:
-        steps = config.stage_steps or stage_steps(config.num_steps)
-        stages = parity_stages(height, width, len(steps))
-    else:
-        steps = [config.num_steps]
-        stages = torch.ones(1, height * width, dtype=torch.bool)
+    stages, steps, scores = _reveal(config.order, grid=grid, config=config)
     plan = []
     for stage, num_steps in zip(stages.to(masked.device), steps, strict=True):
         size = int(stage.sum())
@@ -46,7 +94,7 @@ def plan_steps(
             for hidden in (masked & stage).sum(dim=1).tolist()
         ]
         lefts = torch.tensor(counts, device=masked.device).unbind(dim=1)
-        plan += [PlannedStep(stage, left) for left in lefts]
+        plan += [PlannedStep(stage, left, scores) for left in lefts]
     return plan
 
 
@@ -81,14 +129,14 @@ def stage_steps(num_steps: int) -> list[int]:
     return steps
 
 
-def halton_scores(grid: tuple[int, int], starts: Tensor) -> Tensor:
+def halton_scores(ranks: Tensor, starts: Tensor) -> Tensor:
     """Scores (b, n) that fall along the Halton sequence, for each image from a point of its own.
 
     Args:
-        grid: (h, w).
+        ranks: (n,) what `halton_ranks` returns.
         starts: (b,) uniform in [0, 1): which point of the sequence an image begins with.
     """
-    ranks = halton_ranks(*grid).to(starts.device)
+    ranks = ranks.to(starts.device)
     first = (starts[:, None] * len(ranks)).long()
     return -((ranks - first) % len(ranks)).float()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -31,15 +31,23 @@ def distribute(learner: Learner, world: World, parallel: Parallel) -> nn.Module:
     """
     if world.size == 1:
         return learner
-    if parallel is Parallel.ddp:
-        return DistributedDataParallel(learner, gradient_as_bucket_view=True)
+    match parallel:
+        case Parallel.ddp:
+            return DistributedDataParallel(learner, gradient_as_bucket_view=True)
+        case Parallel.fsdp2:
+            _shard(learner, world)
+            return learner
+        case _:
+            assert_never(parallel)
+
+
+def _shard(learner: Learner, world: World) -> None:
     mesh = init_device_mesh(world.device.type, (world.size,))
     for block in learner.model.generator.blocks:
         # The text's keys and values are made for all blocks before the first of them runs.
         fully_shard(block.cross_attention.kv, mesh=mesh)  # type: ignore[union-attr, arg-type]
         fully_shard(block, mesh=mesh)
     fully_shard(learner, mesh=mesh)
-    return learner
 
 
 @contextmanager

@@ -6,6 +6,8 @@ Every block keeps (b, c, h, w); resampling changes h, w by a factor of 2.
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce, repeat
@@ -57,9 +59,18 @@ def project_normalised(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
 
 def build_norm(norm: Norm, channels: int) -> nn.Module:
     """The normalisation layer for `channels` channels."""
-    if norm is Norm.BATCH:
-        return BatchNorm2d(channels, eps=NORM_EPS)
-    return ChannelNorm(channels, centre=norm is Norm.LAYER)
+    match norm:
+        case Norm.RMS:
+            return ChannelNorm(channels, centre=False)
+        case Norm.LAYER:
+            return ChannelNorm(channels, centre=True)
+        case Norm.BATCH:
+            return BatchNorm2d(channels, eps=NORM_EPS)
+        case _:
+            assert_never(norm)
+
+
+ACTIVATIONS: dict[Act, type[nn.Module]] = {Act.SILU: nn.SiLU, Act.RELU: nn.ReLU}
 
 
 class ResBlock(nn.Module):
@@ -68,7 +79,7 @@ class ResBlock(nn.Module):
     def __init__(self, channels: int, *, norm: Norm, act: Act) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.act = nn.SiLU() if act is Act.SILU else nn.ReLU()
+        self.act = ACTIVATIONS[act]()
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm = build_norm(norm, channels)
 
@@ -203,9 +214,15 @@ class EViTBlock(nn.Module):
 
 def build_block(block: Block, channels: int, *, norm: Norm, act: Act) -> nn.Module:
     """One block of a stage."""
-    if block is Block.RES:
-        return ResBlock(channels, norm=norm, act=act)
-    return EViTBlock(channels, norm=norm, multiscale=block is Block.EVIT5)
+    match block:
+        case Block.RES:
+            return ResBlock(channels, norm=norm, act=act)
+        case Block.EVIT:
+            return EViTBlock(channels, norm=norm, multiscale=False)
+        case Block.EVIT5:
+            return EViTBlock(channels, norm=norm, multiscale=True)
+        case _:
+            assert_never(block)
 
 
 def average_channels(x: Tensor, channels: int) -> Tensor:

@@ -1,0 +1,136 @@
+"""Every member of an enum is served as itself, and one that nobody serves is refused.
+
+A member that is only added to its enum must not be sampled as another one: `match` with
+`assert_never`, or a table, wherever members are told apart.
+"""
+
+from dataclasses import replace
+from enum import Enum
+from itertools import combinations
+from typing import TypeVar
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dcar import DCAR, SamplingConfig, sample_indices, sample_residual
+from dcar.config import Guidance, HeadGuidance, Order, Schedule, Selector, Solver
+from dcar.data.image_sets import list_pictures
+from dcar.masking import mask_ratio, masked_counts, training_mask
+from dcar.modules.solvers import Group, solve, solver_timesteps
+from dcar.randomness import keyed_generator
+from dcar.sampling.fts import select
+from dcar.sampling.guidance import head_scale, step_scale
+from dcar.train_config import DataKind
+from dcar_eval.metrics.crops import cropping
+from dcar_eval.metrics.pixels import eight_bits, ssim
+from dcar_eval.metrics.protocol import Crop, Rounding, Ssim
+from dcht.config import Act, Block, Norm
+from dcht.images import Fit, fit_image
+from dcht.modules.layers import build_block, build_norm
+
+Member = TypeVar("Member", bound=Enum)
+# Where the choice shows: `stage_order` with stages only, and so on.
+CONFIG = SamplingConfig(
+    num_steps=6, num_diffusion_steps=8, fts_steps=3, cfg_scale=1.0, interval_low=0, stage_steps=None
+)
+CHOICES: list[tuple[str, type[Enum], SamplingConfig]] = [
+    ("order", Order, CONFIG),
+    ("stage_order", Order, replace(CONFIG, order=Order.gtr)),
+    ("schedule", Schedule, CONFIG),
+    ("guidance", Guidance, CONFIG),
+    ("head_guidance", HeadGuidance, replace(CONFIG, cfg_scale=1.0)),
+    ("solver", Solver, CONFIG),
+    ("fts", Selector, CONFIG),
+]
+
+
+def spiral(enum: type[Member]) -> Member:
+    """A member that was added to an enum, and nowhere else."""
+    member = object.__new__(enum)
+    member._name_ = member._value_ = "spiral"
+    return member
+
+
+def members(name: str, enum: type[Enum]) -> list[Enum]:
+    """Those that may be chosen: an order of stages is none inside a stage."""
+    return [member for member in enum if (name, member) != ("stage_order", Order.gtr)]
+
+
+@torch.no_grad()
+def sampled(model: DCAR, config: SamplingConfig) -> Tensor:
+    """Indices and residuals (b, n, 1 + c) of two prompts."""
+    text = torch.randn(2, 8, 16, generator=keyed_generator(99))
+    generators = [keyed_generator(0, number) for number in range(2)]
+    indices, hidden = sample_indices(
+        model.generator, text, torch.ones(2, 8), grid=(6, 6), config=config, generators=generators
+    )
+    assert model.head is not None
+    residual = sample_residual(
+        model.head, hidden, config=config, generators=generators, to_logits=model.generator.predict
+    )
+    return torch.cat([indices.flatten(1)[..., None].float(), residual], dim=2)
+
+
+@pytest.mark.parametrize(("name", "enum", "config"), CHOICES, ids=[row[0] for row in CHOICES])
+def test_every_member_samples_unlike_the_others(
+    model: DCAR, name: str, enum: type[Enum], config: SamplingConfig
+) -> None:
+    results = {
+        member: sampled(model, replace(config, **{name: member}))  # type: ignore[arg-type]
+        for member in members(name, enum)
+    }
+    for one, other in combinations(results, 2):
+        # `release` and `off` are one thing at a scale of 1, and `release` and `same` at any other.
+        if {one, other} == {HeadGuidance.release, HeadGuidance.off}:
+            assert torch.equal(results[one], results[other])
+            doubled = replace(config, cfg_scale=2.0)
+            first, second = (
+                sampled(model, replace(doubled, head_guidance=each))  # type: ignore[arg-type]
+                for each in (one, other)
+            )
+            assert not torch.equal(first, second)
+        else:
+            assert not torch.equal(results[one], results[other]), (one, other)
+
+
+@pytest.mark.parametrize(("name", "enum", "config"), CHOICES, ids=[row[0] for row in CHOICES])
+def test_a_member_that_nobody_serves_is_not_sampled(
+    model: DCAR, name: str, enum: type[Enum], config: SamplingConfig
+) -> None:
+    with pytest.raises((AssertionError, KeyError), match="spiral"):
+        sampled(model, replace(config, **{name: spiral(enum)}))  # type: ignore[arg-type]
+
+
+def test_each_function_refuses_it_by_itself() -> None:
+    """Not only the first one on the way."""
+    rows, draws = torch.zeros(1, 4), torch.zeros(2)
+    image = Image.new("RGB", (8, 4))
+    group = Group(slice(None), solver_timesteps(Solver.ddim, 2))
+    pixels = np.zeros((16, 16, 3), dtype=np.uint8)
+    for call in (
+        lambda: mask_ratio(draws, spiral(Schedule)),
+        lambda: masked_counts(4, 4, 2, spiral(Schedule)),
+        lambda: training_mask(draws, torch.zeros(2, 4), spiral(Schedule)),
+        lambda: step_scale(replace(CONFIG, guidance=spiral(Guidance)), 0),
+        lambda: head_scale(replace(CONFIG, head_guidance=spiral(HeadGuidance))),
+        lambda: select(spiral(Selector), torch.zeros(1, 2, 4), share=0.5, draws=torch.zeros(1, 2)),
+        lambda: spiral(Solver).adds_noise,
+        lambda: solver_timesteps(spiral(Solver), 2),
+        lambda: solve(
+            lambda x, *_: torch.cat([x, x], dim=1), rows, rows, groups=[group],
+            solver=spiral(Solver),
+        ),
+        lambda: list_pictures("somewhere", spiral(DataKind)),
+        lambda: build_norm(spiral(Norm), 8),
+        lambda: build_block(Block.RES, 8, norm=Norm.RMS, act=spiral(Act)),
+        lambda: build_block(spiral(Block), 8, norm=Norm.RMS, act=Act.SILU),
+        lambda: fit_image(image, (4, 4), spiral(Fit)),
+        lambda: cropping(spiral(Crop), (4, 4))(image, (4, 4)),
+        lambda: eight_bits(torch.zeros(1, 3, 2, 2), spiral(Rounding)),
+        lambda: ssim(pixels, pixels, spiral(Ssim)),
+    ):  # fmt: skip
+        with pytest.raises((AssertionError, KeyError), match="spiral"):
+            call()
