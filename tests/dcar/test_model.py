@@ -1,10 +1,12 @@
+import math
 from dataclasses import replace
 
+import pytest
 import torch
 import torch.nn.functional as F
 
 from dcar import DCAR, PRESETS
-from dcar.config import LossConfig
+from dcar.config import LossConfig, Schedule
 from dcar.model import Draws, mask_weights
 
 TINY = PRESETS["tiny"]
@@ -132,3 +134,22 @@ def test_losses_are_told_apart_by_mask_ratio(model: DCAR) -> None:
         total, right, count = losses.by_ratio[quarter]
         assert torch.allclose(total / count, only.cross_entropy)
         assert torch.allclose(right / count, only.accuracy)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "mean", "square"),
+    [
+        (Schedule.arccos, 2 / math.pi, 4 * (math.pi - 2) / math.pi**2),
+        (Schedule.cosine, 2 / math.pi, 1 / 2),
+        (Schedule.linear, 1 / 2, 1 / 3),
+    ],
+)
+def test_the_ratio_follows_the_law_and_nothing_else_changes(
+    model: DCAR, schedule: Schedule, mean: float, square: float
+) -> None:
+    """The first two moments of the law at a uniform place."""
+    draws, usual = model.draw(0, range(2000), 64, mask_schedule=schedule), model.draw(0, [7], 64)
+    ratio = draws.mask.float().mean(dim=1)
+    assert ratio.mean().item() == pytest.approx(mean, abs=0.02)
+    assert ratio.square().mean().item() == pytest.approx(square, abs=0.02)
+    assert torch.equal(draws.noise[:, 7:8], usual.noise) and torch.equal(draws.t[:, 7:8], usual.t)

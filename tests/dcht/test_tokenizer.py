@@ -203,3 +203,9 @@ def test_layouts_that_cannot_be_built_are_named() -> None:
         replace(tiny, encoder=replace(tiny.encoder, depths=[1, 1]))
     with pytest.raises(ValueError, match="not a multiple of latent_channels 7"):
         replace(tiny, latent_channels=7)
+
+
+def test_the_bundled_tokenizer_saved_again_is_the_same_bytes(tmp_path: Path) -> None:
+    bundled = Tokenizer.from_pretrained()
+    sha256 = bundled.sha256
+    assert bundled.save_pretrained(tmp_path, dtype=torch.float16) == sha256

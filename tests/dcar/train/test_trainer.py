@@ -1,12 +1,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from dcar.config import JointTextConfig, LossConfig, TextConfig
+from dcar.config import JointTextConfig, LossConfig, Schedule, TextConfig
+from dcar.model import DCAR, Draws
 from dcar.train import train
 from dcar.train.learner import make_optimizer
 from dcar.train.trainer import Trainer
@@ -201,3 +203,21 @@ def test_recomputed_activations_give_the_same_gradients(config: TrainConfig) -> 
     for _ in range(3):
         assert kept.train_step().scalars == recomputed.train_step().scalars
     assert equal(kept.learner.state_dict(), recomputed.learner.state_dict())
+
+
+def test_the_law_of_the_mask_is_a_setting_of_the_run_and_not_of_its_checkpoint(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dcar.train.plot_run", lambda out: None)
+    laws: list[Schedule] = []
+    draw = DCAR.draw
+
+    def watched(self: DCAR, *arguments: Any, mask_schedule: Schedule) -> Draws:
+        laws.append(mask_schedule)
+        return draw(self, *arguments, mask_schedule=mask_schedule)
+
+    monkeypatch.setattr(DCAR, "draw", watched)
+    train(replace(config, steps=1, mask_schedule=Schedule.cosine))
+    assert laws == [Schedule.cosine]
+    assert json.loads((Path(config.out) / "config.json").read_text())["mask_schedule"] == "cosine"
+    assert "mask_schedule" not in (Path(config.out) / "checkpoint/config.json").read_text()

@@ -16,6 +16,7 @@ from dcar.weights.pretrained import (
     save_pretrained,
 )
 from dcht import CheckpointError, Tokenizer
+from dcht.checkpoint import checkpoint_sha256
 
 
 def settings(model: DCAR, reference: TokenizerReference) -> CheckpointConfig:
@@ -129,3 +130,10 @@ def test_damage_is_named(saved: Path) -> None:
     (saved / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="unknown settings depht"):
         load_pretrained(saved)
+
+
+def test_the_bundled_checkpoint_saved_again_is_the_same_bytes(tmp_path: Path) -> None:
+    """Settings that came later, of a run or of the sampler, are not in its `config.json`."""
+    found = load_pretrained(None)
+    again = save_pretrained(tmp_path, found.model, found.text, found.config, dtype=torch.float16)
+    assert again == checkpoint_sha256(module.BUNDLED)

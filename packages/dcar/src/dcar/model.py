@@ -69,13 +69,21 @@ class DCAR(nn.Module):
         self.generator = Generator(config.generator)
         self.head = None if config.discrete_only else DiffusionHead(config.head)
 
-    def draw(self, seed: int, samples: Sequence[int], num_positions: int) -> Draws:
+    def draw(
+        self,
+        seed: int,
+        samples: Sequence[int],
+        num_positions: int,
+        *,
+        mask_schedule: Schedule = Schedule.arccos,
+    ) -> Draws:
         """The draws of training samples, each from a generator of its own (on the CPU).
 
         Args:
             seed: of the run.
             samples: numbers of the samples in the stream of training data.
             num_positions: n = h w.
+            mask_schedule: the law of the mask ratio; the draws are the same under each.
         """
         copies = self.config.head.batch_mul if self.head is not None else 0
         channels = self.config.head.latent_channels
@@ -92,7 +100,7 @@ class DCAR(nn.Module):
             training_mask(
                 torch.stack(ratios),
                 torch.stack(orders),
-                Schedule.arccos,
+                mask_schedule,
                 self.config.generator.fully_masked,
             ),
             torch.stack(drops) < self.config.generator.cond_dropout,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
 
-from dcar.config import DCARConfig, LossConfig, SamplingConfig
+from dcar.config import DCARConfig, LossConfig, SamplingConfig, Schedule
 from dcht.config import TokenizerConfig, parse_size
 from dcht.engine.trackers import Tracker
 from dcht.errors import UsageError
@@ -165,6 +165,9 @@ class TrainConfig:
     parallel: Parallel = Parallel.ddp
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    mask_schedule: Schedule = Schedule.arccos
+    """Law of the share of a sample's tokens that is masked: that of the sampler's steps, at a place
+    drawn uniformly. # not in paper: 1d-tokenizer's and the release's."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """Settings of the sample grids, recorded in the published checkpoint."""
     prompts: list[str] = field(default_factory=list)

@@ -97,7 +97,12 @@ class Trainer:
         images = self.data.read([sample.row for sample in samples])
         tokens = self.text.tokenize([sample.caption for sample in samples])
         numbers = [sample.index for sample in samples]
-        draws = self.learner.model.draw(config.seed, numbers, images.indices[0].numel())
+        draws = self.learner.model.draw(
+            config.seed,
+            numbers,
+            images.indices[0].numel(),
+            mask_schedule=config.mask_schedule,
+        )
         weight_sum = world.sum(mask_weights(draws.mask, config.loss).sum()).to(self.device)
 
         torch.manual_seed(keyed_seed(config.seed, self.step, DROPOUT, world.rank))
