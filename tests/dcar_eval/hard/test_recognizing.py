@@ -4,9 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
+from dcar_eval.hard.grammar import BENCHMARK
+from dcar_eval.hard.held_out import OBJECTS
 from dcar_eval.hard.judge import metadata
 from dcar_eval.hard.prompts import load
-from dcar_eval.hard.recognizing import compose, scene_of
+from dcar_eval.hard.recognizing import BUNDLED, NEIGHBOURHOOD, SIDE, compose, scene_of
+from dcar_eval.scenes.recognizer import Recognizer
 from dcar_eval.scenes.sprites import Sprites
 
 CLASSES = ["apple", "banana", "car", "dog"]
@@ -37,3 +40,17 @@ def test_a_row_asks_for_the_scene_that_it_was_made_from() -> None:
         for key in ("tag", "include"):
             assert made[key] == asked[key]
         assert sorted(map(str, made["exclude"])) == sorted(map(str, asked["exclude"]))
+
+
+def test_the_one_that_ships() -> None:
+    """Its ceiling on true pictures of the benchmark's unseen prompts, as it was measured."""
+    recognizer, _ = Recognizer.from_pretrained(BUNDLED)
+    config = recognizer.config
+    assert config.classes == list(OBJECTS)
+    assert (config.side, config.neighbourhood) == (SIDE, NEIGHBOURHOOD)
+    assert sum(file.stat().st_size for file in BUNDLED.iterdir()) <= 4_000_000
+    assert set(config.ceiling["tasks"]) == {task.value for task in BENCHMARK}
+    assert config.ceiling["overall"] >= 0.95
+    assert min(config.ceiling["tasks"].values()) >= 0.95
+    assert config.ceiling["refused"] >= 0.99
+    assert config.ceiling["reconstructed"]["overall"] < config.ceiling["overall"]
