@@ -6,7 +6,6 @@ Which conventions hold is the protocol's to say (`dcar_eval.metrics.protocol`).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -20,7 +19,7 @@ from dcar_eval.metrics.distances import distances, few_images
 from dcar_eval.metrics.networks import Networks, measure
 from dcar_eval.metrics.pixels import eight_bits
 from dcar_eval.metrics.protocol import Protocol
-from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Features, Journal, forget
+from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Features, Journal
 from dcar_eval.runs.results import (
     CONTENT,
     hash_all,
@@ -28,17 +27,9 @@ from dcar_eval.runs.results import (
     text_table,
     this_run,
     versions,
-    write_results,
 )
-from dcar_eval.runs.shares import (
-    Gathered,
-    Share,
-    all_done,
-    begin,
-    gather,
-    gathering,
-    write_gathered,
-)
+from dcar_eval.runs.run import Run
+from dcar_eval.runs.shares import Gathered, Share
 from dcht.data.entries import Entry
 from dcht.data.reader import Batch, Reader, split
 from dcht.data.sources import list_inputs
@@ -116,48 +107,45 @@ def evaluate_reconstruction(
         "batch_size": batch_size,
         CONTENT: hash_all(contents),
     }
-    written = (STATE, ROWS, ERRORS, SHEET)
-    with begin(out, share, settings, files=written, force=force, contents=contents) as done:
-        if done is not None:
-            return done
-        start = time.perf_counter()
-        sides = ("input", *paths) if extractor else ()
-        dims: dict[str, int] = {side: extractor.dim for side in sides if extractor}
-        reader = Reader(size, fit=cropping(protocol.crop, size), strict=strict)
-        batches = split(entries, batch_size)
-        journal = Journal(share.folder(out), dims)
-        numbers = {entry.name: number for number, entry in enumerate(entries)}
-        _measure_share(tokenizer, reader, share.take(batches), numbers, paths, networks, journal)
+    sides = ("input", *paths) if extractor else ()
+    run = Run(
+        out=out,
+        settings=settings,
+        written=(STATE, ROWS, ERRORS, SHEET),
+        names=[entry.name for entry in entries],
+        batches=split(entries, batch_size),
+        share=share,
+        dims={side: extractor.dim for side in sides if extractor},
+        contents=contents,
+        force=force,
+    )
+    reader = Reader(size, fit=cropping(protocol.crop, size), strict=strict)
+    numbers = {entry.name: number for number, entry in enumerate(entries)}
+
+    def measure(journal: Journal, batches: list[Sequence[Entry]]) -> None:
+        _measure_share(tokenizer, reader, batches, numbers, paths, networks, journal)
         if tokenizer.quantizer is not None and share.number == 0:
             shown = entries[:SHEET_IMAGES]
             _write_sheet(tokenizer, reader.batches(split(shown, batch_size)), out / SHEET)
-        if not all_done(out, share, [sum(map(len, other.take(batches))) for other in share.all()]):
-            return None
-        with gathering(out, share, settings) as done:
-            if done is not None:
-                return done
-            gathered = gather(out, share, dims, [entry.name for entry in entries])
-            rows = gathered.rows
-            if not rows:
-                listing = share.folder(out) / ERRORS
-                raise UsageError(f"none of the {len(entries)} images could be read: see {listing}")
-            if share.of > 1:
-                write_gathered(out, gathered)
-            results = {
-                "task": "reconstruction",
-                "protocol": protocol.described(),
-                "settings": settings,
-                "n": len(rows),
-                "skipped": len(gathered.errors),
-                "paths": {name: _values(gathered, name, protocol) for name in paths},
-                "left_out": networks.left_out,
-                "versions": versions(PACKAGES),
-                "run": this_run(start, next(tokenizer.parameters()).device),
-            }
-            write_results(out, results)
-        if share.of == 1:
-            forget(out)
-        return results
+
+    def summarize(gathered: Gathered) -> dict[str, Any]:
+        rows = gathered.rows
+        if not rows:
+            listing = share.folder(out) / ERRORS
+            raise UsageError(f"none of the {len(entries)} images could be read: see {listing}")
+        return {
+            "task": "reconstruction",
+            "protocol": protocol.described(),
+            "settings": settings,
+            "n": len(rows),
+            "skipped": len(gathered.errors),
+            "paths": {name: _values(gathered, name, protocol) for name in paths},
+            "left_out": networks.left_out,
+            "versions": versions(PACKAGES),
+            "run": this_run(run.started, next(tokenizer.parameters()).device),
+        }
+
+    return run.finish(measure, summarize)
 
 
 def _measure_share(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -22,24 +21,16 @@ from dcar_eval.geneval.rules import Options, evaluate_detections
 from dcar_eval.geneval.sources import IMAGES, Source
 from dcar_eval.geneval.summary import Judged, intervals, summarize
 from dcar_eval.runs.failures import write_failures
-from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Journal, forget
+from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Journal
 from dcar_eval.runs.results import (
     CONTENT,
     hash_all,
     hash_contents,
     this_run,
     versions,
-    write_results,
 )
-from dcar_eval.runs.shares import (
-    Gathered,
-    Share,
-    all_done,
-    begin,
-    gather,
-    gathering,
-    write_gathered,
-)
+from dcar_eval.runs.run import Run
+from dcar_eval.runs.shares import Gathered, Share
 from dcht.data.entries import file_entry
 from dcht.errors import UsageError
 from dcht.files import write_atomic
@@ -108,49 +99,41 @@ def evaluate_geneval(
         **source.settings,
         CONTENT: hash_all(contents),
     }
-    written = (STATE, ROWS, ERRORS, FAILURES, SUMMARY)
-    with begin(out, share, settings, files=written, force=force, contents=contents) as done:
-        if done is not None:
-            return done
-        start = time.perf_counter()
-        check = check_networks(networks)
-        batches = [
-            list(group) for _, group in groupby(source.samples, lambda sample: sample.prompt)
-        ]
-        numbers = {sample.name: number for number, sample in enumerate(source.samples)}
-        journal = Journal(share.folder(out))
-        mine = share.take(batches)
+    run = Run(
+        out=out,
+        settings=settings,
+        written=(STATE, ROWS, ERRORS, FAILURES, SUMMARY),
+        names=[sample.name for sample in source.samples],
+        batches=[list(group) for _, group in groupby(source.samples, lambda one: one.prompt)],
+        share=share,
+        contents=contents,
+        force=force,
+    )
+    folder = source.folder or out / IMAGES
+    numbers = {sample.name: number for number, sample in enumerate(source.samples)}
+    check: dict[str, Any] = {}
+
+    def measure(journal: Journal, batches: list[list[Sample]]) -> None:
+        check.update(check_networks(networks))
         if source.draw is not None:
-            source.draw(out / IMAGES, [batch[0].prompt for batch in mine], force)
-        folder = source.folder or out / IMAGES
-        _judge_share(networks, folder, mine, numbers, journal, strict=strict)
-        if not all_done(out, share, [sum(map(len, other.take(batches))) for other in share.all()]):
-            return None
-        with gathering(out, share, settings) as done:
-            if done is not None:
-                return done
-            gathered = gather(out, share, {}, [sample.name for sample in source.samples])
-            if not gathered.rows:
-                raise UsageError(
-                    f"none of the {len(source.samples)} images could be read: see {out}"
-                )
-            if share.of > 1:
-                write_gathered(out, gathered)
-            wrong = [row for row in gathered.rows if not row["correct"]]
-            write_failures(out / FAILURES, wrong, folder)
-            results = {
-                "task": "geneval",
-                "protocol": described,
-                "settings": settings,
-                **_scores(gathered, source, networks, out),
-                "self_check": check,
-                "versions": versions(PACKAGES),
-                "run": this_run(start, networks.detector.model.device),
-            }
-            write_results(out, results)
-        if share.of == 1:
-            forget(out)
-        return results
+            source.draw(out / IMAGES, [batch[0].prompt for batch in batches], force)
+        _judge_share(networks, folder, batches, numbers, journal, strict=strict)
+
+    def summarize(gathered: Gathered) -> dict[str, Any]:
+        if not gathered.rows:
+            raise UsageError(f"none of the {len(source.samples)} images could be read: see {out}")
+        write_failures(out / FAILURES, [r for r in gathered.rows if not r["correct"]], folder)
+        return {
+            "task": "geneval",
+            "protocol": described,
+            "settings": settings,
+            **_scores(gathered, source, networks, out),
+            "self_check": check,
+            "versions": versions(PACKAGES),
+            "run": this_run(run.started, networks.detector.model.device),
+        }
+
+    return run.finish(measure, summarize)
 
 
 def _judge_share(

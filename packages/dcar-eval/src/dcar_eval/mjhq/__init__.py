@@ -8,7 +8,6 @@ the protocol's to say (`dcar_eval.metrics.protocol.GENERATION_PROTOCOLS`).
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
@@ -26,7 +25,7 @@ from dcar_eval.metrics.features import Extractor, cached_features
 from dcar_eval.metrics.protocol import GenerationProtocol, fid_name
 from dcar_eval.mjhq.benchmark import Prompt, hash_prompts
 from dcar_eval.mjhq.sources import DrawnPictures, GivenPictures
-from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Journal, forget
+from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Journal
 from dcar_eval.runs.results import (
     CONTENT,
     hash_all,
@@ -34,17 +33,9 @@ from dcar_eval.runs.results import (
     text_table,
     this_run,
     versions,
-    write_results,
 )
-from dcar_eval.runs.shares import (
-    Gathered,
-    Share,
-    all_done,
-    begin,
-    gather,
-    gathering,
-    write_gathered,
-)
+from dcar_eval.runs.run import Run
+from dcar_eval.runs.shares import Gathered, Share
 from dcht.data.entries import Entry
 from dcht.errors import UsageError
 from dcht.images import Fitting, open_image, to_bytes
@@ -108,50 +99,46 @@ def evaluate_mjhq(
         **source.settings(),
         CONTENT: hash_all(contents),
     }
-    with begin(
-        out, share, settings, files=(STATE, ROWS, ERRORS), force=force, contents=contents
-    ) as done:
-        if done is not None:
-            return done
-        start = time.perf_counter()
-        count = len(prompts)
-        starts = range(0, count, batch_size)
-        batches = [range(first, min(first + batch_size, count)) for first in starts]
-        dims = {DRAWN: extractor.dim}
-        if not isinstance(reference, Statistics):
-            dims[REAL] = extractor.dim
-        journal = Journal(share.folder(out), dims)
-        mine = share.take(batches)
+    count = len(prompts)
+    starts = range(0, count, batch_size)
+    dims = {DRAWN: extractor.dim}
+    if not isinstance(reference, Statistics):
+        dims[REAL] = extractor.dim
+    run = Run(
+        out=out,
+        settings=settings,
+        written=(STATE, ROWS, ERRORS),
+        names=[prompt.key for prompt in prompts],
+        batches=[range(first, min(first + batch_size, count)) for first in starts],
+        share=share,
+        dims=dims,
+        contents=contents,
+        force=force,
+    )
+
+    def measure(journal: Journal, batches: list[range]) -> None:
         real = None
-        if not isinstance(reference, Statistics) and mine:
+        if not isinstance(reference, Statistics) and batches:
             size = (protocol.size, protocol.size)
-            own = [reference[index] for batch in mine for index in batch]
+            own = [reference[index] for batch in batches for index in batch]
             # In the batches of the pictures: the same bits, whoever has which share.
             real = cached_features(
                 own, extractor, size=size, crop=protocol.crop, batch_size=batch_size
             )
-        _measure_share(source, prompts, mine, real, journal, protocol, extractor)
-        if not all_done(out, share, [sum(map(len, other.take(batches))) for other in share.all()]):
-            return None
-        with gathering(out, share, settings) as done:
-            if done is not None:
-                return done
-            gathered = gather(out, share, dims, [prompt.key for prompt in prompts])
-            if share.of > 1:
-                write_gathered(out, gathered)
-            results = {
-                "task": "mjhq",
-                "protocol": protocol.described(),
-                "settings": settings,
-                "n": count,
-                **_values(gathered, statistics, extractor),
-                "versions": versions(PACKAGES),
-                "run": this_run(start, extractor.device),
-            }
-            write_results(out, results)
-        if share.of == 1:
-            forget(out)
-        return results
+        _measure_share(source, prompts, batches, real, journal, protocol, extractor)
+
+    def summarize(gathered: Gathered) -> dict[str, Any]:
+        return {
+            "task": "mjhq",
+            "protocol": protocol.described(),
+            "settings": settings,
+            "n": count,
+            **_values(gathered, statistics, extractor),
+            "versions": versions(PACKAGES),
+            "run": this_run(run.started, extractor.device),
+        }
+
+    return run.finish(measure, summarize)
 
 
 def _measure_share(
