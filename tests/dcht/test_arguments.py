@@ -7,6 +7,7 @@ from PIL import Image
 
 from dcht import Tokenizer, UsageError
 from dcht.images import to_tensor
+from dcht.modules.quantizer import VectorQuantizer
 
 
 @pytest.fixture
@@ -98,7 +99,8 @@ def test_in_training_no_image_is_read(
 @torch.inference_mode()
 def test_indices_of_every_type_flat_and_as_a_grid(tokenizer: Tokenizer, dtype: torch.dtype) -> None:
     indices = torch.randint(0, 64, (3, 4, 4), generator=torch.Generator().manual_seed(1))
-    codes = tokenizer.require_quantizer().codes()
+    assert isinstance(tokenizer.quantizer, VectorQuantizer)
+    codes = tokenizer.quantizer.codes()
     z_q = codes[indices].permute(0, 3, 1, 2)
     images = tokenizer.decode(z_q)
     given = indices.to(dtype)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dcht import PRESETS, CheckpointError, Tokenizer, UsageError
+from dcht.modules.quantizer import VectorQuantizer
 
 SIZES = [(64, 64), (96, 160), (256, 32)]
 
@@ -59,7 +60,8 @@ def test_nearest_code_is_the_nearest(
 ) -> None:
     monkeypatch.setattr("dcht.modules.quantizer.CODES_AT_ONCE", at_once)
     z = tokenizer.encode(images(96, 96))
-    codes = tokenizer.require_quantizer().codes()
+    assert isinstance(tokenizer.quantizer, VectorQuantizer)
+    codes = tokenizer.quantizer.codes()
     distance = (z[:, None] - codes[None, :, :, None, None]).square().sum(dim=2)
     assert torch.equal(tokenizer.quantize(z).indices, distance.argmin(dim=1))
 
@@ -84,11 +86,12 @@ def test_training_quantizer_gradients(tokenizer: Tokenizer) -> None:
     (gradient,) = torch.autograd.grad(trained.z_q.sum(), z, retain_graph=True)
     assert torch.equal(gradient, torch.ones_like(z))
     # The codebook loss moves codes only, the commitment loss the encoder only.
-    (code,) = torch.autograd.grad(trained.codebook_loss, quantizer.codebook, retain_graph=True)
+    codebook = tokenizer.get_parameter("quantizer.codebook")
+    (code,) = torch.autograd.grad(trained.losses["codebook"], codebook, retain_graph=True)
     assert code.abs().sum() > 0
-    (commitment,) = torch.autograd.grad(trained.commitment_loss, z)
+    (commitment,) = torch.autograd.grad(trained.losses["commitment"], z)
     assert commitment.abs().sum() > 0
-    assert torch.allclose(trained.commitment_loss, 0.25 * trained.codebook_loss)
+    assert torch.allclose(trained.losses["commitment"], 0.25 * trained.losses["codebook"])
 
 
 @torch.inference_mode()

@@ -322,11 +322,11 @@ def test_a_codebook_that_was_trained_is_not_replaced(pictures, tmp_path, capsys)
     assert "the codebook is new: k-means over" in describe(trainer)
     codes = torch.nn.functional.normalize(torch.randn(16, 8), dim=-1)
     with torch.no_grad():
-        tokenizer.require_quantizer().codebook.copy_(codes)
+        tokenizer.get_parameter("quantizer.codebook").copy_(codes)
     tokenizer.save_pretrained(start)
     trainer = Trainer(new, World(0, 1, torch.device("cpu")))
     trainer.begin_stage()
-    assert torch.equal(trainer.tokenizer.require_quantizer().codebook, codes)
+    assert torch.equal(trainer.tokenizer.get_parameter("quantizer.codebook"), codes)
     assert "the codebook is kept, because it was trained before" in describe(trainer)
 
 

@@ -161,9 +161,9 @@ def test_kmeans_start_puts_codes_among_the_latents(pictures):
     trainer = started(pictures, Stage.discrete_learning, codebook=help_, tokenizer=small)
     with torch.no_grad():
         z = trainer.tokenizer.encode(images())
-        far = Tokenizer(small).require_quantizer().codebook
+        far = Tokenizer(small).get_parameter("quantizer.codebook")
         trained = (z - trainer.tokenizer.quantize(z).z_q).square().mean()
-        trainer.tokenizer.require_quantizer().codebook.copy_(far)
+        trainer.tokenizer.get_parameter("quantizer.codebook").copy_(far)
         random = (z - trainer.tokenizer.quantize(z).z_q).square().mean()
     assert trained < random
 
@@ -173,9 +173,9 @@ def test_revival_brings_dead_codes_back(pictures):
     trainer = started(pictures, Stage.discrete_learning, codebook=help_)
     trainer.train_step(images())
     dead = trainer.window.counts() == 0
-    before = trainer.tokenizer.require_quantizer().codebook.detach().clone()
+    before = trainer.tokenizer.get_parameter("quantizer.codebook").detach().clone()
     trainer.train_step(images())
-    after = trainer.tokenizer.require_quantizer().codebook.detach()
+    after = trainer.tokenizer.get_parameter("quantizer.codebook").detach()
     assert dead.sum() > 30
     assert torch.equal((before != after).any(dim=1), (before != after).any(dim=1) | dead)
 
@@ -206,9 +206,38 @@ def test_under_bf16_autocast_the_quantizer_stays_in_fp32(pictures, stage, monkey
     assert {value.dtype for value in (z, latent, *terms.values())} == {torch.float32}
     if terms:
         direct = trainer.tokenizer.require_quantizer().forward_train(z)
-        assert terms["codebook"].item() == direct.codebook_loss.item()
+        assert terms["codebook"].item() == direct.losses["codebook"].item()
     losses = trainer.train_step(images())
     assert all(value.isfinite() for value in losses.values())
     weights = [p for p in trainer.tokenizer.parameters() if p.grad is not None]
     assert weights
     assert all(p.grad.dtype is torch.float32 for p in weights if p.grad is not None)
+
+
+FSQ = replace(PRESETS["tiny"], latent_channels=2, codebook_size=40, fsq_levels=[8, 5])
+
+
+def test_levels_train_without_a_codebook(pictures):
+    """Nothing but encoder and decoder moves, and there is no loss besides the reconstruction's."""
+    trainer = Trainer(config(pictures, Stage.discrete_learning, tokenizer=FSQ), ALONE)
+    trainer.begin_stage()
+    assert set(trainer.trainable()) == {"encoder", "decoder"}
+    assert "codebook 1" not in describe(trainer)
+    terms = trainer.train_step(images())
+    assert not {"codebook", "commitment"} & set(terms)
+    assert 0 < trainer.usage()["codebook_used"] <= 4 * 4 / 40
+    assert moved(trainer) == {"encoder", "decoder"}
+    trainer.finish_stage()
+    loaded = Tokenizer.from_pretrained(pictures.parent / "tokenizer")
+    assert loaded.config.fsq_levels == [8, 5] and loaded.config.residual_std
+    # They are never new: a stage that trains neither encoder nor codes may begin with them.
+    Trainer(config(pictures, Stage.alternate_finetune, tokenizer=FSQ), ALONE).begin_stage()
+
+
+@pytest.mark.parametrize("setting", [{"kmeans_start": True}, {"revive_every": 5}])
+def test_codes_that_are_fixed_are_not_placed(pictures, setting):
+    wanted = config(
+        pictures, Stage.discrete_learning, tokenizer=FSQ, codebook=CodebookConfig(**setting)
+    )
+    with pytest.raises(UsageError, match="the 40 codes of this quantizer are fixed"):
+        Trainer(wanted, ALONE)

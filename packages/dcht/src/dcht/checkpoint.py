@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode
 
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import open_regular, partial_path, read_json, remove_partials, write_atomic
-from dcht.ranges import shown
+from dcht.ranges import WRITTEN_IF_SET, shown
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -273,6 +273,16 @@ def to_dict(config: Any) -> dict[str, Any]:
         return value
 
     return plain(config)
+
+
+def to_written(config: Any) -> dict[str, Any]:
+    """`to_dict` as a checkpoint's `config.json` has it: see `dcht.ranges.WRITTEN_IF_SET`."""
+    left_out = {
+        field.name
+        for field in dataclasses.fields(config)
+        if field.metadata == WRITTEN_IF_SET and getattr(config, field.name) == field.default
+    }
+    return {key: value for key, value in to_dict(config).items() if key not in left_out}
 
 
 def from_dict(cls: type[T], data: Any, where: str) -> T:

@@ -5,12 +5,13 @@ Letters: stage 0 is the finest; every list has one entry a stage, fine to coarse
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Annotated
 
 from dcht.errors import UsageError
-from dcht.ranges import Length, Range, check_ranges
+from dcht.ranges import WRITTEN_IF_SET, Length, Range, check_ranges
 
 STAGES = Length(2, 8)
 
@@ -83,6 +84,11 @@ class TokenizerConfig:
     """Beta of the commitment loss. # not in paper: the value of LlamaGen and the release."""
     residual_std: Annotated[float | None, Range(0, above=True)] = None
     """Standard deviation of z - z_q over the training data, measured after stage 2."""
+    fsq_levels: Annotated[list[int] | None, Length(1, 64), Range(2, 1 << 16)] = field(
+        default=None, metadata=WRITTEN_IF_SET
+    )
+    """Finite scalar quantization in place of a codebook: the levels of each latent channel, whose
+    product is `codebook_size`. # not in paper."""
 
     def __post_init__(self) -> None:
         """Refuse a layout that cannot be built, naming the entry that is wrong."""
@@ -95,6 +101,21 @@ class TokenizerConfig:
                 )
         if len(self.encoder.widths) != len(self.decoder.widths):
             raise ValueError("encoder and decoder need the same number of stages")
+        self._check_levels()
+
+    def _check_levels(self) -> None:
+        levels = self.fsq_levels
+        if levels is None:
+            return
+        if len(levels) != self.latent_channels:
+            raise UsageError(
+                f"fsq_levels has {len(levels)} entries for {self.latent_channels} latent_channels; "
+                "give one a channel"
+            )
+        if self.codebook_size != (size := math.prod(levels)):
+            raise UsageError(
+                f"codebook_size is {self.codebook_size}; fsq_levels={list(levels)} make {size}"
+            )
 
     @property
     def downsampling(self) -> int:

@@ -105,6 +105,9 @@ class Pattern:
 PATH = Pattern(r"[^\0]*[^\0\s][^\0]*", "a name")
 """Of a file, a folder or a checkpoint. An empty one, from a variable that is not set, would be the
 current folder."""
+WRITTEN_IF_SET = {"written_if_set": True}
+"""Metadata of a field that is younger than some checkpoints: at its default it is not written to
+`config.json`, so that their hashes stay as they are."""
 SHARE = Range(0, 1, below=True)
 SEED = Range(0, (1 << 63) - 1)
 SHA256 = Pattern("[0-9a-f]{64}", "a SHA-256: 64 hexadecimal digits")

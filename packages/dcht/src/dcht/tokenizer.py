@@ -4,7 +4,8 @@ Continuous path: decode(encode(x)). Discrete path: decode(quantize(encode(x)).z_
 What the discrete path loses is the residual z - z_q; decode(z_q + residual) is decode(z).
 
 Shapes: images (b, 3, H, W) in [-1, 1]; z, z_q, residual (b, c, h, w); indices (b, h, w);
-H = 32 h, W = 32 w. z is of unit length over c at every position, on both paths.
+H = 32 h, W = 32 w. z is as its quantizer has it, on both paths: of unit length over c at every
+position with a codebook, between the outermost levels of each channel with FSQ.
 
 Weights may be of any float type (`to(torch.bfloat16)`, `half()`), and so may inputs. z, z_q and
 residual are fp32 with a quantizer, which computes in it; images are of the weights' type.
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcht.arguments import Grid, Images, check_range, to_indices, to_latent, to_pixels
@@ -30,13 +30,14 @@ from dcht.checkpoint import (
     locate,
     read_config,
     read_tensors,
-    to_dict,
+    to_written,
     write_checkpoint,
 )
 from dcht.config import TokenizerConfig
 from dcht.errors import CheckpointError, UsageError
 from dcht.modules.autoencoder import Decoder, Encoder
-from dcht.modules.quantizer import Quantized, VectorQuantizer
+from dcht.modules.fsq import FiniteScalarQuantizer
+from dcht.modules.quantizer import Quantized, Quantizer, VectorQuantizer
 from dcht.modules.tiling import TILE, decode_tiled, encode_tiled
 
 LATENT_RMS = 3.136
@@ -67,20 +68,12 @@ class Tokenizer(nn.Module):
         sizes = {"resample": config.resample, "latent_channels": config.latent_channels}
         self.encoder = Encoder(config.encoder, **sizes)
         self.decoder = Decoder(config.decoder, **sizes)
-        self.quantizer = (
-            None
-            if config.codebook_size is None
-            else VectorQuantizer(
-                config.codebook_size,
-                config.latent_channels,
-                commitment_weight=config.commitment_weight,
-            )
-        )
+        self.quantizer = _build_quantizer(config)
         if self.quantizer is not None:
             with torch.no_grad():
-                self.decoder.input.weight.mul_(LATENT_RMS * config.latent_channels**0.5)
+                self.decoder.input.weight.mul_(LATENT_RMS * self.quantizer.inverse_rms)
 
-    def require_quantizer(self) -> VectorQuantizer:
+    def require_quantizer(self) -> Quantizer:
         """The quantizer.
 
         Raises:
@@ -127,7 +120,7 @@ class Tokenizer(nn.Module):
         return self._normalise(encode_tiled(self.encoder, self._pixels(images), tile=tile))
 
     def _normalise(self, z: Tensor) -> Tensor:
-        return z if self.quantizer is None else F.normalize(z.float(), dim=1)
+        return z if self.quantizer is None else self.quantizer.normalise(z)
 
     def _check_tile(self, tile: int) -> None:
         factor = self.config.downsampling
@@ -163,8 +156,7 @@ class Tokenizer(nn.Module):
                 the grid.
         """
         quantizer = self.require_quantizer()
-        size = quantizer.codebook.shape[0]
-        return quantizer.lookup(to_indices(indices, grid=grid, codebook_size=size))
+        return quantizer.lookup(to_indices(indices, grid=grid, codebook_size=quantizer.size))
 
     def decode(self, latent: Tensor, *, grid: Grid | None = None) -> Tensor:
         """Decode z, z_q or z_q + residual into images (b, 3, H, W), about [-1, 1].
@@ -248,7 +240,9 @@ class Tokenizer(nn.Module):
 
         With `dtype` float16 the file is half as large; what is loaded again is what was rounded.
         """
-        self.sha256 = write_checkpoint(folder, to_dict(self.config), self.state_dict(), dtype=dtype)
+        self.sha256 = write_checkpoint(
+            folder, to_written(self.config), self.state_dict(), dtype=dtype
+        )
         return self.sha256
 
     @classmethod
@@ -277,3 +271,13 @@ class Tokenizer(nn.Module):
         load_strict(tokenizer, read_tensors(folder), str(folder))
         tokenizer.sha256 = checkpoint_sha256(folder)
         return tokenizer.to(device=device, dtype=dtype).eval()
+
+
+def _build_quantizer(config: TokenizerConfig) -> VectorQuantizer | FiniteScalarQuantizer | None:
+    if config.codebook_size is None:
+        return None
+    if config.fsq_levels is not None:
+        return FiniteScalarQuantizer(config.fsq_levels)
+    return VectorQuantizer(
+        config.codebook_size, config.latent_channels, commitment_weight=config.commitment_weight
+    )

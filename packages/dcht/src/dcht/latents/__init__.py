@@ -2,7 +2,8 @@
 
 A store is a folder:
   manifest.json              tokenizer hash, transform, resolution, counts; written last
-  shard-NNNNN.safetensors    indices uint16 (n, h, w), residual float16 (n, c, h, w)
+  shard-NNNNN.safetensors    indices uint16 (n, h, w), residual float16 (n, c, h, w);
+                             uint32 where there are more than 65,536 codes
   shard-NNNNN.jsonl          a row for each of the n, in order: file, caption, captions, ...
   errors.jsonl               a row for each input that was skipped: file, reason
 Shard boundaries come from the sorted list of inputs alone, so a store's bytes do not depend on who
@@ -30,8 +31,8 @@ from dcht.ranges import Length, Range, check_ranges
 
 MANIFEST, PLAN = "manifest.json", ".plan.json"
 FORMAT = "dcht-latents-1"
-MAX_CODES = 65536
-"""What a uint16 can name."""
+MAX_CODES = 1 << 32
+"""What a uint32 can name."""
 Side = Annotated[int, Range(1, 65536)]
 
 

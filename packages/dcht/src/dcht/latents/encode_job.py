@@ -128,7 +128,7 @@ def plan_encoding(tokenizer: Tokenizer, entries: list[Entry], settings: EncodeSe
         latent_height=height // config.downsampling,
         latent_width=width // config.downsampling,
         latent_channels=config.latent_channels,
-        codebook_size=quantizer.codebook.shape[0],
+        codebook_size=quantizer.size,
         residual_std=config.residual_std,
         transform=settings.fit.value,
         files_sha256=hash_entries(entries),
@@ -137,5 +137,5 @@ def plan_encoding(tokenizer: Tokenizer, entries: list[Entry], settings: EncodeSe
         threads=settings.threads or torch.get_num_threads(),
         flip=settings.flip.value,
         precision=settings.precision.value,
-        device=quantizer.codebook.device.type,
+        device=tokenizer.encoder.output.weight.device.type,
     )

@@ -64,7 +64,7 @@ def encode_batch(tokenizer: Tokenizer, images: Tensor, plan: Plan) -> Coded:
         UsageError: the encoder overflows in the plan's precision, or has odd weights: z is not
             finite.
     """
-    device = tokenizer.require_quantizer().codebook.device
+    device = tokenizer.encoder.output.weight.device
     dtype = Precision(plan.precision).dtype
     views = [images, images.flip(-1)] if Flip(plan.flip) is Flip.both else [images]
     found = []

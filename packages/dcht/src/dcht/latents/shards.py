@@ -1,8 +1,9 @@
 """A shard of a store on disk: two files, opened with everything that may be wrong with them.
 
-`shard-NNNNN.safetensors` holds indices uint16 (n, h, w), residual float16 (n, c, h, w), and sha256
-uint8 (inputs, 3, 32): of the image, the text and the fields that each input was read from, zeros
-where there was none. `shard-NNNNN.jsonl` holds a row for each of the n.
+`shard-NNNNN.safetensors` holds indices uint16 (n, h, w), or uint32 where a uint16 cannot name every
+code; residual float16 (n, c, h, w); and sha256 uint8 (inputs, 3, 32): of the image, the text and
+the fields that each input was read from, zeros where there was none. `shard-NNNNN.jsonl` holds a
+row for each of the n.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ class Shape(NamedTuple):
     width: int
     codes: int
 
+    @property
+    def wide(self) -> bool:
+        """Whether there are more codes than a uint16 can name."""
+        return self.codes > 1 << 16
+
 
 class ShardData(NamedTuple):
     """What a shard is made of."""
@@ -57,15 +63,15 @@ def rows_path(folder: Path, shard: int) -> Path:
     return folder / f"shard-{shard:05d}.jsonl"
 
 
-def write_shard(folder: Path, shard: int, data: ShardData) -> None:
-    """Write a shard; the tensors come last: with them the shard is there.
+def write_shard(folder: Path, shard: int, data: ShardData, *, shape: Shape) -> None:
+    """Write a shard of this shape; the tensors come last: with them the shard is there.
 
     They carry what failed in the file's metadata, so that whoever finishes the store finds it.
     """
     write_atomic(rows_path(folder, shard), jsonl(data.rows))
     digests = torch.frombuffer(bytearray(b"".join(data.sha256)), dtype=torch.uint8)
     tensors = {
-        "indices": data.indices.to(torch.uint16).contiguous(),
+        "indices": data.indices.to(torch.uint32 if shape.wide else torch.uint16).contiguous(),
         "residual": data.residual.to(torch.float16).contiguous(),
         "sha256": rearrange(digests, "(n part byte) -> n part byte", part=3, byte=32),
     }
@@ -95,7 +101,8 @@ class Shard:
             self._file: Any = safe_open(self.path, "pt")
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{self.path} is missing or damaged: {error}") from None
-        found = self._shape_of("indices", "U16", (shape.height, shape.width))
+        kind = "U32" if shape.wide else "U16"
+        found = self._shape_of("indices", kind, (shape.height, shape.width))
         self.count = found if count is None else count
         others = self._shape_of("residual", "F16", tuple(shape[:3]))
         if {found, others} != {self.count}:

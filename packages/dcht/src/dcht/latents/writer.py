@@ -104,7 +104,7 @@ class LatentsWriter:
 
     def write(self, shard: int, data: ShardData) -> None:
         """Write a shard."""
-        write_shard(self.folder, shard, data)
+        write_shard(self.folder, shard, data, shape=self.plan.shape)
 
     def discard(self, shards: Iterable[int]) -> None:
         """Remove shards, which are to be made again, and with them that the store is finished."""

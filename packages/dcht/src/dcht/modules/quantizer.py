@@ -1,4 +1,4 @@
-"""The vector quantizer: nearest code on the unit sphere.
+"""What a quantizer is, and the paper's: the nearest code on the unit sphere.
 
 # not in paper: the codebook's form. Table 7 equals LlamaGen's training defaults field by field, and
 the published release confirms what follows from that: l2-normalised latents and codes, beta 0.25,
@@ -7,7 +7,7 @@ codebook loss of weight 1 by gradient, straight-through. `docs/reproduction.md` 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,19 +20,54 @@ CODES_AT_ONCE = 2048
 
 
 class Quantized(NamedTuple):
-    """indices (b, h, w) int64; z_q (b, c, h, w): the unit-length codes they name."""
+    """indices (b, h, w) int64; z_q (b, c, h, w): the codes they name."""
 
     indices: Tensor
     z_q: Tensor
 
 
 class QuantizedTrain(NamedTuple):
-    """As `Quantized`, but z_q passes gradients straight through to z; with the two losses."""
+    """As `Quantized`, but z_q passes gradients straight through to z; with the losses by name."""
 
     indices: Tensor
     z_q: Tensor
-    codebook_loss: Tensor
-    commitment_loss: Tensor
+    losses: dict[str, Tensor]
+    """Scalars, weighted by the setting of the same name in `dcht.loss_config.LossConfig`."""
+
+
+class Quantizer(Protocol):
+    """What a tokenizer and its training need of a quantizer, which is an `nn.Module`."""
+
+    @property
+    def codebook(self) -> nn.Parameter | None:
+        """The codes (k, c) as they are trained; None where they are fixed."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many codes there are, k."""
+        ...
+
+    @property
+    def inverse_rms(self) -> float:
+        """1 over the RMS of a value of z: how much a fresh decoder enlarges it."""
+        ...
+
+    def normalise(self, z: Tensor) -> Tensor:
+        """What the encoder gives (b, c, h, w) as z, which lies where the codes do; fp32."""
+        ...
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """Codes (b, c, h, w) fp32 of indices (b, h, w) in 0 .. k - 1."""
+        ...
+
+    def __call__(self, z: Tensor) -> Quantized:
+        """Quantize z (b, c, h, w); where z is NaN, the index is k and z_q is NaN."""
+        ...
+
+    def forward_train(self, z: Tensor) -> QuantizedTrain:
+        """Quantize z (b, c, h, w) in training."""
+        ...
 
 
 class VectorQuantizer(Wide):
@@ -48,10 +83,18 @@ class VectorQuantizer(Wide):
         self.commitment_weight = commitment_weight
 
     @property
-    def is_new(self) -> bool:
-        """Whether every code is where random weights put it: training moves them further out."""
-        limit = 1.001 / len(self.codebook)  # a published one may be rounded to float16
-        return bool(self.codebook.detach().abs().max() <= limit)
+    def size(self) -> int:
+        """How many codes there are."""
+        return self.codebook.shape[0]
+
+    @property
+    def inverse_rms(self) -> float:
+        """The root of the channels: z is of unit length."""
+        return self.codebook.shape[1] ** 0.5
+
+    def normalise(self, z: Tensor) -> Tensor:
+        """What the encoder gives (b, c, h, w), of unit length at every position, in fp32."""
+        return F.normalize(z.float(), dim=1)
 
     def codes(self) -> Tensor:
         """All codes (k, c), of unit length."""
@@ -101,4 +144,5 @@ class VectorQuantizer(Wide):
         indices, z_q = self(z)
         codebook_loss = F.mse_loss(z_q, z.detach())
         commitment_loss = self.commitment_weight * F.mse_loss(z, z_q.detach())
-        return QuantizedTrain(indices, z + (z_q - z).detach(), codebook_loss, commitment_loss)
+        losses = {"codebook": codebook_loss, "commitment": commitment_loss}
+        return QuantizedTrain(indices, z + (z_q - z).detach(), losses)

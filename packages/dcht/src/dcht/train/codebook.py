@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from dcht.modules.quantizer import VectorQuantizer
+from dcht.errors import UsageError
+from dcht.modules.quantizer import Quantizer
 
 LATENTS_PER_CODE = 32
 """How many latents k-means sees for each code."""
@@ -78,9 +79,29 @@ def spherical_kmeans(latents: Tensor, num_codes: int, generator: torch.Generator
     return centres
 
 
+def trained_codes(quantizer: Quantizer) -> nn.Parameter:
+    """The codes (k, c), to be placed by k-means or revival.
+
+    Raises:
+        UsageError: they are fixed, as those of FSQ.
+    """
+    if quantizer.codebook is None:
+        raise UsageError(
+            f"the {quantizer.size} codes of this quantizer are fixed, so that none can be placed; "
+            "leave codebook.kmeans_start and codebook.revive_every out"
+        )
+    return quantizer.codebook
+
+
+def is_new(codebook: Tensor) -> bool:
+    """Whether every code is where random weights put it: training moves them further out."""
+    limit = 1.001 / len(codebook)  # a published one may be rounded to float16
+    return bool(codebook.detach().abs().max() <= limit)
+
+
 @torch.no_grad()
 def start_codebook(
-    quantizer: VectorQuantizer, sample: Callable[[int], Tensor], generator: torch.Generator
+    quantizer: Quantizer, sample: Callable[[int], Tensor], generator: torch.Generator
 ) -> str:
     """Put the codes of a new codebook where latents are; one that was trained is kept.
 
@@ -91,9 +112,12 @@ def start_codebook(
 
     Returns:
         What was done, as a sentence.
+
+    Raises:
+        UsageError: the codes are fixed.
     """
-    codebook = quantizer.codebook
-    if not quantizer.is_new:
+    codebook = trained_codes(quantizer)
+    if not is_new(codebook):
         return (
             "the codebook is kept, because it was trained before: codebook.kmeans_start is for a "
             "new one"

@@ -61,7 +61,8 @@ def describe(trainer: Trainer) -> str:
         for name, part in trainer.trainable().items()
     ]
     names = ["l2", "l1", "lpips", "gan"]
-    if stage.train_encoder or stage.train_codebook:
+    trained = trainer.tokenizer.require_quantizer().codebook is not None
+    if trained and (stage.train_encoder or stage.train_codebook):
         names += ["codebook", "commitment"] if stage.discrete_prob else []
     weights = ", ".join(f"{name} {getattr(loss, name):g}" for name in names)
     start = f"step {loss.gan_start} of the run"

@@ -45,8 +45,10 @@ def start_tokenizer(
     if init_from is not None:
         source = Tokenizer.from_pretrained(None if init_from == BUNDLED else init_from)
     size = config.codebook_size
-    same_codebook = source is not None and source.config.codebook_size == size
-    if needs_codebook and not same_codebook:
+    same_codebook = source is not None and (
+        (source.config.codebook_size, source.config.fsq_levels) == (size, config.fsq_levels)
+    )
+    if needs_codebook and not same_codebook and config.fsq_levels is None:
         raise UsageError(
             f"init_from={init_from} gives no codebook of {size} codes, and the stages use one "
             "before they train it; add discrete_learning to stages, or start from a tokenizer "
@@ -63,8 +65,8 @@ def start_tokenizer(
     _deepen(tokenizer.decoder, source.decoder)
     if source.quantizer is None:
         fold_latent_norm(tokenizer.decoder, LATENT_NORM)
-    elif same_codebook:
-        tokenizer.require_quantizer().load_state_dict(source.quantizer.state_dict())
+    elif same_codebook and tokenizer.quantizer is not None:
+        tokenizer.quantizer.load_state_dict(source.quantizer.state_dict())
         # Only the codebook that it was measured with has this residual.
         tokenizer.config = replace(config, residual_std=source.config.residual_std)
     return tokenizer
@@ -74,7 +76,7 @@ def _differing(source: TokenizerConfig, wanted: TokenizerConfig) -> list[str]:
     """The settings for which a source's weights cannot start a layout."""
     theirs, ours = _layout(source, wanted), to_dict(wanted)
     # What training decides, and what a plain autoencoder does not have.
-    skipped = {"residual_std", "commitment_weight", "codebook_size"}
+    skipped = {"residual_std", "commitment_weight", "codebook_size", "fsq_levels"}
     return [key for key in ours if key not in skipped and ours[key] != theirs[key]]
 
 

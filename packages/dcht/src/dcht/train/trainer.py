@@ -28,7 +28,7 @@ from dcht.errors import UsageError
 from dcht.tokenizer import Tokenizer
 from dcht.train import adversary
 from dcht.train.batch_norm import normalise_over_ranks
-from dcht.train.codebook import UsageWindow, revive_dead_codes, start_codebook
+from dcht.train.codebook import UsageWindow, revive_dead_codes, start_codebook, trained_codes
 from dcht.train.dataset import Crops, image_contents, split_files
 from dcht.train.losses import ReconstructionLoss, weighted_sum
 from dcht.train.start import start_tokenizer
@@ -47,7 +47,8 @@ class Trainer:
 
         Raises:
             UsageError: one of them is missing, the stages use a codebook that is neither trained
-                nor given, or the batch cannot be split over the ranks.
+                nor given, fixed codes are to be placed, or the batch cannot be split over the
+                ranks.
         """
         if config.batch_size % world.size:
             raise UsageError(
@@ -69,6 +70,8 @@ class Trainer:
             config.init_from,
             needs_codebook=bool(discrete) and not discrete[0].train_codebook,
         )
+        if config.codebook.kmeans_start or config.codebook.revive_every:
+            trained_codes(tokenizer.require_quantizer())
         self.codebook_note = ""
         """What became of the codebook when the stage began, for whoever watches."""
         self.tokenizer = tokenizer.to(device).to(memory_format=layout)
@@ -107,8 +110,9 @@ class Trainer:
         parts: dict[str, nn.Module] = {"decoder": self.tokenizer.decoder}
         if self.stage.train_encoder:
             parts["encoder"] = self.tokenizer.encoder
-        if self.stage.train_codebook:
-            parts["codebook"] = self.tokenizer.require_quantizer()
+        quantizer = self.tokenizer.quantizer
+        if self.stage.train_codebook and quantizer is not None and quantizer.codebook is not None:
+            parts["codebook"] = quantizer
         return parts
 
     def begin_stage(self) -> None:
@@ -133,8 +137,8 @@ class Trainer:
             part.requires_grad_(True).train()
         self.optimizer = self._adam([p for part in parts for p in part.parameters()])
         self.ema = EMA(self.tokenizer, self.config.optimizer.ema_decay)
-        codebook = self.tokenizer.require_quantizer().codebook
-        self.window = UsageWindow(len(codebook), self.config.codebook.window)
+        codes = self.tokenizer.require_quantizer().size
+        self.window = UsageWindow(codes, self.config.codebook.window)
 
     def _sample_latents(self, count: int) -> Tensor:
         self.tokenizer.eval()
@@ -189,8 +193,7 @@ class Trainer:
         quantizer = self.tokenizer.require_quantizer()
         terms = {}
         if stage.train_encoder or stage.train_codebook:
-            indices, z_q, codebook, commitment = quantizer.forward_train(z)
-            terms = {"codebook": codebook, "commitment": commitment}
+            indices, z_q, terms = quantizer.forward_train(z)
         else:
             indices, z_q = quantizer(z)
         self.window.add(self.world.gather(indices))
@@ -201,7 +204,7 @@ class Trainer:
         return z, torch.where(discrete, z_q, z), terms
 
     def _revive(self, z: Tensor) -> None:
-        codebook = self.tokenizer.require_quantizer().codebook
+        codebook = trained_codes(self.tokenizer.require_quantizer())
         latents = rearrange(self.world.gather(z.detach()), "b c h w -> (b h w) c")
         counts, draws = self.window.counts(), self._generator("revival")
         revive_dead_codes(codebook, latents, counts, self.optimizer, draws)
