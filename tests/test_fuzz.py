@@ -282,11 +282,11 @@ def test_images(kind: str, changes: Any, checked: bool) -> None:
 def record(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The record of a picture that was really generated."""
     from dcar import TextToImage
-    from dcar.pipeline.series import Plan, generate_images
+    from dcar.pipeline.series import ImageSeries, generate_images
     from dcar.sampling_config import SamplingConfig
 
     pipe = TextToImage.from_pretrained()
-    plan = Plan(
+    plan = ImageSeries(
         prompts=["a photo of a red apple"], verdicts=[None], seed=0, height=64, width=64,
         settings=SamplingConfig(num_steps=1), batch_size=1,
     )  # fmt: skip

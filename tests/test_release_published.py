@@ -22,7 +22,7 @@ from dcar.sampling_config import HeadGuidance
 from dcar.weights.release import convert_config, convert_tensors
 from dcar.weights.release_keys import convert_generator
 from dcht import CheckpointError, Tokenizer
-from dcht.convert.published import Source, convert, read_source
+from dcht.convert.published import PublishedFiles, convert, read_source
 from dcht.images import read_png_text, to_pil
 
 SHARED = Path(__file__).parents[2] / "shared" / "fixtures" / "release"
@@ -48,7 +48,7 @@ def keys(name: str) -> dict[str, torch.Tensor]:
 def test_the_generator_s_573_keys_make_dc_ar_512() -> None:
     tensors = keys("dc_ar_512")
     assert len(tensors) == 573
-    parts = convert_generator(Source(tensors, {}))
+    parts = convert_generator(PublishedFiles(tensors, {}))
     # Strict: none is unused but the positions, which are computed; none is missing.
     assert sum(p.numel() for p in parts.model.parameters()) == 671_558_592 - 294_912
     assert parts.model.generator.null_text.shape == (300, 768)
@@ -62,7 +62,7 @@ def test_the_generator_s_573_keys_make_dc_ar_512() -> None:
 def test_the_tokenizer_s_339_keys_make_dc_ht() -> None:
     tensors = keys("dc_ht")
     assert len(tensors) == 339
-    tokenizer, _ = convert(Source(tensors, {}), variant="dc-ht")
+    tokenizer, _ = convert(PublishedFiles(tensors, {}), variant="dc-ht")
     assert sum(p.numel() for p in tokenizer.parameters()) == 323_880_748
 
 
@@ -78,14 +78,14 @@ def test_a_key_renamed_by_hand_is_named(old: str, new: str, message: str) -> Non
     tensors = keys("dc_ar_512")
     tensors[new] = tensors.pop(old)
     with pytest.raises(CheckpointError, match=message):
-        convert_generator(Source(tensors, {}))
+        convert_generator(PublishedFiles(tensors, {}))
 
 
 def test_a_shape_that_does_not_fit_is_named() -> None:
     tensors = keys("dc_ar_512")
     tensors["x_embedder.weight"] = tensors["x_embedder.weight"][:100]
     with pytest.raises(CheckpointError, match=r"embedding\.weight \(100, 1152\), expected"):
-        convert_generator(Source(tensors, {}))
+        convert_generator(PublishedFiles(tensors, {}))
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from PIL import Image
 
 from dcar import TextToImage
 from dcar.commands.common import unknown_line
-from dcar.pipeline.series import Plan, generate_film, generate_sheet
+from dcar.pipeline.series import ImageSeries, generate_film, generate_sheet
 from dcar_eval.runs.failures import write_failures
 from dcar_eval.runs.results import RESULTS
 from dcar_eval.scenes.captions import captions, plural
@@ -161,10 +161,10 @@ def draw_all(pipe: TextToImage, run: Path, folder: Path) -> None:
     (folder / "gallery.md").write_text(page)
 
 
-def _plan(pipe: TextToImage, prompts: list[str]) -> Plan:
+def _plan(pipe: TextToImage, prompts: list[str]) -> ImageSeries:
     """What `dcar generate` does with these prompts and no other option."""
     height, width = pipe.size
-    return Plan(
+    return ImageSeries(
         prompts=prompts,
         verdicts=[None] * len(prompts),
         seed=0,

@@ -26,7 +26,7 @@ from dcar.sampling.guidance import head_scale, step_scale
 from dcar.train_config import DataKind
 from dcar_eval.metrics.crops import cropping
 from dcar_eval.metrics.pixels import eight_bits, ssim
-from dcar_eval.metrics.protocol import Crop, Rounding, Ssim
+from dcar_eval.metrics.protocol import Crop, MetricRounding, Ssim
 from dcht.config import Act, Block, Norm
 from dcht.images import Fit, fit_image
 from dcht.modules.layers import build_block, build_norm
@@ -129,7 +129,7 @@ def test_each_function_refuses_it_by_itself() -> None:
         lambda: build_block(spiral(Block), 8, norm=Norm.RMS, act=Act.SILU),
         lambda: fit_image(image, (4, 4), spiral(Fit)),
         lambda: cropping(spiral(Crop), (4, 4))(image, (4, 4)),
-        lambda: eight_bits(torch.zeros(1, 3, 2, 2), spiral(Rounding)),
+        lambda: eight_bits(torch.zeros(1, 3, 2, 2), spiral(MetricRounding)),
         lambda: ssim(pixels, pixels, spiral(Ssim)),
     ):  # fmt: skip
         with pytest.raises((AssertionError, KeyError), match="spiral"):

@@ -16,7 +16,7 @@ from skimage.metrics import structural_similarity
 
 from dcar_eval import reconstruction
 from dcar_eval.metrics.features import Extractor
-from dcar_eval.metrics.networks import Networks, load_networks
+from dcar_eval.metrics.networks import MetricNetworks, load_networks
 from dcar_eval.metrics.pixels import psnr, ssim
 from dcar_eval.metrics.protocol import PROTOCOLS
 from dcar_eval.reconstruction import evaluate_reconstruction, notes, table
@@ -50,7 +50,7 @@ def evaluate(
     extractor = Extractor(
         name="inception", sha256="", dim=FEATURES, device=torch.device("cpu"), module=features
     )
-    networks = Networks(lpips={"lpips_vgg": distance}, extractor=extractor)
+    networks = MetricNetworks(lpips={"lpips_vgg": distance}, extractor=extractor)
     settings = {"size": (64, 64), "batch_size": 2, "networks": networks}
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
 
@@ -340,7 +340,7 @@ def test_the_named_protocols_are_carried_out(evaluate: Evaluate, tmp_path: Path)
     )
     found = {}
     for name, protocol in PROTOCOLS.items():
-        networks = Networks(protocol=protocol, extractor=extractor)
+        networks = MetricNetworks(protocol=protocol, extractor=extractor)
         results = evaluate(tmp_path / name, networks=networks, path="hybrid")
         assert results["protocol"] == protocol.described()
         found[name] = results["paths"]["hybrid"]
@@ -349,4 +349,6 @@ def test_the_named_protocols_are_carried_out(evaluate: Evaluate, tmp_path: Path)
     ssims = {found[name]["ssim"]["value"] for name in ("dcar", "dc-ae", "llamagen")}
     assert len(ssims) == 3
     with pytest.raises(UsageError, match="size 96x64 is not square"):
-        evaluate(tmp_path / "wide", networks=Networks(protocol=PROTOCOLS["dc-ae"]), size=(96, 64))
+        evaluate(
+            tmp_path / "wide", networks=MetricNetworks(protocol=PROTOCOLS["dc-ae"]), size=(96, 64)
+        )

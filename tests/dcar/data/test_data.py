@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dcar.data import Data, Latents, open_data, residual_std
+from dcar.data import Data, LatentSource, open_data, residual_std
 from dcar.data.captions import read_captions
 from dcar.train_config import DataConfig, DataKind, SourceConfig
 from dcht import CheckpointError, Tokenizer, UsageError
@@ -33,9 +33,9 @@ def test_a_large_store_is_read_row_by_row(
     store: Path, saved_tokenizer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
-    in_memory = Latents(str(store), tokenizer).read([11, 3])
+    in_memory = LatentSource(str(store), tokenizer).read([11, 3])
     monkeypatch.setattr("dcar.data.IN_MEMORY", 0)
-    on_disk = Latents(str(store), tokenizer).read([11, 3])
+    on_disk = LatentSource(str(store), tokenizer).read([11, 3])
     assert all(torch.equal(a, b) for a, b in zip(on_disk, in_memory, strict=True))
 
 
@@ -43,7 +43,7 @@ def test_residual_std_is_measured_where_it_is_not_recorded(
     store: Path, saved_tokenizer: Path
 ) -> None:
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
-    data = Data([Latents(str(store), tokenizer)])
+    data = Data([LatentSource(str(store), tokenizer)])
     everything = data.read(range(12)).residual
     assert residual_std(data, tokenizer) == pytest.approx(float(everything.std()))
     tokenizer.set_residual_std(0.25)
@@ -53,7 +53,7 @@ def test_residual_std_is_measured_where_it_is_not_recorded(
 def test_a_store_of_another_tokenizer_is_refused(store: Path, tokenizer: Tokenizer) -> None:
     tokenizer.sha256 = "e" * 64
     with pytest.raises(CheckpointError, match=f"was encoded by tokenizer .* not by {'e' * 64}"):
-        Latents(str(store), tokenizer)
+        LatentSource(str(store), tokenizer)
 
 
 def test_missing_captions_are_counted_and_one_is_named(
@@ -70,7 +70,7 @@ def test_missing_captions_are_counted_and_one_is_named(
     ]
     shard.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(UsageError, match="12 of 12 images have no caption"):
-        Latents(str(store), tokenizer)
+        LatentSource(str(store), tokenizer)
 
 
 def test_a_folder_without_images_or_with_an_odd_size(
@@ -95,7 +95,7 @@ def test_both_flips_of_a_store_but_not_of_captions_that_name_a_side(
     assert data.captions[0] == ["an apple left of a car"]
     assert data.captions[1] == data.captions[2] == ["a blue car", "the blue car"]
     assert "1 images are not shown mirrored" in data.notes[0]
-    straight = Latents(str(out), tokenizer)
+    straight = LatentSource(str(out), tokenizer)
     for row, place in ((0, 0), (1, 2), (2, 3), (22, 23)):
         assert torch.equal(data.read([row]).indices[0], straight.store.read(place)[0])
 
@@ -129,7 +129,7 @@ def test_a_mixture_reads_from_every_source(
     assert len(data) == 24 and data.captions[12:] == data.captions[:12]
     assert [part.share for part in data.parts] == [0.75, 0.25]
     mixed = data.read([13, 1, 0, 12])
-    alone = Latents(str(store), tokenizer).read([1, 1, 0, 0])
+    alone = LatentSource(str(store), tokenizer).read([1, 1, 0, 0])
     assert torch.equal(mixed.indices, alone[0])
     assert torch.allclose(mixed.residual, alone[1], atol=1e-3)
     with pytest.raises(UsageError, match=r"weights are \[None, 1\]; give every source one"):

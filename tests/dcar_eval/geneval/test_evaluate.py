@@ -21,7 +21,7 @@ from dcar_eval.cli import build_parser
 from dcar_eval.geneval import Detection, evaluate
 from dcar_eval.geneval import detector as detector_module
 from dcar_eval.geneval.evaluate import evaluate_geneval
-from dcar_eval.geneval.networks import Networks
+from dcar_eval.geneval.networks import Judges
 from dcar_eval.geneval.prompts import lines, metadata
 from dcar_eval.geneval.report import notes, table
 from dcar_eval.geneval.smoke import random_networks
@@ -41,7 +41,7 @@ def small_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def networks() -> Networks:
+def networks() -> Judges:
     return random_networks()
 
 
@@ -79,7 +79,7 @@ def pipe(tokenizer: Tokenizer) -> TextToImage:
         )
 
 
-def run(images: Path, out: Path, networks: Networks, **options: Any) -> dict[str, Any]:
+def run(images: Path, out: Path, networks: Judges, **options: Any) -> dict[str, Any]:
     found = evaluate_geneval(given_images(images, PROMPTS), out, networks=networks, **options)
     assert found is not None
     return found
@@ -90,7 +90,7 @@ def without_run(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_killed_and_shared_runs_make_the_same(
-    images: Path, tmp_path: Path, networks: Networks, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, networks: Judges, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(images, tmp_path / "whole", networks)
     rows = (tmp_path / "whole" / "images.jsonl").read_bytes()
@@ -125,7 +125,7 @@ def test_killed_and_shared_runs_make_the_same(
 
 
 def test_an_image_painted_over_is_refused_by_its_name(
-    images: Path, tmp_path: Path, networks: Networks
+    images: Path, tmp_path: Path, networks: Judges
 ) -> None:
     run(images, tmp_path / "out", networks)
     for path in images.rglob("*.png"):  # all of one size, as only a BMP would be
@@ -141,7 +141,7 @@ def test_an_image_painted_over_is_refused_by_its_name(
 
 
 def test_a_pipe_in_an_images_place_is_listed(
-    images: Path, tmp_path: Path, networks: Networks
+    images: Path, tmp_path: Path, networks: Judges
 ) -> None:
     file = images / "00080" / "samples" / "0002.png"
     file.unlink()
@@ -151,9 +151,7 @@ def test_a_pipe_in_an_images_place_is_listed(
     assert "not a regular file" in (tmp_path / "out" / "errors.jsonl").read_text()
 
 
-def test_what_is_missing_or_twice_is_named(
-    images: Path, tmp_path: Path, networks: Networks
-) -> None:
+def test_what_is_missing_or_twice_is_named(images: Path, tmp_path: Path, networks: Judges) -> None:
     samples = images / "00080" / "samples"
     (samples / "0003.png").unlink()
     (samples / "0001.png").write_bytes((samples / "0000.png").read_bytes())
@@ -179,13 +177,13 @@ def test_what_is_missing_or_twice_is_named(
 
 
 def test_overall_is_said_when_every_image_is_there(
-    tmp_path: Path, networks: Networks, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, networks: Judges, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A benchmark of two prompts, a bench and a cow, and a bench wherever one looks."""
     rows = metadata()
     monkeypatch.setattr(evaluate, "metadata", lambda: [rows[0], rows[1] | {"tag": "two_object"}])
     bench = Detection(class_name="bench", score=0.9, box=(0, 0, 9, 9))
-    monkeypatch.setattr(Networks, "look_at", lambda *_: [bench])
+    monkeypatch.setattr(Judges, "look_at", lambda *_: [bench])
     images = write_images(tmp_path / "images", [0, 1])
     results = evaluate_geneval(given_images(images, [0, 1]), tmp_path / "out", networks=networks)
     assert results is not None
@@ -204,7 +202,7 @@ def test_overall_is_said_when_every_image_is_there(
 
 
 def test_a_checkpoint_draws_into_the_benchmarks_layout(
-    pipe: TextToImage, tmp_path: Path, networks: Networks
+    pipe: TextToImage, tmp_path: Path, networks: Judges
 ) -> None:
     prompts = choose_prompts(1)
     assert prompts == [0, 80, 179, 259, 353, 453]

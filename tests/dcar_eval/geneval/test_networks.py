@@ -17,7 +17,7 @@ from dcar_eval.geneval import COLORS
 from dcar_eval.geneval.colors import MEAN, STD, ColorClassifier, prepare_crop
 from dcar_eval.geneval.detector import UNUSED, Detector, detector_input
 from dcar_eval.geneval.mmdet import convert_mmdet, load_mmdet
-from dcar_eval.geneval.networks import Networks, check_networks
+from dcar_eval.geneval.networks import Judges, check_networks
 from dcar_eval.geneval.smoke import random_networks, small_detector
 from dcht.errors import CheckpointError
 from dcht.images import ImageError
@@ -74,11 +74,11 @@ def test_a_strip_does_not_become_an_image_of_a_billion_pixels() -> None:
 
 
 @pytest.fixture(scope="module")
-def networks() -> Networks:
+def networks() -> Judges:
     return random_networks()
 
 
-def test_a_colour_is_the_nearest_mean_of_three_phrases(networks: Networks) -> None:
+def test_a_colour_is_the_nearest_mean_of_three_phrases(networks: Judges) -> None:
     classifier = networks.colors
     crop = noise(40, 50)
 
@@ -102,7 +102,7 @@ def test_a_colour_is_the_nearest_mean_of_three_phrases(networks: Networks) -> No
     assert classifier.classify(crop, "dining table") == COLORS[int(np.argmax(scores))]
 
 
-def test_both_networks_come_back_from_their_folders(networks: Networks, tmp_path: Path) -> None:
+def test_both_networks_come_back_from_their_folders(networks: Judges, tmp_path: Path) -> None:
     networks.detector.model.save_pretrained(tmp_path / "detector")
     networks.colors.model.save_pretrained(tmp_path / "clip")
     networks.colors.tokenizer.save_pretrained(tmp_path / "clip")
@@ -120,7 +120,7 @@ def test_both_networks_come_back_from_their_folders(networks: Networks, tmp_path
     assert colors.tokenizer(phrase).input_ids == networks.colors.tokenizer(phrase).input_ids
     # They are not smoke any more: random weights do not pass for a detector.
     with pytest.raises(CheckpointError, match="the person in scikit-image's picture 'astronaut'"):
-        check_networks(Networks(detector, colors))
+        check_networks(Judges(detector, colors))
     with pytest.raises(CheckpointError, match="cannot be loaded as Mask2Former"):
         Detector.from_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=r"clip lacks \d+ tensors of Mask2Former"):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dcar.pipeline import TextToImage
-from dcar.pipeline.series import Plan
+from dcar.pipeline.series import ImageSeries
 from dcar.sampling_config import SamplingConfig
 from dcar_eval.geneval import Detection
 from dcar_eval.hard import evaluate
@@ -62,7 +62,7 @@ def test_a_score_that_is_known_beforehand(
     """Seen prompts are drawn right but for two relations; of the unseen ones every second is."""
     rows = prompts(4)
 
-    def write(pipe: object, plan: Plan, out: Path, **options: object) -> list[Path]:
+    def write(pipe: object, plan: ImageSeries, out: Path, **options: object) -> list[Path]:
         out.mkdir()
         assert plan.prompts == [row["prompt"] for row in rows]
         for number in range(len(rows)):

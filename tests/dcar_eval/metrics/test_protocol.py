@@ -15,7 +15,7 @@ from dcar_eval.metrics.protocol import (
     GENERATION_PROTOCOLS,
     PROTOCOLS,
     Crop,
-    Rounding,
+    MetricRounding,
     Ssim,
     fid_name,
 )
@@ -32,7 +32,7 @@ def picture(width: int, height: int) -> Image.Image:
 def test_protocols_that_differ_have_different_hashes() -> None:
     protocols = [*PROTOCOLS.values(), *GENERATION_PROTOCOLS.values()]
     dcar, sana = PROTOCOLS["dcar"], GENERATION_PROTOCOLS["sana"]
-    protocols += [replace(dcar, name="other"), replace(dcar, rounding=Rounding.half_up)]
+    protocols += [replace(dcar, name="other"), replace(dcar, rounding=MetricRounding.half_up)]
     protocols += [replace(dcar, crop=Crop.adm), replace(dcar, fid="efficientnet-lite0")]
     protocols += [replace(sana, size=256), replace(sana, crop=Crop.cover)]
     assert len({protocol.sha256 for protocol in protocols}) == len(protocols)
@@ -89,12 +89,14 @@ def test_no_crop_makes_more_pixels_than_the_cap(crop: Crop, size: tuple[int, int
 
 def test_halves_are_rounded_as_said() -> None:
     images = torch.tensor([0.0, -1.0, 1.0, 3.0, -3.0, 0.25]).reshape(1, 1, 1, 6).expand(1, 3, 1, 6)
-    up, even = (eight_bits(images, how) for how in (Rounding.half_up, Rounding.half_even))
+    up, even = (
+        eight_bits(images, how) for how in (MetricRounding.half_up, MetricRounding.half_even)
+    )
     assert up[0, 0, 0].tolist() == even[0, 0, 0].tolist() == [128, 0, 255, 255, 0, 159]
     # Level 64.5 is exact in float32.
     half = torch.full((1, 3, 1, 1), 64.5 / 127.5 - 1)
-    assert eight_bits(half, Rounding.half_even).unique().tolist() == [64]
-    assert eight_bits(half, Rounding.half_up).unique().tolist() == [65]
+    assert eight_bits(half, MetricRounding.half_even).unique().tolist() == [64]
+    assert eight_bits(half, MetricRounding.half_up).unique().tolist() == [65]
 
 
 def test_ssim_conventions_are_what_they_are_called() -> None:

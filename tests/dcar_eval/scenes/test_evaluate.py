@@ -14,7 +14,7 @@ from dcar.config import PRESETS, TextConfig
 from dcar.model import DCAR
 from dcar.modules.text import TextEncoder, word_tokenizer
 from dcar.pipeline import TextToImage
-from dcar.pipeline.series import Plan
+from dcar.pipeline.series import ImageSeries
 from dcar.sampling_config import SamplingConfig
 from dcar_eval.geneval import Detection
 from dcar_eval.scenes import evaluate
@@ -144,7 +144,7 @@ def test_a_score_that_is_known_beforehand(
     """Every second picture shows what it should, the others nothing: one half in each task."""
     rows = asked(4, seed=3)
 
-    def write(pipe: object, plan: Plan, out: Path, **options: object) -> list[Path]:
+    def write(pipe: object, plan: ImageSeries, out: Path, **options: object) -> list[Path]:
         out.mkdir()
         assert plan.prompts == [row["prompt"] for row in rows]
         for number in range(len(rows)):
@@ -188,9 +188,9 @@ def test_a_run_that_was_killed_makes_the_same(
 ) -> None:
     """With the recogniser that ships, on what random weights draw."""
     whole = evaluate_scenes(pipe, tmp_path / "whole", num_per_task=1, batch_size=2)
-    draw, drawn = Plan.images, []
+    draw, drawn = ImageSeries.images, []
 
-    def dies(self: Plan, *arguments: Any) -> list[Image.Image]:
+    def dies(self: ImageSeries, *arguments: Any) -> list[Image.Image]:
         if len(drawn) == 2:
             raise KeyboardInterrupt
         drawn.append(1)
@@ -198,7 +198,7 @@ def test_a_run_that_was_killed_makes_the_same(
 
     broken = tmp_path / "broken"
     with monkeypatch.context() as patch:
-        patch.setattr(Plan, "images", dies)
+        patch.setattr(ImageSeries, "images", dies)
         with pytest.raises(KeyboardInterrupt):
             evaluate_scenes(pipe, broken, num_per_task=1, batch_size=2)
     assert len(list((broken / "images").iterdir())) == 4

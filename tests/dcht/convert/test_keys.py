@@ -17,7 +17,7 @@ from dcht.config import VARIANTS
 from dcht.convert.keys import Family, their_key
 from dcht.convert.latent_norm import LATENT_NORM, mean_latent_norm
 from dcht.convert.layout import check_variant, find_layout
-from dcht.convert.published import Source, convert, read_source, write_converted
+from dcht.convert.published import PublishedFiles, convert, read_source, write_converted
 from dcht.images import open_image, resize_crop, to_tensor
 
 STEPS = 500
@@ -258,9 +258,9 @@ def test_a_key_that_is_missing_or_renamed_is_named(published: Path) -> None:
         for key in sorted(complete)[::31]:
             fewer = {k: v for k, v in complete.items() if k != key}
             with pytest.raises(CheckpointError) as missing:
-                convert(Source(fewer, beside))
+                convert(PublishedFiles(fewer, beside))
             with pytest.raises(CheckpointError) as renamed:
-                convert(Source(fewer | {f"{key}_": complete[key]}, beside))
+                convert(PublishedFiles(fewer | {f"{key}_": complete[key]}, beside))
             assert key in str(missing.value)
             assert f"{key} is missing" in str(renamed.value) or f"{key}_" in str(renamed.value)
 
@@ -269,14 +269,14 @@ def test_other_shapes_and_odd_keys_are_named(published: Path) -> None:
     tensors, settings = read_source(published)
     wide = tensors | {"decoder.conv_in.bias": torch.zeros(3)}
     with pytest.raises(CheckpointError, match=r"decoder.conv_in.bias has shape \(3,\).*\(64,\)"):
-        convert(Source(wide, settings))
+        convert(PublishedFiles(wide, settings))
     with pytest.raises(CheckpointError, match=r"1 keys have no place.*quant_conv.weight"):
-        convert(Source(tensors | {"quant_conv.weight": torch.zeros(1)}, settings))
+        convert(PublishedFiles(tensors | {"quant_conv.weight": torch.zeros(1)}, settings))
     depths = settings | {"decoder_layers_per_block": [0, 3, 3, 3, 3, 3]}
     with pytest.raises(CheckpointError, match="decoder_layers_per_block is"):
-        convert(Source(tensors, depths))
+        convert(PublishedFiles(tensors, depths))
     with pytest.raises(CheckpointError, match="no DC-AE checkpoint; one has a key like"):
-        convert(Source({"conv.weight": torch.zeros(1)}, {}))
+        convert(PublishedFiles({"conv.weight": torch.zeros(1)}, {}))
 
 
 def test_sources_that_are_none(published: Path, tmp_path: Path) -> None:

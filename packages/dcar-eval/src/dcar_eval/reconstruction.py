@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from dcar_eval.metrics.crops import cropping
 from dcar_eval.metrics.distances import distances, few_images
-from dcar_eval.metrics.networks import Networks, measure
+from dcar_eval.metrics.networks import MetricNetworks, measure
 from dcar_eval.metrics.pixels import eight_bits
 from dcar_eval.metrics.protocol import Protocol
 from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Features, Journal
@@ -56,7 +56,7 @@ def evaluate_reconstruction(
     path: str = "both",
     batch_size: int = 16,
     limit: int | None = None,
-    networks: Networks | None = None,
+    networks: MetricNetworks | None = None,
     share: Share | None = None,
     force: bool = False,
     strict: bool = False,
@@ -92,7 +92,7 @@ def evaluate_reconstruction(
     paths = PATHS[path]
     if "discrete" in paths:
         tokenizer.require_quantizer()
-    networks, share = networks or Networks(), share or Share()
+    networks, share = networks or MetricNetworks(), share or Share()
     contents = hash_contents(entries)
     protocol, extractor = networks.protocol, networks.extractor
     settings = {
@@ -154,7 +154,7 @@ def _measure_share(
     batches: Sequence[Sequence[Entry]],
     numbers: dict[str, int],
     paths: Sequence[str],
-    networks: Networks,
+    networks: MetricNetworks,
     journal: Journal,
 ) -> None:
     """Work off what the journal does not have yet of these batches; images are numbered by name."""
@@ -180,7 +180,7 @@ def _measure_share(
 
 
 def _measure(
-    tokenizer: Tokenizer, batch: Batch, paths: Iterable[str], networks: Networks
+    tokenizer: Tokenizer, batch: Batch, paths: Iterable[str], networks: MetricNetworks
 ) -> tuple[list[dict[str, Any]], dict[str, Features]]:
     """The metrics of each image by path, and the features of each side."""
     if not batch.rows:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dcht.data.entries import Entry, digest_all
-from dcht.data.image_folder import PictureFolder, Source
+from dcht.data.image_folder import ImageOrigin, PictureFolder
 from dcht.data.reader import Reader, split
 from dcht.data.sources import list_inputs
 from dcht.errors import UsageError
@@ -72,7 +72,9 @@ def reconstruct_images(
         with tqdm(total=total, unit="img", desc="reconstruct", disable=None) as progress:
             for part, batch in zip(parts, reader.batches(parts), strict=True):
                 read = zip(part, batch.sha256, strict=True)
-                made_of |= {entry.name: Source(entry.name, _key(digest)) for entry, digest in read}
+                made_of |= {
+                    entry.name: ImageOrigin(entry.name, _key(digest)) for entry, digest in read
+                }
                 failed = list(batch.errors)
                 pictures = (
                     _pictures(tokenizer, batch.images.to(device), path, tile) if batch.rows else []
@@ -90,9 +92,9 @@ def reconstruct_images(
     return Reconstructed(len(entries) - len(errors), errors)
 
 
-def _sources(entries: Sequence[Entry]) -> dict[str, Source]:
+def _sources(entries: Sequence[Entry]) -> dict[str, ImageOrigin]:
     digests = zip(entries, digest_all(entries, beside=False), strict=True)
-    return {entry.name: Source(entry.name, _key(digest)) for entry, digest in digests}
+    return {entry.name: ImageOrigin(entry.name, _key(digest)) for entry, digest in digests}
 
 
 def _key(digest: bytes) -> str:

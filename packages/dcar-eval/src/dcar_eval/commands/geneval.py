@@ -15,8 +15,8 @@ from dcht.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-    from dcar_eval.geneval.networks import Networks
-    from dcar_eval.geneval.sources import Source
+    from dcar_eval.geneval.networks import Judges
+    from dcar_eval.geneval.sources import SampleSource
 
 
 def add(verbs: Any) -> None:
@@ -95,7 +95,7 @@ def _check(arguments: argparse.Namespace, *, drawing: bool) -> None:
 
 def _source(
     arguments: argparse.Namespace, size: tuple[int, int] | None, device: torch.device
-) -> Source:
+) -> SampleSource:
     from dcar_eval.geneval.sources import choose_prompts, drawn_images, given_images
 
     prompts = choose_prompts(arguments.num_per_task)
@@ -113,7 +113,7 @@ def _source(
     )
 
 
-def _networks(arguments: argparse.Namespace) -> Networks:
+def _networks(arguments: argparse.Namespace) -> Judges:
     from dcar_eval.geneval.networks import load_networks
     from dcar_eval.geneval.smoke import random_networks
 

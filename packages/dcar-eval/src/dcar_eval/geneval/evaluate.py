@@ -15,10 +15,10 @@ from tqdm import tqdm
 from dcar.pipeline.record import pixels_sha256
 from dcar_eval.geneval.layout import Sample, missing
 from dcar_eval.geneval.mmdet import PUBLISHED_SHA256
-from dcar_eval.geneval.networks import SMOKE, Networks, check_networks
+from dcar_eval.geneval.networks import SMOKE, Judges, check_networks
 from dcar_eval.geneval.prompts import SAMPLES, SHA256, metadata
 from dcar_eval.geneval.rules import Options, evaluate_detections
-from dcar_eval.geneval.sources import IMAGES, Source
+from dcar_eval.geneval.sources import IMAGES, SampleSource
 from dcar_eval.geneval.summary import Judged, intervals, summarize
 from dcar_eval.runs.failures import write_failures
 from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Journal
@@ -57,10 +57,10 @@ def protocol(label: str) -> dict[str, str]:
 
 
 def evaluate_geneval(
-    source: Source,
+    source: SampleSource,
     out: Path,
     *,
-    networks: Networks,
+    networks: Judges,
     share: Share | None = None,
     force: bool = False,
     strict: bool = False,
@@ -137,7 +137,7 @@ def evaluate_geneval(
 
 
 def _judge_share(
-    networks: Networks,
+    networks: Judges,
     folder: Path,
     batches: Sequence[Sequence[Sample]],
     numbers: dict[str, int],
@@ -168,7 +168,7 @@ def _judge_share(
             progress.update(len(batch))
 
 
-def _judge(networks: Networks, file: Path, row: dict[str, Any]) -> dict[str, Any]:
+def _judge(networks: Judges, file: Path, row: dict[str, Any]) -> dict[str, Any]:
     image = file_entry(str(file), file.name).open()
     verdict = evaluate_detections(row, networks.look_at(image))
     return {
@@ -182,7 +182,9 @@ def _judge(networks: Networks, file: Path, row: dict[str, Any]) -> dict[str, Any
     }
 
 
-def _scores(gathered: Gathered, source: Source, networks: Networks, out: Path) -> dict[str, Any]:
+def _scores(
+    gathered: Gathered, source: SampleSource, networks: Judges, out: Path
+) -> dict[str, Any]:
     """The scores, and what keeps them from being compared."""
     prompt_of = {sample.name: sample.prompt for sample in source.samples}
     rows = [(prompt_of[row["file"]], row) for row in gathered.rows]
@@ -218,7 +220,7 @@ def _duplicates(rows: Sequence[tuple[int, dict[str, Any]]]) -> list[str]:
     return found
 
 
-def _reasons(source: Source, networks: Networks, n: int, *, complete: bool) -> list[str]:
+def _reasons(source: SampleSource, networks: Judges, n: int, *, complete: bool) -> list[str]:
     """Why the scores are none of the benchmark's; empty if they are."""
     reasons = []
     detector = networks.detector

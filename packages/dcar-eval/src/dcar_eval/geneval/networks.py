@@ -26,15 +26,15 @@ LEAST_COLORS = 5
 """Of ten plain patches, those that must be named rightly; guessing gets one."""
 
 
-class Networks(NamedTuple):
+class Judges(NamedTuple):
     """What judges images."""
 
     detector: Detector
     colors: ColorClassifier
 
-    def to(self, device: torch.device) -> Networks:
+    def to(self, device: torch.device) -> Judges:
         """Both on a device."""
-        return Networks(self.detector.to(device), self.colors.to(device))
+        return Judges(self.detector.to(device), self.colors.to(device))
 
     def look_at(self, image: Image.Image) -> list[Detection]:
         """What an RGB image shows; each detection can tell its colour."""
@@ -50,7 +50,7 @@ class Networks(NamedTuple):
         return classify
 
 
-def load_networks(detector: str = HUB, clip: str = CLIP) -> Networks:
+def load_networks(detector: str = HUB, clip: str = CLIP) -> Judges:
     """Load both.
 
     Args:
@@ -62,10 +62,10 @@ def load_networks(detector: str = HUB, clip: str = CLIP) -> Networks:
     """
     own = detector.endswith(SUFFIX)
     found = load_mmdet(Path(detector)) if own else Detector.from_pretrained(detector)
-    return Networks(found, ColorClassifier.from_pretrained(clip))
+    return Judges(found, ColorClassifier.from_pretrained(clip))
 
 
-def check_networks(networks: Networks) -> dict[str, Any]:
+def check_networks(networks: Judges) -> dict[str, Any]:
     """Have both judge what is known: a photograph of an astronaut, and ten plain patches.
 
     Returns:

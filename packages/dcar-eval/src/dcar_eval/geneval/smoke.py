@@ -13,13 +13,13 @@ from transformers import (
 
 from dcar_eval.geneval.colors import ColorClassifier
 from dcar_eval.geneval.detector import Detector
-from dcar_eval.geneval.networks import SMOKE, Networks
+from dcar_eval.geneval.networks import SMOKE, Judges
 from dcar_eval.geneval.prompts import CLASSES
 
 NAME = "random weights"
 
 
-def random_networks() -> Networks:
+def random_networks() -> Judges:
     """Both at a small size with random weights: for trying everything but the numbers."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -28,7 +28,7 @@ def random_networks() -> Networks:
         torch.nn.init.normal_(model.class_predictor.weight, std=2)
         clip = CLIPModel(_small_clip())
     detector = Detector(model, label=SMOKE, name=NAME, sha256=None)
-    return Networks(detector, ColorClassifier(clip, _letters(), name=NAME, sha256=None))
+    return Judges(detector, ColorClassifier(clip, _letters(), name=NAME, sha256=None))
 
 
 def small_detector() -> Mask2FormerConfig:

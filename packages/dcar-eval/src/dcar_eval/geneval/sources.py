@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dcar.pipeline import TextToImage
-from dcar.pipeline.series import Plan, write_images
+from dcar.pipeline.series import ImageSeries, write_images
 from dcar.pipeline.settings import Settings
 from dcar_eval.geneval.layout import METADATA, Sample, list_folder, samples_folder
 from dcar_eval.geneval.prompts import SAMPLES, TASKS, lines, metadata
@@ -21,7 +21,7 @@ IMAGES = "images"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class SampleSource:
     """The images of some prompts."""
 
     prompts: list[int]
@@ -50,7 +50,7 @@ def choose_prompts(num_per_task: int | None) -> list[int]:
     return [p for start, end in zip(starts, ends, strict=True) for p in range(start, end)]
 
 
-def given_images(folder: Path, prompts: list[int]) -> Source:
+def given_images(folder: Path, prompts: list[int]) -> SampleSource:
     """Images that are there already.
 
     Raises:
@@ -59,7 +59,7 @@ def given_images(folder: Path, prompts: list[int]) -> Source:
     found = list_folder(folder, metadata(), prompts)
     if not found.samples:
         raise UsageError(f"{folder} has no image of the {len(prompts)} prompts that are asked for")
-    return Source(
+    return SampleSource(
         prompts=prompts,
         samples=found.samples,
         settings={"images": len(found.samples), "rewritten": found.rewritten},
@@ -76,7 +76,7 @@ def drawn_images(
     seed: int = 0,
     size: tuple[int, int] | None = None,
     sampling: Settings | None = None,
-) -> Source:
+) -> SampleSource:
     """Four images of each prompt by a checkpoint, the four in one batch.
 
     Image k of prompt p has number 4 p + k of `seed`, whichever other prompts are drawn: a batch is
@@ -104,7 +104,7 @@ def drawn_images(
             folder = out / samples_folder(prompt)
             folder.mkdir(parents=True, exist_ok=True)
             write_atomic(folder.parent / METADATA, f"{texts[prompt]}\n".encode())
-            plan = Plan(
+            plan = ImageSeries(
                 prompts=[rows[prompt]["prompt"]] * SAMPLES,
                 verdicts=[None] * SAMPLES,
                 seed=seed,
@@ -117,7 +117,7 @@ def drawn_images(
             plans.append((plan, [out / sample.name for sample in _of(prompt)]))
         write_images(pipe, plans, force=force)
 
-    return Source(
+    return SampleSource(
         prompts=prompts,
         samples=[sample for prompt in prompts for sample in _of(prompt)],
         settings={

@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from dcar.pipeline import TextToImage
-from dcar.pipeline.series import Plan, generate_images
+from dcar.pipeline.series import ImageSeries, generate_images
 from dcar.pipeline.settings import Settings
 from dcar_eval.geneval.summary import Judged, intervals, summarize
 from dcar_eval.hard.judge import judge
@@ -100,7 +100,7 @@ def evaluate_hard(
         return done
     start = time.perf_counter()
     asked = prompts(num_per_task)
-    plan = Plan(
+    plan = ImageSeries(
         prompts=[row["prompt"] for row in asked],
         verdicts=[None] * len(asked),
         seed=seed,

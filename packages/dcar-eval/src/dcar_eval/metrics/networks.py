@@ -33,7 +33,7 @@ LPIPS_NETS: dict[Lpips, tuple[Net, ...]] = {
 
 
 @dataclass(kw_only=True)
-class Networks:
+class MetricNetworks:
     """A protocol with the networks that there are weights for, and why others are left out."""
 
     protocol: Protocol = field(default_factory=lambda: PROTOCOLS["dcar"])
@@ -62,7 +62,7 @@ def load_networks(
     device: torch.device,
     lpips_weights: str | None = None,
     inception_weights: str | None = None,
-) -> Networks:
+) -> MetricNetworks:
     """Load what a protocol needs from these places, or from where it usually is.
 
     Raises:
@@ -73,7 +73,7 @@ def load_networks(
     for place in (lpips_weights, inception_weights):
         if place and not Path(place).exists():
             raise UsageError(f"{place} does not exist; expected weights, or a folder with them")
-    networks = Networks(protocol=protocol)
+    networks = MetricNetworks(protocol=protocol)
     for net in LPIPS_NETS[protocol.lpips]:
         try:
             networks.lpips[f"lpips_{net}"] = load_lpips(net, lpips_weights).to(device)
@@ -93,7 +93,7 @@ def load_networks(
 
 
 def measure(
-    images: Tensor, others: Tensor, networks: Networks, device: torch.device
+    images: Tensor, others: Tensor, networks: MetricNetworks, device: torch.device
 ) -> list[dict[str, float | None]]:
     """The metrics of each pair of uint8 images, (b, 3, H, W) both."""
     protocol = networks.protocol

@@ -11,11 +11,11 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from dcar_eval.metrics.protocol import Rounding, Ssim
+from dcar_eval.metrics.protocol import MetricRounding, Ssim
 from dcht.images import require_finite
 
 
-def eight_bits(images: Tensor, rounding: Rounding = Rounding.half_even) -> Tensor:
+def eight_bits(images: Tensor, rounding: MetricRounding = MetricRounding.half_even) -> Tensor:
     """Images (b, 3, H, W) in [-1, 1] as uint8: clamped, rounded.
 
     Raises:
@@ -24,9 +24,9 @@ def eight_bits(images: Tensor, rounding: Rounding = Rounding.half_even) -> Tenso
     require_finite(images)
     scaled = ((images.float() + 1) * 127.5).clamp(0, 255)
     match rounding:
-        case Rounding.half_even:
+        case MetricRounding.half_even:
             return scaled.round().to(torch.uint8)
-        case Rounding.half_up:
+        case MetricRounding.half_up:
             return (scaled + 0.5).floor().to(torch.uint8)
         case _:
             assert_never(rounding)

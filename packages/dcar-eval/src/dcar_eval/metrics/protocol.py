@@ -23,7 +23,7 @@ class Crop(Enum):
     short_side_bilinear = "short side by bilinear, antialiased; crop centre (as in torchvision)"
 
 
-class Rounding(Enum):
+class MetricRounding(Enum):
     """How pixels become 8 bits, before every metric."""
 
     half_even = "clamped to [-1, 1], rounded to 8 bits, halves to even"
@@ -69,7 +69,7 @@ class Protocol:
 
     name: str
     crop: Crop = Crop.cover
-    rounding: Rounding = Rounding.half_even
+    rounding: MetricRounding = MetricRounding.half_even
     psnr: Psnr = Psnr.rgb
     ssim: Ssim = Ssim.wang
     lpips: Lpips = Lpips.both
@@ -142,7 +142,7 @@ PROTOCOLS: dict[str, Protocol] = _by_name(
         Protocol(
             name="dc-ae",
             crop=Crop.adm,
-            rounding=Rounding.half_up,
+            rounding=MetricRounding.half_up,
             ssim=Ssim.bordered,
             lpips=Lpips.alex,
         ),
@@ -157,7 +157,7 @@ PROTOCOLS: dict[str, Protocol] = _by_name(
         Protocol(
             name="llamagen",
             crop=Crop.adm,
-            rounding=Rounding.half_up,
+            rounding=MetricRounding.half_up,
             ssim=Ssim.doubled,
             lpips=Lpips.none,
             fid="inception-tf1",

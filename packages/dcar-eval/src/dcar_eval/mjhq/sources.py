@@ -12,7 +12,7 @@ from PIL import Image
 
 from dcar.pipeline import TextToImage
 from dcar.pipeline.record import RECORD
-from dcar.pipeline.series import Plan
+from dcar.pipeline.series import ImageSeries
 from dcar.sampling_config import SamplingConfig
 from dcar_eval.metrics.protocol import GenerationProtocol, PictureFile
 from dcar_eval.mjhq.benchmark import Prompt, find_images
@@ -52,7 +52,7 @@ class DrawnPictures:
         self.pipe, self.force, self.file = pipe, force, protocol.file
         self.given: list[Entry] = []
         self.files = [folder / f"{prompt.key}.{protocol.file.name}" for prompt in prompts]
-        self.plan = Plan(
+        self.plan = ImageSeries(
             prompts=[prompt.prompt for prompt in prompts],
             verdicts=[None] * len(prompts),
             seed=seed,

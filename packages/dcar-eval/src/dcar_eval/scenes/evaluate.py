@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from dcar.pipeline import TextToImage
-from dcar.pipeline.series import Plan, generate_images
+from dcar.pipeline.series import ImageSeries, generate_images
 from dcar.pipeline.settings import Settings
 from dcar_eval.runs.failures import write_failures
 from dcar_eval.runs.results import alone, finished, prepare, this_run, versions, write_results
@@ -97,7 +97,7 @@ def evaluate_scenes(
     chosen = pipe.settings(**(sampling or {}))
     objects = objects or known_objects(pipe)
     noise_seed = seed if noise_seed is None else noise_seed
-    judges = Judges.load(objects, pipe.tokenizer, truths, pipe.device)
+    judges = SceneJudges.load(objects, pipe.tokenizer, truths, pipe.device)
     settings = {
         "weights": pipe.sha256,
         **judges.settings(objects, num_per_task=num_per_task, seed=seed),
@@ -111,7 +111,7 @@ def evaluate_scenes(
         return done
     start = time.perf_counter()
     prompts = draw_prompts(objects, num_per_task=num_per_task, seed=seed)
-    plan = Plan(
+    plan = ImageSeries(
         prompts=[prompt.metadata["prompt"] for prompt in prompts],
         verdicts=[None] * len(prompts),
         seed=noise_seed,
@@ -151,7 +151,7 @@ def evaluate_pictures(
     check_seeds(given.seed)
     objects = given.objects
     asked: dict[str, Any] = {"num_per_task": given.num_per_task, "seed": given.seed}
-    judges = Judges.load(objects, tokenizer, truths, device)
+    judges = SceneJudges.load(objects, tokenizer, truths, device)
     settings = {
         "images_sha256": given.sha256(),
         **judges.settings(objects, **asked),
@@ -182,7 +182,7 @@ def check_seeds(*seeds: int | None) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judges:
+class SceneJudges:
     """What judges a run's pictures."""
 
     recognizer: Recognizer
@@ -198,7 +198,7 @@ class Judges:
         tokenizer: Tokenizer,
         truths: Truths | None,
         device: torch.device,
-    ) -> Judges:
+    ) -> SceneJudges:
         """Load the bundled recogniser, and the artwork where there is some."""
         recognizer, recognizer_sha256 = Recognizer.from_pretrained()
         art = None
@@ -272,7 +272,7 @@ class DuringTraining:
             CheckpointError: the bundled recogniser is missing or damaged.
         """
         require_square(*pipe.size)
-        Judges.load(known_objects(pipe), pipe.tokenizer, None, pipe.device)
+        SceneJudges.load(known_objects(pipe), pipe.tokenizer, None, pipe.device)
 
     def __call__(self, pipe: TextToImage, *, seed: int, out: Path) -> dict[str, float]:
         """Draw and judge; the mean of the tasks, and each of them."""

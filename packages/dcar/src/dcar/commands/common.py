@@ -21,7 +21,7 @@ from dcht.files import locked, remove_partials
 if TYPE_CHECKING:
     from dcar.pipeline import TextToImage
     from dcar.pipeline.safety import Screened
-    from dcar.pipeline.series import Plan
+    from dcar.pipeline.series import ImageSeries
     from dcar.pipeline.settings import Settings
 
 OUT = {"help": "x.png, or a folder"}
@@ -203,7 +203,7 @@ def unknown_words(pipe: TextToImage, prompts: Sequence[str]) -> dict[str, list[s
 
 
 def write_series(
-    pipe: TextToImage, plan: Plan, arguments: argparse.Namespace, extra: dict[str, Any]
+    pipe: TextToImage, plan: ImageSeries, arguments: argparse.Namespace, extra: dict[str, Any]
 ) -> int:
     """Write a plan's pictures, its sheet and its films, and report them."""
     from dcar.pipeline.series import generate_film, generate_images, generate_sheet

@@ -86,11 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
     edit = read_edit(arguments)
 
     pipe = load_pipe(arguments)
-    from dcar.pipeline.series import Plan
+    from dcar.pipeline.series import ImageSeries
 
     patch = pipe.tokenizer.config.downsampling
     found = screen_prompts(pipe, [arguments.prompt] * arguments.num_images)
-    plan = Plan(
+    plan = ImageSeries(
         prompts=found.prompts,
         verdicts=found.verdicts,
         seed=arguments.seed,

@@ -100,12 +100,12 @@ def run(arguments: argparse.Namespace) -> int:
     check_series(arguments, len(prompts))
 
     pipe = load_pipe(arguments)
-    from dcar.pipeline.series import Plan
+    from dcar.pipeline.series import ImageSeries
 
     width, height = size or (pipe.size[1], pipe.size[0])
     settings = pipe.settings(**sampling_settings(arguments))
     found = screen_prompts(pipe, prompts)
-    plan = Plan(
+    plan = ImageSeries(
         prompts=found.prompts,
         verdicts=found.verdicts,
         seed=arguments.seed,

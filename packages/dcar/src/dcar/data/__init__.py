@@ -43,7 +43,7 @@ class Images(NamedTuple):
     residual: Tensor
 
 
-class Source(Protocol):
+class DataSource(Protocol):
     """One source of images with captions."""
 
     root: str
@@ -83,7 +83,9 @@ class Data:
         notes: what was left out, and why; a sentence each.
     """
 
-    def __init__(self, sources: Sequence[Source], weights: Sequence[float] | None = None) -> None:
+    def __init__(
+        self, sources: Sequence[DataSource], weights: Sequence[float] | None = None
+    ) -> None:
         """Put sources together.
 
         Args:
@@ -142,7 +144,7 @@ class Data:
         return Images(indices, residual)
 
 
-class Latents:
+class LatentSource:
     """A store that `dcht encode` wrote; random access, no tokenizer in the loop."""
 
     def __init__(
@@ -223,12 +225,12 @@ def open_data(config: DataConfig, tokenizer: Tokenizer) -> Data:
     return Data(sources, weights or None)
 
 
-def _open_source(source: SourceConfig, config: DataConfig, tokenizer: Tokenizer) -> Source:
+def _open_source(source: SourceConfig, config: DataConfig, tokenizer: Tokenizer) -> DataSource:
     if source.kind is DataKind.latents:
-        return Latents(source.root, tokenizer)
+        return LatentSource(source.root, tokenizer)
     found = list_pictures(source.root, source.kind)
     if source.latents is not None:
-        return Latents(source.latents, tokenizer, [picture.row for picture in found.pictures])
+        return LatentSource(source.latents, tokenizer, [picture.row for picture in found.pictures])
     return EncodedPictures(source.root, found, config, tokenizer)
 
 

@@ -29,7 +29,7 @@ FRAME_MS, LAST_FRAME_MS = 250, 2000
 
 
 @dataclass(kw_only=True)
-class Plan:
+class ImageSeries:
     """A series of pictures: what was asked for."""
 
     prompts: list[str]
@@ -96,7 +96,9 @@ class Plan:
         return last.images
 
 
-def generate_images(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = False) -> list[Path]:
+def generate_images(
+    pipe: TextToImage, plan: ImageSeries, out: Path, *, force: bool = False
+) -> list[Path]:
     """Write the one image of a plan to `x.png`, or `NNNNN.png` for each into a folder.
 
     What an equal command wrote is kept.
@@ -112,7 +114,7 @@ def generate_images(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = F
 
 
 def write_images(
-    pipe: TextToImage, plans: Iterable[tuple[Plan, Sequence[Path]]], *, force: bool = False
+    pipe: TextToImage, plans: Iterable[tuple[ImageSeries, Sequence[Path]]], *, force: bool = False
 ) -> None:
     """Write every image of some plans to its file, under one progress bar.
 
@@ -140,7 +142,9 @@ def write_images(
             progress.update(len(batch))
 
 
-def generate_sheet(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = False) -> list[Path]:
+def generate_sheet(
+    pipe: TextToImage, plan: ImageSeries, out: Path, *, force: bool = False
+) -> list[Path]:
     """Write all images as one contact sheet, whose text holds the record of each.
 
     Raises:
@@ -153,7 +157,9 @@ def generate_sheet(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = Fa
     return [out]
 
 
-def generate_film(pipe: TextToImage, plan: Plan, out: Path, *, force: bool = False) -> list[Path]:
+def generate_film(
+    pipe: TextToImage, plan: ImageSeries, out: Path, *, force: bool = False
+) -> list[Path]:
     """Write the unmasking of all images, in one batch.
 
     As `x.gif`: animated, the images side by side. As `x.png`: a contact sheet, a row an image, a
@@ -228,7 +234,7 @@ def replay_file(
     if not _is_done(out, record.text(), force=force):
         torch.set_num_threads(record.threads)
         # The rest of the batch has the same prompt: a row's value does not depend on its content.
-        plan = Plan(
+        plan = ImageSeries(
             prompts=[record.prompt] * record.batch_size,
             verdicts=[record.safety] * record.batch_size,
             seed=record.seed,

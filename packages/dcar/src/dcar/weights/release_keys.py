@@ -26,7 +26,7 @@ from dcht.checkpoint import (
     checkpoint_sha256,
     load_strict,
 )
-from dcht.convert.published import RECORD, Source, convert, read_source, source_sha256
+from dcht.convert.published import RECORD, PublishedFiles, convert, read_source, source_sha256
 from dcht.errors import CheckpointError
 from dcht.files import read_json, require_unused, write_atomic
 
@@ -89,7 +89,7 @@ def find_release(source: str, tokenizer: str | None) -> tuple[str, str]:
     )
 
 
-def convert_generator(source: Source, *, text: str | None = None) -> CheckpointParts:
+def convert_generator(source: PublishedFiles, *, text: str | None = None) -> CheckpointParts:
     """The generator of the release.
 
     Without settings beside its tensors it is `dc_ar_512`, all that was published.

@@ -1,7 +1,7 @@
 """Published autoencoders (DC-AE, the DC-HT release) as tokenizers: the work of `dcht convert`.
 
-Sources are read, never redistributed: the release's weights are non-commercial. This is the one
-place where a pickle is opened, and only as plain tensors (`weights_only`).
+Sources are read, never redistributed: the release's weights are non-commercial. A file that is a
+pickle is opened as plain tensors alone (`weights_only`; `tests/test_pickles.py` lists all).
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ RECORD = "conversion.json"
 CALIBRATION_SIDE = 256
 
 
-class Source(NamedTuple):
+class PublishedFiles(NamedTuple):
     """A published checkpoint: its tensors, and the `config.json` beside them (empty if none)."""
 
     tensors: dict[str, Tensor]
     settings: dict[str, Any]
 
 
-def read_source(name: str | Path) -> Source:
+def read_source(name: str | Path) -> PublishedFiles:
     """Read a published checkpoint: a weights file, a folder that holds one, or a Hub id.
 
     Raises:
@@ -71,7 +71,7 @@ def read_source(name: str | Path) -> Source:
         settings = {}
     except UsageError as error:
         raise CheckpointError(str(error)) from None
-    return Source(_read_tensors(path), settings)
+    return PublishedFiles(_read_tensors(path), settings)
 
 
 def source_sha256(name: str | Path) -> str:
@@ -130,7 +130,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def convert(
-    source: Source,
+    source: PublishedFiles,
     *,
     variant: str | None = None,
     codebook_size: int | None = None,

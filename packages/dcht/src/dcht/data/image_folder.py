@@ -39,7 +39,7 @@ BAD_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno
 """What a system answers to a name under which nothing can be written."""
 
 
-class Source(NamedTuple):
+class ImageOrigin(NamedTuple):
     """What a picture is made of."""
 
     name: str
@@ -82,7 +82,7 @@ class PictureFolder:
         parts = [_writable(part) for part in plain if part not in ("/", "//", "..")]
         return self.out.joinpath(*parts[:-1], f"{parts[-1] if parts else 'picture'}.png")
 
-    def has(self, sources: Iterable[Source]) -> bool:
+    def has(self, sources: Iterable[ImageOrigin]) -> bool:
         """Whether each of these was made, or listed as an error, by an earlier run."""
         return not self.fresh and all(
             self._errors.get(source.name, {}).get("sha256") == source.sha256
@@ -90,7 +90,7 @@ class PictureFolder:
             for source in sources
         )
 
-    def _is_made(self, source: Source) -> bool:
+    def _is_made(self, source: ImageOrigin) -> bool:
         try:
             return read_png_text(self._claim(source.name)).get(MADE_OF) == source.sha256
         except ImageError:
@@ -113,7 +113,7 @@ class PictureFolder:
             raise ImageError(f"no file can have its name: {error}") from None
         return path
 
-    def save(self, source: Source, picture: Image.Image) -> None:
+    def save(self, source: ImageOrigin, picture: Image.Image) -> None:
         """Write a picture.
 
         Raises:
@@ -131,7 +131,7 @@ class PictureFolder:
         save_png(picture, path, {MADE_OF: source.sha256})
 
     def finish(
-        self, sources: Sequence[Source], errors: Sequence[dict[str, str]]
+        self, sources: Sequence[ImageOrigin], errors: Sequence[dict[str, str]]
     ) -> list[dict[str, str]]:
         """Write `errors.jsonl` anew, or remove it where there are none.
 

@@ -37,7 +37,7 @@ Side = Annotated[int, Range(1, 65536)]
 
 
 @dataclass(kw_only=True)
-class Plan:
+class EncodePlan:
     """Everything the bytes of a store depend on; encoding resumes only under an equal plan."""
 
     tokenizer_sha256: str
@@ -82,7 +82,7 @@ class Manifest:
     """What a finished store holds."""
 
     format: str
-    plan: Plan
+    plan: EncodePlan
     count: Annotated[int, Range(0)]
     skipped: Annotated[int, Range(0)]
     shards: Annotated[list[int], Length(1, 10**7), Range(0)]

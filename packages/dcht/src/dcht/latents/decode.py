@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dcht.data.image_folder import PictureFolder, Source
+from dcht.data.image_folder import ImageOrigin, PictureFolder
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import locked
 from dcht.images import ImageError, to_pil
@@ -56,7 +56,7 @@ def decode_store(
         raise UsageError(f"path {path!r} is not known; use hybrid or discrete")
     device = next(tokenizer.parameters()).device
     count = len(store) if limit is None else min(limit, len(store))
-    sources: list[Source] = []
+    sources: list[ImageOrigin] = []
     errors: list[dict[str, str]] = []
     with (
         locked(out),
@@ -68,7 +68,7 @@ def decode_store(
             parts = zip(*(store.read(number) for number in numbers), strict=True)
             indices, residual = (torch.stack(part) for part in parts)
             some = [
-                Source(_name(store, number), _sha256(*latents))
+                ImageOrigin(_name(store, number), _sha256(*latents))
                 for number, *latents in zip(numbers, indices, residual, strict=True)
             ]
             sources += some

@@ -1,7 +1,7 @@
 """Images through a tokenizer into a store of latents: the work behind `dcht encode`.
 
-The plan (`dcht.latents.Plan`) and the sorted list of inputs say which image is in which batch of
-which shard. Whoever encodes a shard, here, in other processes or on other machines, writes the
+The plan (`dcht.latents.EncodePlan`) and the sorted list of inputs say which image is in which batch
+of which shard. Whoever encodes a shard, here, in other processes or on other machines, writes the
 same bytes; whoever finds that no shard is missing writes the manifest.
 """
 

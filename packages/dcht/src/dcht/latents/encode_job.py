@@ -12,7 +12,7 @@ import torch
 from dcht.data.entries import Entry, hash_entries
 from dcht.errors import CheckpointError, UsageError
 from dcht.images import Fit
-from dcht.latents import Plan
+from dcht.latents import EncodePlan
 from dcht.latents.kept import find_other_input
 from dcht.latents.writer import LatentsWriter
 from dcht.tokenizer import Tokenizer
@@ -71,7 +71,7 @@ class EncodeSettings:
 class Job:
     """Everything that a worker needs to know, but for the tokenizer."""
 
-    plan: Plan
+    plan: EncodePlan
     entries: list[Entry]
     out: Path
     strict: bool
@@ -101,11 +101,13 @@ class Job:
             find_difference=self._find_difference,
         )
 
-    def _find_difference(self, known: Plan) -> str:
+    def _find_difference(self, known: EncodePlan) -> str:
         return find_other_input(self.out, known.shape, self.entries, known.shard_size)
 
 
-def plan_encoding(tokenizer: Tokenizer, entries: list[Entry], settings: EncodeSettings) -> Plan:
+def plan_encoding(
+    tokenizer: Tokenizer, entries: list[Entry], settings: EncodeSettings
+) -> EncodePlan:
     """What the bytes of the store will depend on.
 
     Raises:
@@ -121,7 +123,7 @@ def plan_encoding(tokenizer: Tokenizer, entries: list[Entry], settings: EncodeSe
             "precision=Precision.bf16 or fp16 for another precision"
         )
     width, height = settings.size
-    return Plan(
+    return EncodePlan(
         tokenizer_sha256=tokenizer.sha256,
         width=width,
         height=height,

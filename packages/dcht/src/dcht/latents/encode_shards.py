@@ -12,7 +12,7 @@ from torch import Tensor
 from dcht.data.reader import Batch, Reader, split
 from dcht.errors import UsageError
 from dcht.images import Fit
-from dcht.latents import Plan
+from dcht.latents import EncodePlan
 from dcht.latents.encode_job import Flip, Job, Precision
 from dcht.latents.kept import write_stamp
 from dcht.latents.shards import ShardData
@@ -57,7 +57,7 @@ class Coded(NamedTuple):
 
 
 @torch.inference_mode()
-def encode_batch(tokenizer: Tokenizer, images: Tensor, plan: Plan) -> Coded:
+def encode_batch(tokenizer: Tokenizer, images: Tensor, plan: EncodePlan) -> Coded:
     """Encode images (b, 3, H, W) in [-1, 1] as a plan says; (2b, ...) with both flips.
 
     Raises:
@@ -89,7 +89,7 @@ def encode_batch(tokenizer: Tokenizer, images: Tensor, plan: Plan) -> Coded:
     )
 
 
-def _with_flips(batch: Batch, plan: Plan) -> Iterator[dict[str, Any]]:
+def _with_flips(batch: Batch, plan: EncodePlan) -> Iterator[dict[str, Any]]:
     """In a store of both flips `flip` is the store's word; a key of the user's gives way to it."""
     for row in batch.rows:
         if Flip(plan.flip) is Flip.both:

@@ -19,7 +19,7 @@ from dcht.files import (
     remove_partials,
     write_atomic,
 )
-from dcht.latents import FORMAT, MANIFEST, PLAN, Manifest, Plan, read_manifest
+from dcht.latents import FORMAT, MANIFEST, PLAN, EncodePlan, Manifest, read_manifest
 from dcht.latents.kept import stamp_path
 from dcht.latents.shards import Shard, ShardData, rows_path, tensors_path, write_shard
 
@@ -30,12 +30,12 @@ class LatentsWriter:
     def __init__(
         self,
         folder: str | Path,
-        plan: Plan,
+        plan: EncodePlan,
         *,
         num_shards: int,
         mine: Sequence[int] | None = None,
         force: bool = False,
-        find_difference: Callable[[Plan], str] | None = None,
+        find_difference: Callable[[EncodePlan], str] | None = None,
     ) -> None:
         """Open `folder` for this plan, continuing what an earlier run of it began.
 
@@ -70,14 +70,14 @@ class LatentsWriter:
         if known != plan:
             write_atomic(self.folder / PLAN, _json(asdict(plan)))
 
-    def _read_plan(self) -> Plan | None:
+    def _read_plan(self) -> EncodePlan | None:
         path = self.folder / PLAN
         try:
-            return from_dict(Plan, read_json(path), str(path))
+            return from_dict(EncodePlan, read_json(path), str(path))
         except (OSError, CheckpointError, UsageError):
             return None
 
-    def _difference(self, known: Plan | None) -> str:
+    def _difference(self, known: EncodePlan | None) -> str:
         if known is None:
             return "is not empty and is not a store of latents"
         old, new = asdict(known), asdict(self.plan)

