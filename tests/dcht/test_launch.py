@@ -39,6 +39,8 @@ def test_an_experiment_may_be_written_without_its_plus():
         (["+experiment=tiny"], "no value for data.root, out; give each as NAME=VALUE"),
         (["+experiment=tiny", "out=x", "data.root=y", "batchsize=1"], "batchsize"),
         (["+experiment=nothing"], "nothing"),
+        (["+experiment=tiny", "out=x", "data.root=y", "--no-such"], "--no-such"),
+        (["+experiment=tiny", "out=x", "data.root=y", "--cfg", "banana"], "banana"),
         (["+experiment=tiny", "out=x", "data.root=y", "data.crop=50"], "data.crop is 50"),
     ],
 )

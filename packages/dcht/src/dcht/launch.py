@@ -104,6 +104,7 @@ def launch(
     def compose() -> int:
         # Hydra would print what does not compose, over many lines, and exit 1.
         os.environ["HYDRA_FULL_ERROR"] = "1"
+        check_options()
         try:
             with sweep_folder():
                 main()
@@ -118,6 +119,22 @@ def launch(
         return codes[-1] if codes else OK
 
     sys.exit(exit_code(compose))
+
+
+def check_options() -> None:
+    """Refuse options that Hydra's parser would answer with its whole usage.
+
+    Raises:
+        UsageError: one that is not known, or has a wrong value.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    def refuse(message: str) -> NoReturn:
+        raise UsageError(f"{message}; --help lists the options, settings are NAME=VALUE")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.parse_args()
 
 
 def follow(config: Any, layouts: Mapping[str, Any], words: list[str]) -> None:
