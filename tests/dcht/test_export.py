@@ -166,9 +166,47 @@ def test_the_command(
         if code == 0:
             result = json.loads(printed.out)
             assert result["tokenizer"] == Tokenizer.from_pretrained(saved_tokenizer).sha256
-            out.mkdir(exist_ok=True)  # nothing was written, so it was not left
-            (out / "encode.onnx").touch()
+            assert result["files"] == ["encode.onnx", "decode.onnx", "lookup.onnx"]
+            (out / "export.json").unlink()
+            (out / "encode.onnx").touch()  # of anybody
     assert "use --force or another --out" in printed.err
+
+
+@pytest.mark.parametrize("left", [[], ["export.json"], ["export.json", "encode.onnx"], ["all"]])
+def test_an_export_killed_between_its_files_is_repeated(
+    saved_tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: list[str]
+) -> None:
+    out, graphs = tmp_path / "onnx", ["decode.onnx", "encode.onnx", "lookup.onnx"]
+    words = ["dcht", "export", "--ckpt", str(saved_tokenizer), "--out", str(out)]
+    monkeypatch.setattr("sys.argv", words)
+    monkeypatch.setattr("dcht.export.export_programs", lambda tokenizer: {})
+    monkeypatch.setattr(
+        "dcht.export.save_onnx",
+        lambda programs, out: [(out / name).write_bytes(b"new") for name in graphs],
+    )
+
+    def export(*more: str) -> int | str | None:
+        monkeypatch.setattr("sys.argv", [*words, *more])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code
+
+    assert export() == 0
+    for path in out.iterdir():
+        if path.name not in left and left != ["all"]:
+            path.unlink()
+        elif path.name != "export.json":
+            path.write_bytes(b"old")
+    assert export() == 0
+    assert sorted(path.name for path in out.iterdir()) == sorted([*graphs, "export.json"])
+    # Nothing is made again once all is there.
+    kept = b"old" if left == ["all"] else b"new"
+    assert {(out / name).read_bytes() for name in graphs} == {kept}
+    # Another tokenizer's graphs are never taken for this one's.
+    (out / "export.json").write_text('{"tokenizer": "of another"}')
+    assert export() == 2
+    assert export("--force") == 0
+    assert {(out / name).read_bytes() for name in graphs} == {b"new"}
 
 
 def base_distributions() -> Iterator[str]:

@@ -10,6 +10,7 @@ import pytest
 from dcht.errors import UsageError, printable
 from dcht.files import (
     LOCK,
+    begin,
     is_in_use,
     locked,
     parse_json,
@@ -49,6 +50,23 @@ def test_a_lock_and_a_partial_file_alone_are_an_empty_folder(tmp_path):
     with pytest.raises(UsageError, match="is not empty; use --force or another --out"):
         require_unused(tmp_path, force=False)
     require_unused(tmp_path, force=True)
+
+
+def test_a_folder_of_several_files_is_gone_on_with_by_what_it_is_made_of(tmp_path):
+    def start(made_of: str, force: bool = False) -> list[str]:
+        begin(tmp_path, "record.json", {"of": made_of}, files=["a", "b"], force=force)
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    assert start("x") == ["record.json"]
+    (tmp_path / "a").touch()
+    assert start("x") == ["a", "record.json"]  # killed after its first file
+    with pytest.raises(UsageError, match="is not empty; use --force"):
+        start("y")
+    # Under the new record the old file would pass for a new one.
+    assert start("y", force=True) == ["record.json"]
+    assert json.loads((tmp_path / "record.json").read_text()) == {"of": "y"}
+    (tmp_path / "mine").touch()
+    assert start("y", force=True) == ["mine", "record.json"]
 
 
 def test_the_second_process_is_told_who_holds_the_folder(tmp_path):

@@ -20,6 +20,7 @@ class Settings:
     share: Annotated[float, Range(0, 1, below=True)] = 0.5
     rate: Annotated[float | None, Range(0, above=True)] = None
     widths: Annotated[list[int], Length(1, 3), Range(8, 16)] = None  # type: ignore[assignment]
+    pair: Annotated[tuple, Length(2, 2)] = (1, 2)
     sha256: Annotated[str, SHA256] = "0" * 64
     free: int = -1
 
@@ -64,6 +65,8 @@ def test_values_inside_are_kept_as_they_are(good) -> None:
         ({"widths": [8, 17]}, r"widths is \[8, 17\]; expected 1 to 3 long and 8 to 16"),
         ({"widths": [8, "8"]}, r"widths is \[8, '8'\], which is not a list of a whole number"),
         ({"widths": 8}, "widths is 8, which is not a list of a whole number"),
+        ({"pair": (1,)}, r"pair is \(1,\); expected 2 long$"),
+        ({"pair": (1, 2, 3)}, r"pair is \(1, 2, 3\); expected 2 long$"),
         ({"sha256": "0" * 63 + "G"}, "sha256 is '000.*; expected a SHA-256: 64 hexadecimal digits"),
         ({"sha256": "0" * 64 + "\n"}, "sha256 is '000.*; expected a SHA-256"),
     ],

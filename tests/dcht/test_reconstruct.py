@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from dcht import Tokenizer, UsageError
+from dcht.data.image_folder import PictureFolder
 from dcht.files import locked
 from dcht.images import read_png_text
 from dcht.reconstruct import Reconstructed, reconstruct_images
@@ -70,15 +72,43 @@ def test_what_was_painted_over_or_repaired_is_made_anew(
     assert pixels(out / "d.bmp.png") != old
     assert result == reconstruct(tmp_path / "anew")
     made = {path.name: path.read_bytes() for path in (tmp_path / "anew").rglob("*.png")}
-    assert {name: made[name] for name in made} == {
-        path.name: path.read_bytes() for path in out.rglob("*.png") if path.name in made
-    }
+    assert made == {path.name: path.read_bytes() for path in out.rglob("*.png")}
     assert (
         read_png_text(out / "d.bmp.png")["source_sha256"]
         == hashlib.sha256((pictures / "d.bmp").read_bytes()).hexdigest()
     )
     (pictures / "e.png").unlink()
     assert reconstruct(out) == Reconstructed(5, [])
+
+
+def test_one_name_with_two_endings_is_two_pictures(saved_tokenizer: Path, tmp_path: Path) -> None:
+    pictures, out = tmp_path / "pictures", tmp_path / "seen"
+    pictures.mkdir()
+    for name, color in (("a.png", "red"), ("a.jpg", "blue")):
+        Image.new("RGB", (64, 64), color).save(pictures / name)
+    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
+    assert reconstruct_images(tokenizer, pictures, out, size=(64, 64)).written == 2
+    assert sorted(path.name for path in out.glob("*.png")) == ["a.jpg.png", "a.png.png"]
+
+
+def test_what_a_forced_run_was_killed_over_is_not_kept(
+    saved_tokenizer: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Pictures of other settings of the same inputs do not pass for those that were asked for."""
+    tokenizer, out = Tokenizer.from_pretrained(saved_tokenizer), tmp_path / "seen"
+    size = (64, 64)
+    reconstruct_images(tokenizer, pictures, out, size=size, path="discrete")
+    own = Image.new("RGB", (8, 8))
+    own.save(out / "mine.png")
+    settings = json.loads((out / ".settings.json").read_text()) | {"path": "hybrid"}
+    PictureFolder(out, settings, force=True)  # and killed before its first picture
+    assert [path.name for path in out.rglob("*.png")] == ["mine.png"]
+    result = reconstruct_images(tokenizer, pictures, out, size=size)
+    assert result == reconstruct_images(tokenizer, pictures, tmp_path / "anew", size=size)
+    made = {path.name: path.read_bytes() for path in (tmp_path / "anew").rglob("*.png")}
+    assert made == {
+        path.name: path.read_bytes() for path in out.rglob("*.png") if path.name != "mine.png"
+    }
 
 
 NAMES = (

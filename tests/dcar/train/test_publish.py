@@ -31,7 +31,9 @@ def test_export_publishes_weights_settings_and_a_card(run: Path, tmp_path: Path)
     sha256 = export(run, out)
     assert sha256 == checkpoint_sha256(out)
     names = sorted(path.name for path in out.iterdir())
-    assert names == ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
+    assert names == [
+        "README.md", "config.json", "export.json", "model.safetensors", "tokenizer.json",
+    ]  # fmt: skip
     published, own = (
         load_file(folder / "model.safetensors") for folder in (out, run / "checkpoint")
     )
@@ -74,9 +76,37 @@ def test_what_cannot_be_exported_is_refused(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-def test_export_is_a_verb_of_dcar_train(tmp_path: Path) -> None:
+def test_export_is_a_verb_of_dcar_train(run: Path, tmp_path: Path) -> None:
     code = "import sys; from dcar.cli import train_main; train_main()"
-    command = [sys.executable, "-c", code, "export", str(tmp_path), "--out", str(tmp_path / "x")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def call(source: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, "export", str(source), "--out", str(tmp_path / "x")]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = call(tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {tmp_path} holds no checkpoint/")
+    done = call(run)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{tmp_path / 'x'}: {checkpoint_sha256(tmp_path / 'x')[:12]}\n"
+
+
+def test_an_export_killed_between_its_files_is_repeated(run: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "published"
+
+    def exported() -> dict[str, bytes]:
+        export(run, killed)
+        return {path.name: path.read_bytes() for path in killed.iterdir()}
+
+    expected = exported()
+    # As they are written: from the last one back, until only the first is there.
+    written = ["export.json", "README.md", "config.json", "tokenizer.json", "model.safetensors"]
+    for count in range(len(written), 0, -1):
+        for name in written[count:]:
+            (killed / name).unlink()
+        assert exported() == expected, written[:count]
+    # What is not of this run, or asked for otherwise, is in the way as before.
+    with pytest.raises(UsageError, match="is not empty; use --force or another --out"):
+        export(run, killed, dtype=PublishDtype.float16)
+    export(run, killed, dtype=PublishDtype.float16, force=True)
+    assert load_file(killed / "model.safetensors")["head.inputs.weight"].dtype == torch.float16

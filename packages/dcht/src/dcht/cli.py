@@ -96,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     decode = verbs.add_parser("decode", help="a store of latents to pictures")
     decode.add_argument("latents", type=Path, help="what dcht encode wrote")
-    add_common(decode, "out", "ckpt")
+    add_common(decode, "out", "ckpt", out={"help": "folder; a.jpg becomes a.jpg.png in it"})
     decode.add_argument(
         "--path", choices=("hybrid", "discrete"), default="hybrid",
         help="with the residual or without it [hybrid]",
@@ -116,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     reconstruct = verbs.add_parser("reconstruct", help="images as the tokenizer gives them back")
     reconstruct.add_argument("images", nargs="+", help="images, or whatever dcht encode reads")
-    add_common(reconstruct, "out", "ckpt", "size")
+    add_common(reconstruct, "out", "ckpt", "size", out={"help": "folder; a.jpg becomes a.jpg.png"})
     _add_fit(reconstruct)
     reconstruct.add_argument(
         "--path", choices=("hybrid", "discrete", "compare"), default="hybrid",

@@ -25,6 +25,9 @@ NAMES = {
 }
 """Each graph's inputs and outputs; a continuous autoencoder has neither indices nor z_q."""
 
+RECORD = "export.json"
+"""Beside the ONNX files that a command writes: which tokenizer they are."""
+
 
 class _Encode(nn.Module):
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -78,6 +81,12 @@ def export_programs(tokenizer: Tokenizer) -> dict[str, ExportedProgram]:
             name: torch.export.export(graph, (example,), dynamic_shapes=(shape,))
             for name, (graph, example, shape) in graphs.items()
         }
+
+
+def file_names(tokenizer: Tokenizer) -> list[str]:
+    """The names of the files that `save_onnx` writes for a tokenizer."""
+    graphs = (name for name in NAMES if name != "lookup" or tokenizer.quantizer is not None)
+    return [f"{name}.onnx" for name in graphs]
 
 
 def require_onnx() -> None:

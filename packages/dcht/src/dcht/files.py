@@ -131,6 +131,36 @@ def require_unused(folder: Path, *, force: bool) -> None:
         raise UsageError(f"{folder} is not empty; use --force or another --out")
 
 
+def begin(
+    folder: Path, record: str, made_of: dict[str, Any], *, files: Sequence[str], force: bool
+) -> None:
+    """Begin a folder of several files, or go on with it: from here on it says what it is made of.
+
+    What a killed run left is known by that, and is not in the way of the same command. Files that
+    are made of something else are removed first, so that those that are there are never old ones.
+
+    Args:
+        folder: which; made if it is not there.
+        record: name of the file that says it.
+        made_of: everything the files depend on; plain JSON values.
+        files: the names of what will be written.
+        force: begin anew, whatever is there.
+
+    Raises:
+        UsageError: it holds something else, and `force` is off.
+    """
+    path = folder / record
+    begun = not force and path.exists() and read_json(path) == made_of
+    if not begun:
+        require_unused(folder, force=force)
+        for name in (record, *files):
+            (folder / name).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_partials(folder)
+    if not begun:
+        write_atomic(path, json.dumps(made_of, indent=1).encode() + b"\n")
+
+
 @contextmanager
 def locked(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
     """Be the only process that writes a folder, which is made if it is not there.

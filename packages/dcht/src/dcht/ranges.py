@@ -79,8 +79,9 @@ class Length:
         return self.low <= len(value) <= self.high
 
     def __str__(self) -> str:
-        """`1 to 16 long`."""
-        return f"{self.low:,} to {self.high:,} long"
+        """`1 to 16 long`, `2 long`."""
+        span = f"{self.low:,}" if self.low == self.high else f"{self.low:,} to {self.high:,}"
+        return f"{span} long"
 
 
 @dataclass(frozen=True)

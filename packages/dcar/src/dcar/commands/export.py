@@ -9,7 +9,6 @@ from typing import Any
 from dcar.train_config import PublishDtype
 from dcht.commands.common import OK, add_common
 from dcht.errors import printable
-from dcht.files import locked
 
 EXAMPLES = """examples:
   dcar-train export runs/256 --out published/
@@ -46,14 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the folder and name its hash."""
     from dcar.train.publish import export
 
-    with locked(arguments.out):
-        sha256 = export(
-            arguments.source,
-            arguments.out,
-            dtype=PublishDtype(arguments.dtype),
-            tokenizer=arguments.tokenizer,
-            force=arguments.force,
-        )
+    sha256 = export(
+        arguments.source,
+        arguments.out,
+        dtype=PublishDtype(arguments.dtype),
+        tokenizer=arguments.tokenizer,
+        force=arguments.force,
+    )
     if arguments.json:
         print(json.dumps({"out": str(arguments.out), "sha256": sha256}))
     else:

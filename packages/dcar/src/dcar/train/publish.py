@@ -17,13 +17,16 @@ from dcar.config import CheckpointConfig, TokenizerReference
 from dcar.train.trainer import Trainer
 from dcar.train_config import PublishDtype
 from dcar.weights.pretrained import load_pretrained, refer_to_tokenizer, save_pretrained
+from dcht.checkpoint import WEIGHTS
 from dcht.engine.metrics import METRICS, read_metrics
 from dcht.engine.run_folder import published
 from dcht.errors import CheckpointError, UsageError
-from dcht.files import locked, require_unused, write_atomic
+from dcht.files import begin, locked, write_atomic
 
 CARD = "README.md"
 CHECKPOINT = "checkpoint"
+RECORD = "export.json"
+"""Beside an exported checkpoint: which one it is, and how it was asked for."""
 LICENCE_NOTE = """\
 The code is Apache-2.0. No licence was chosen for these weights yet: what the terms of the images,
 the captions and the checkpoint that training started from allow decides which one may be. Put it
@@ -137,17 +140,20 @@ def export(
             f"{source} holds no {CHECKPOINT}/; name a run's folder (out=) that has saved once"
         )
     with locked(out):
-        require_unused(out, force=force)
-        return _export(checkpoint, out, dtype, tokenizer)
+        return _export(checkpoint, out, dtype, tokenizer, force=force)
 
 
-def _export(checkpoint: Path, out: Path, dtype: PublishDtype, tokenizer: str | None) -> str:
+def _export(
+    checkpoint: Path, out: Path, dtype: PublishDtype, tokenizer: str | None, *, force: bool
+) -> str:
     found = load_pretrained(checkpoint)
     try:
         card = (checkpoint / CARD).read_bytes()
     except OSError:
         raise CheckpointError(f"{checkpoint} has no {CARD}; let the run save once more") from None
     reference = _moved(found.config.tokenizer, checkpoint, out, tokenizer)
+    made_of = {"checkpoint": found.sha256, "dtype": dtype.value, "tokenizer": tokenizer}
+    begin(out, RECORD, made_of, files=[WEIGHTS], force=force)
     old, new = found.config.tokenizer.location, reference.location
     write_atomic(out / CARD, card.replace(f", {old} |".encode(), f", {new} |".encode()))
     config = replace(found.config, tokenizer=reference)

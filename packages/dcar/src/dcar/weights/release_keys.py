@@ -8,7 +8,6 @@ tokenizer.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -28,7 +27,7 @@ from dcht.checkpoint import (
 )
 from dcht.convert.published import RECORD, PublishedFiles, convert, read_source, source_sha256
 from dcht.errors import CheckpointError
-from dcht.files import read_json, require_unused, write_atomic
+from dcht.files import begin, read_json, require_unused, write_atomic
 
 PLACES = (
     ("dc-ar-512", "dc-ht"),
@@ -158,8 +157,7 @@ def write_release(
             f"was trained on {channels} and {codes}"
         )
 
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomic(record, json.dumps({"request": request}, indent=1).encode() + b"\n")
+    begin(out, RECORD, {"request": request}, files=[WEIGHTS], force=force)
     image_tokenizer.save_pretrained(out / TOKENIZER_FOLDER)
     model = parts.model.config
     card = CARD.format(

@@ -13,7 +13,7 @@ from typing import Any
 from dcht.commands.common import OK, add_common, positive
 from dcht.config import VARIANTS
 from dcht.errors import UsageError, printable
-from dcht.files import locked, require_unused
+from dcht.files import begin, locked
 
 
 def add_convert(verbs: Any) -> None:
@@ -87,16 +87,18 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from dcht.export import export_programs, require_onnx, save_onnx
+    from dcht.export import RECORD, export_programs, file_names, require_onnx, save_onnx
 
     require_onnx()
     out: Path = arguments.out
     with locked(out):
-        require_unused(out, force=arguments.force)
         from dcht.tokenizer import Tokenizer
 
         tokenizer = Tokenizer.from_pretrained(arguments.ckpt)
-        files = [path.name for path in save_onnx(export_programs(tokenizer), out)]
+        files = file_names(tokenizer)
+        begin(out, RECORD, {"tokenizer": tokenizer.sha256}, files=files, force=arguments.force)
+        if not all((out / name).exists() for name in files):
+            save_onnx(export_programs(tokenizer), out)
     if arguments.json:
         print(json.dumps({"out": str(out), "files": files, "tokenizer": tokenizer.sha256}))
     else:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -55,7 +56,7 @@ class PictureFolder:
         Args:
             out: the folder.
             settings: everything the pictures depend on, but for their sources; plain JSON values.
-            force: write over what is there.
+            force: begin anew, whatever is there; pictures that were made here are removed.
 
         Raises:
             UsageError: it holds something else, or pictures made with other settings.
@@ -68,12 +69,20 @@ class PictureFolder:
         if self.fresh:
             require_unused(self.out, force=force)
             self.out.mkdir(parents=True, exist_ok=True)
+            self._clear()
             write_atomic(record, json.dumps(settings).encode())
         remove_partials(self.out, below=True)
         listing = self.out / ERRORS
         rows = read_rows(listing) if not self.fresh and listing.exists() else []
         self._errors = {row["file"]: row for row in rows if isinstance(row.get("file"), str)}
         self._owners: dict[Path, str] = {}
+
+    def _clear(self) -> None:
+        # Under the new record, pictures made with other settings would pass for made.
+        for name in (RECORD, ERRORS):
+            (self.out / name).unlink(missing_ok=True)
+        for path in self.out.rglob("*.png"):
+            _remove_made(path)
 
     def path(self, name: str) -> Path:
         """Where a picture goes: inside the folder, whatever its name."""
@@ -152,7 +161,18 @@ class PictureFolder:
             write_atomic(self.out / ERRORS, jsonl(rows))
         else:
             (self.out / ERRORS).unlink(missing_ok=True)
+        for name in failed:  # what an earlier run could make of it
+            path = self.path(name)
+            if self._owners.get(path, name) == name:
+                _remove_made(path)
         return [failed[name] for name in sorted(failed)]
+
+
+def _remove_made(path: Path) -> None:
+    """Remove a picture that was made here; another one of its name is somebody's own."""
+    with suppress(ImageError, OSError):
+        if MADE_OF in read_png_text(path):
+            path.unlink()
 
 
 def _writable(part: str) -> str:
