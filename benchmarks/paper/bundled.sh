@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The bundled generator, every leg after those of commit 603c4e1: about two and a half hours on two cores with
 # AVX512-BF16, of which data take 10 minutes. A leg that is done is not done again, and one that was stopped goes on.
-# docs/reproduction.md, "The bundled checkpoint", has what each printed and why they are as they are.
+# docs/bundled-checkpoint.md, "The bundled checkpoint", has what each printed and why they are as they are.
 #   benchmarks/paper/bundled.sh SPRITES WORK
 # SPRITES: node_modules with the art (docs/scenes.md). The first leg starts from the weights that the one before it
 # published, at commit cf7c5a6. Legs 1 to 3 and 6 were planned longer and stopped; here they have schedules that end

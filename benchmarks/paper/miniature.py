@@ -2,7 +2,7 @@
 
     python benchmarks/paper/miniature.py gather NAME WORK   what NAME.sh left in WORK, as NAME.json
     python benchmarks/paper/miniature.py draw               every docs/pictures/NAME.png, and the
-                                    tables of docs/reproduction.md, between its marks <!-- NAME -->
+                                    tables of docs/miniature.md, between its marks <!-- NAME -->
 
 NAME.sh makes the runs; the modules beside this file know what is in them. Where NAME.json is not
 there, the table says NOT RUN.
@@ -23,7 +23,7 @@ import table2
 import table4
 import truth
 
-PAGE = result_files.DOCS / "reproduction.md"
+PAGE = result_files.DOCS / "miniature.md"
 RESULTS: dict[str, ModuleType] = {
     "reconstruction": reconstruction,
     "table2": table2,
