@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from dcar.modules.transformer import Generator, GeneratorOutput
     from dcar.pipeline import TextToImage
     from dcar.pipeline.results import GenerationResult, StepPreview
-    from dcar.sampler import sample_indices, sample_residual
+    from dcar.sampler import sample_indices, sample_residual, unmask
+    from dcar.sampling.models import MaskedModel, ResidualHead
 
 _HOME = {
     "DCAR": "model",
@@ -36,7 +37,9 @@ _HOME = {
     "GeneratorConfig": "config",
     "GeneratorOutput": "modules.transformer",
     "HeadConfig": "config",
+    "MaskedModel": "sampling.models",
     "Order": "config",
+    "ResidualHead": "sampling.models",
     "SamplingConfig": "config",
     "StepPreview": "pipeline.results",
     "TextConfig": "config",
@@ -44,6 +47,7 @@ _HOME = {
     "TextToImage": "pipeline",
     "sample_indices": "sampler",
     "sample_residual": "sampler",
+    "unmask": "sampler",
 }
 
 __version__ = "0.1.0"
@@ -57,7 +61,9 @@ __all__ = [
     "GeneratorConfig",
     "GeneratorOutput",
     "HeadConfig",
+    "MaskedModel",
     "Order",
+    "ResidualHead",
     "SamplingConfig",
     "StepPreview",
     "TextConfig",
@@ -65,6 +71,7 @@ __all__ = [
     "TextToImage",
     "sample_indices",
     "sample_residual",
+    "unmask",
 ]
 
 

@@ -18,20 +18,20 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from dcar.config import SamplingConfig
+from dcar.config import SamplingConfig, Solver
 from dcar.masking import lowest
-from dcar.modules.diffusion_head import Budget, DiffusionHead, HeadNoise, guide
-from dcar.modules.transformer import Generator, TextContext
+from dcar.modules.diffusion_head import Budget, HeadNoise, guide
 from dcar.randomness import Generators, per_image
 from dcar.sampling.fts import select
 from dcar.sampling.guidance import (
-    conditional_context,
     guidance_context,
     head_scale,
     last_step_scale,
     step_scale,
 )
+from dcar.sampling.models import Context, MaskedModel, ResidualHead
 from dcar.sampling.orders import Signals, plan_steps
+from dcht.errors import UsageError
 
 
 class StepNoise(NamedTuple):
@@ -64,7 +64,7 @@ class Indices(NamedTuple):
 
 
 def sample_indices(
-    generator: Generator,
+    model: MaskedModel[Context],
     text: Tensor,
     text_mask: Tensor,
     *,
@@ -76,14 +76,14 @@ def sample_indices(
 ) -> Indices:
     """Draw all indices; the arguments are those of `unmask`."""
     *_, last = unmask(
-        generator, text, text_mask, grid=grid, config=config, generators=generators, noise=noise,
+        model, text, text_mask, grid=grid, config=config, generators=generators, noise=noise,
         start=start,
     )  # fmt: skip
     return Indices(last.indices, last.hidden)
 
 
 def unmask(
-    generator: Generator,
+    model: MaskedModel[Context],
     text: Tensor,
     text_mask: Tensor,
     *,
@@ -96,7 +96,7 @@ def unmask(
     """The unmasking loop, one `Step` at a time.
 
     Args:
-        generator: the masked transformer, in eval mode.
+        model: the masked transformer, in eval mode.
         text: (b, l, e) prompt embeddings.
         text_mask: (b, l).
         grid: (h, w).
@@ -110,13 +110,13 @@ def unmask(
         ValueError: neither noise nor generators, or too few of them.
     """
     images, (height, width) = len(text), grid
-    mask_id, codes = generator.mask_id, generator.config.codebook_size
+    mask_id = model.mask_id
     if noise is None and generators is None:
         raise ValueError("sampling needs generators or recorded noise")
     sources = None if generators is None else per_image(generators, images)
     scales = [step_scale(config, step) for step in range(config.num_steps)]
-    both = guidance_context(generator, text, text_mask, guided=any(scales))
-    conditional = conditional_context(both, images)
+    both = guidance_context(model, text, text_mask, guided=any(scales))
+    conditional = model.first_rows(both, images)
     first = None
     if start is None:
         start = torch.full((images, height, width), mask_id, device=text.device)
@@ -126,15 +126,16 @@ def unmask(
     for step, (scale, planned) in enumerate(zip(scales, plan, strict=True)):
         progress = (step + 1) / config.num_steps
         draws = (
-            noise[step] if noise is not None else draw_step(sources or [], height * width, codes)
+            noise[step] if noise is not None else draw_step(sources or [], height * width, mask_id)
         )
         draws = StepNoise(*(uniform.to(text.device) for uniform in draws))
 
-        hidden = _encode(generator, indices, grid, context=both if scale else conditional)
+        guided = (both, 2) if scale else (conditional, 1)
+        hidden = _encode(model, indices, grid, *guided)
         masked = indices == mask_id
         candidates = masked & planned.stage
         # Logits are the widest tensor here: they are computed where something is drawn, only.
-        logits = _guided_logits(generator, hidden, candidates, scale)
+        logits = _guided_logits(model, hidden, candidates, scale)
         if config.logit_annealing:
             logits = logits / (0.5 + 0.8 * (1 - progress))
 
@@ -146,7 +147,7 @@ def unmask(
         again = lowest(scores.masked_fill(~candidates, float("inf")), planned.left)
         indices = drawn.masked_fill(again | (masked & ~planned.stage), mask_id)
         if config.extra_pass and step + 1 == config.num_steps:
-            hidden = _encode(generator, indices, grid, context=both if scale else conditional)
+            hidden = _encode(model, indices, grid, *guided)
         yield Step(
             rearrange(indices, "b (h w) -> b h w", h=height),
             rearrange(drawn, "b (h w) -> b h w", h=height),
@@ -157,7 +158,7 @@ def unmask(
 
 
 def sample_residual(
-    head: DiffusionHead,
+    head: ResidualHead,
     hidden: Tensor,
     *,
     config: SamplingConfig,
@@ -168,19 +169,23 @@ def sample_residual(
     """Draw the residual of every position.
 
     Args:
-        head: the diffusion head.
+        head: the residual head.
         hidden: what `sample_indices` returned: (b, n, d), or (2b, n, d) with guidance.
         config: guidance, number of diffusion steps, solver.
         generators: source of the noise, on the CPU.
         noise: recorded draws instead of it.
-        to_logits: `Generator.predict`, which `Selector.entropy` needs.
+        to_logits: the model's `predict`, which `Selector.entropy` needs.
 
     Returns:
         (b, n, c), to be added to the codes.
 
     Raises:
         ValueError: neither noise nor generators.
+        UsageError: the head does not take the solver.
     """
+    if config.solver not in head.solvers:
+        known = ", ".join(solver.value for solver in Solver if solver in head.solvers)
+        raise UsageError(f"solver {config.solver.value} is none of this head's; use {known}")
     conditional = hidden.chunk(2)[0] if last_step_scale(config) else hidden
     scale = head_scale(config)
     if noise is None:
@@ -214,10 +219,10 @@ def draw_step(sources: Sequence[torch.Generator], n: int, codes: int) -> StepNoi
 
 
 def draw_head(
-    sources: Sequence[torch.Generator], head: DiffusionHead, n: int, config: SamplingConfig
+    sources: Sequence[torch.Generator], head: ResidualHead, n: int, config: SamplingConfig
 ) -> HeadNoise:
     """The draws of the residual head, each image's from its own generator."""
-    shape = (n, head.config.latent_channels)
+    shape = (n, head.latent_channels)
     steps = config.num_diffusion_steps if config.solver.adds_noise else 0
     starts = [torch.randn(shape, generator=source) for source in sources]
     noises = [torch.randn((steps, *shape), generator=source) for source in sources]
@@ -225,22 +230,25 @@ def draw_head(
 
 
 def _encode(
-    generator: Generator, indices: Tensor, grid: tuple[int, int], *, context: TextContext
+    model: MaskedModel[Context],
+    indices: Tensor,
+    grid: tuple[int, int],
+    context: Context,
+    branches: int,
 ) -> Tensor:
     """Hidden states of indices (b, n), once for each branch that the context has."""
     rows = rearrange(indices, "b (h w) -> b h w", h=grid[0])
-    branches = len(context.mask) // len(indices)
-    return generator.encode(torch.cat([rows] * branches), context)
+    return model.encode(torch.cat([rows] * branches), context)
 
 
 def _guided_logits(
-    generator: Generator, hidden: Tensor, candidates: Tensor, scale: float
+    model: MaskedModel[Context], hidden: Tensor, candidates: Tensor, scale: float
 ) -> Tensor:
     """Logits (p, k) of the candidates, in fp32."""
     if not scale:
-        return generator.predict(hidden[candidates]).float()
+        return model.predict(hidden[candidates]).float()
     branches = torch.cat([half[candidates] for half in hidden.chunk(2)])
-    conditional, unconditional = generator.predict(branches).float().chunk(2)
+    conditional, unconditional = model.predict(branches).float().chunk(2)
     return guide(conditional, unconditional, scale)
 
 

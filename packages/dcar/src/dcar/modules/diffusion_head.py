@@ -78,6 +78,16 @@ class DiffusionHead(nn.Module):
         self.diffusion = GaussianDiffusion()
         self._initialise()
 
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the residual."""
+        return self.config.latent_channels
+
+    @property
+    def solvers(self) -> frozenset[Solver]:
+        """The solvers that `sample` takes: all."""
+        return frozenset(Solver)
+
     def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Linear):

@@ -180,6 +180,14 @@ class Generator(nn.Module):
         mask = rearrange(text_mask.bool(), "b l -> b 1 1 l")
         return TextContext(list(keys), list(values), mask)
 
+    def first_rows(self, context: TextContext, count: int) -> TextContext:
+        """The context of the first `count` images: views, nothing is copied."""
+        return TextContext(
+            [keys[:count] for keys in context.keys],
+            [values[:count] for values in context.values],
+            context.mask[:count],
+        )
+
     def encode(self, indices: Tensor, context: TextContext) -> Tensor:
         """Hidden states (b, n, d) of indices (b, h, w): the last block before the final norm."""
         height, width = indices.shape[1:]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dcar.config import Guidance, HeadGuidance, SamplingConfig
-from dcar.modules.transformer import Generator, TextContext
+from dcar.sampling.models import Context, MaskedModel
 
 
 def step_scale(config: SamplingConfig, step: int) -> float:
@@ -54,23 +54,14 @@ def last_step_scale(config: SamplingConfig) -> float:
 
 
 def guidance_context(
-    generator: Generator, text: Tensor, text_mask: Tensor, *, guided: bool
-) -> TextContext:
-    """The text's keys and values; with guidance those of the null caption after them.
+    model: MaskedModel[Context], text: Tensor, text_mask: Tensor, *, guided: bool
+) -> Context:
+    """The text's context; with guidance the null caption's rows after it.
 
     The null half keeps the prompt's own mask (PixArt-alpha), so it depends on the prompt's length.
     """
     if guided:
         everything = torch.ones(len(text), dtype=torch.bool, device=text.device)
-        text = torch.cat([text, generator.drop_text(text, everything)])
+        text = torch.cat([text, model.drop_text(text, everything)])
         text_mask = torch.cat([text_mask, text_mask])
-    return generator.embed_text(text, text_mask)
-
-
-def conditional_context(context: TextContext, images: int) -> TextContext:
-    """The rows of the prompts alone: views, nothing is copied."""
-    return TextContext(
-        [keys[:images] for keys in context.keys],
-        [values[:images] for values in context.values],
-        context.mask[:images],
-    )
+    return model.embed_text(text, text_mask)

@@ -1,0 +1,151 @@
+"""The recipes of docs/extending.md, carried out as they stand there."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dcar import DCAR, PRESETS, SamplingConfig, sample_residual
+from dcar.config import LossConfig, Order, Schedule, Solver
+from dcar.randomness import keyed_generator
+from dcar.sampler import unmask
+from dcht import UsageError
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/extending.md").read_text(), re.M | re.S)
+PIECE = re.compile(r"# (packages/\S+), before: (.*)\n")
+
+
+def program(name: str) -> dict[str, Any]:
+    """What the page's program that defines a class leaves behind."""
+    (text,) = (block for block in BLOCKS if f"class {name}(" in block)
+    names: dict[str, Any] = {}
+    exec(compile(text, name, "exec"), names)
+    return names
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sources of dcar with the page's pieces in their places."""
+    folder = tmp_path_factory.mktemp("sources")
+    source = ROOT / "packages/dcar/src/dcar"
+    shutil.copytree(source, folder / "dcar", ignore=shutil.ignore_patterns("checkpoints", "__pyc*"))
+    pieces = [(found, block) for block in BLOCKS if (found := PIECE.match(block))]
+    assert len(pieces) == 4
+    for found, block in pieces:
+        path = folder / Path(found[1]).relative_to("packages/dcar/src")
+        before, line, after = path.read_text().partition(found[2])
+        assert line, found[0]
+        # Before the whole line, and a member before the blank lines that end its class.
+        start, indent = before[: before.rindex("\n") + 1], before[before.rindex("\n") + 1 :]
+        piece = block[found.end() :]
+        if line.startswith("class "):
+            start, piece = start.rstrip("\n") + "\n", piece + "\n\n"
+        path.write_text(start + piece + indent + line + after)
+    return folder
+
+
+def run(folder: Path, code: str) -> str:
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def test_an_order_and_a_mask_law_in_a_copy_of_the_sources(copied: Path) -> None:
+    code = """
+import torch, dcar
+from dcar import DCAR, PRESETS, unmask
+from dcar.masking import training_mask
+from dcar.pipeline.settings import resolve
+from dcar.sampling_config import SamplingConfig, Schedule
+print(dcar.__file__)
+config = resolve(SamplingConfig(), {"order": "outwards", "schedule": "square", "num_steps": 3})
+text, seeds = torch.zeros(1, 8, 16), [torch.Generator().manual_seed(0)]
+model = DCAR(PRESETS["tiny"]).eval().generator
+with torch.no_grad():
+    for step in unmask(model, text, torch.ones(1, 8), grid=(3, 3), config=config, generators=seeds):
+        print("".join("#" if index == 64 else "." for index in step.indices.flatten()))
+mask = training_mask(torch.tensor([0.5]), torch.rand(1, 100), Schedule("square"))
+print(int(mask.sum()))
+"""
+    said = run(copied, code).split()
+    # 9 (1 - 1/9) = 8 and 9 (1 - 4/9) = 5 stay hidden: the middle is first, the corners are last.
+    assert said[0] == f"{copied}/dcar/__init__.py"
+    assert said[1] == "####.####" and said[3:] == ["." * 9, "75"]
+    assert said[2].count("#") == 5 and {said[2][corner] for corner in (0, 2, 6, 8)} == {"#"}
+
+
+def test_the_copy_offers_both_at_the_command_line(copied: Path) -> None:
+    code = "sys.argv = ['dcar', 'generate', '--help']; from dcar.cli import main; main()"
+    said = run(copied, f"import sys\ntry:\n    {code}\nexcept SystemExit: pass")
+    assert "outwards" in said
+
+
+def test_a_foreign_transformer(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = program("Classes")
+    assert names["indices"].shape == (2, 8, 8) and names["indices"].min() >= 0
+    assert names["indices"].max() < 100
+    model = names["model"]
+    # One that is sure of the class it was given draws it, whatever the order and the schedule.
+    model.encode = lambda indices, context: context.expand(-1, indices[0].numel(), -1)
+    model.predict = lambda hidden: 1000 * (hidden @ model.classes.weight.T)
+    model.mask_id = 11
+    with torch.no_grad():
+        model.classes.weight.copy_(torch.eye(11, 64))
+        for order in Order:
+            for schedule in Schedule:
+                config = SamplingConfig(order=order, schedule=schedule, num_steps=4, cfg_scale=1.0)
+                *_, last = unmask(
+                    model, names["classes"], torch.ones(2, 1), grid=(4, 6), config=config,
+                    generators=[keyed_generator(0, number) for number in range(2)],
+                )  # fmt: skip
+                assert last.indices.unique(dim=0).flatten(1).unique(dim=1).tolist() == [[3], [7]]
+
+
+def test_a_head_of_flow_matching() -> None:
+    torch.manual_seed(0)
+    head = program("Flow")["Flow"]()
+    condition = torch.zeros(2, 16, 32)
+    condition[1] = 1.0
+    target = torch.stack([torch.full((16, 8), 0.5), torch.full((16, 8), -1.0)])
+    optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
+    for _ in range(400):
+        loss = head.loss(target, condition, t=torch.randint(1000, (64,)), noise=torch.randn(64, 8))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    config = SamplingConfig(solver=Solver.ddim, cfg_scale=0.0, num_diffusion_steps=50)
+    seeds = [keyed_generator(0, number) for number in range(2)]
+    with torch.no_grad():
+        found = sample_residual(head, condition, config=config, generators=seeds)
+    means = found.mean(dim=(1, 2)).tolist()
+    assert means == [pytest.approx(0.5, abs=0.1), pytest.approx(-1.0, abs=0.1)]
+    with pytest.raises(UsageError, match=r"solver ddpm is none of this head's; use ddim"):
+        sample_residual(head, condition, config=SamplingConfig(), generators=seeds)
+
+
+def test_the_head_trains_inside_the_model() -> None:
+    model = DCAR(PRESETS["tiny"])
+    model.head = program("Flow")["Flow"]()
+    losses = model(
+        torch.zeros(2, 2, 3, dtype=torch.long),
+        torch.randn(2, 8, 2, 3),
+        torch.randn(2, 8, 16),
+        torch.ones(2, 8),
+        model.draw(0, range(2), 6),
+        loss=LossConfig(),
+    )
+    losses.total.backward()
+    assert losses.diffusion > 0
+    assert all(parameter.grad is not None for parameter in model.head.parameters())
