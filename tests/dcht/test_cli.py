@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -229,3 +230,18 @@ def test_a_device_that_cannot_be_had_is_refused(name):
     with pytest.raises(UsageError, match=r"device .* is not (known|available here); use auto"):
         pick_device(name)
     assert pick_device("cpu:0").type == "cpu"
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_sleep_while_they_wait_unless_the_user_says_else(given, wanted):
+    program = (
+        "import argparse, os, sys; from dcht.commands.common import run_verb\n"
+        "assert 'torch' not in sys.modules\n"
+        "parser = argparse.ArgumentParser()\n"
+        "parser.set_defaults(function=lambda _: print(os.environ['OMP_WAIT_POLICY']) or 0)\n"
+        "run_verb(parser)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True)
+    assert done.stdout.decode().strip() == wanted, done.stderr

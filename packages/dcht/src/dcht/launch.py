@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn, cast
 
-from dcht.commands.common import INTERRUPTED, OK, USAGE, exit_code, ready_streams
+from dcht.commands.common import INTERRUPTED, OK, USAGE, exit_code, let_threads_sleep, ready_streams
 from dcht.config import PRESETS, TokenizerConfig
 from dcht.engine.hydra import explain, require_known
 from dcht.errors import UsageError
@@ -65,6 +65,7 @@ def launch(
     first job that failed.
     """
     ready_streams()
+    let_threads_sleep()
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text, end="")
         sys.exit(0)
