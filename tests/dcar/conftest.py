@@ -149,7 +149,7 @@ def launch() -> Iterator[Launch]:
             "dcar.train.plot_run = lambda out: None\n"
             f"{before}\n"
             "config = from_dict(TrainConfig, json.loads(sys.argv[1]), 'test')\n"
-            "run(lambda: train(config))\n"
+            "run(lambda: 0 if train(config) else 130)\n"
         )
         processes = [
             subprocess.Popen(
