@@ -41,7 +41,9 @@ def test_two_ranks_hold_one_codebook_and_agree_with_one_rank(run_ranks, pictures
     assert [row["step"] for row in both] == [row["step"] for row in one]
     for ours, theirs in zip(both, one, strict=True):
         for name in ours.keys() - {"time", "images_per_second"}:
-            assert ours[name] == pytest.approx(theirs[name], rel=5e-3, abs=1e-5), name
+            # A norm of gradients sums what the order of sums changed in each weight.
+            near = 2e-2 if name.startswith("grad_norm") else 5e-3
+            assert ours[name] == pytest.approx(theirs[name], rel=near, abs=1e-5), name
     stds = [
         Tokenizer.from_pretrained(tmp_path / f"of-{size}" / "tokenizer").config.residual_std
         for size in (1, 2)

@@ -104,9 +104,10 @@ def launch(
 
     def compose() -> int:
         # Hydra would print what does not compose, over many lines, and exit 1.
+        before = os.environ.get("HYDRA_FULL_ERROR")
         os.environ["HYDRA_FULL_ERROR"] = "1"
-        check_options()
         try:
+            check_options()
             with sweep_folder():
                 main()
         except Exception as error:
@@ -117,6 +118,9 @@ def launch(
                 raise
             print(f"error: a job of the sweep ended with {error}", file=sys.stderr)
             return failed[0]
+        finally:
+            if before is None:
+                os.environ.pop("HYDRA_FULL_ERROR", None)
         return codes[-1] if codes else OK
 
     sys.exit(exit_code(compose))
