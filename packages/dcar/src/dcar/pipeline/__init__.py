@@ -249,23 +249,10 @@ class TextToImage:
         previews: bool = True,
         edits: Sequence[Edit] | None = None,
     ) -> Iterator[StepPreview]:
-        """Generate an image of each prompt, in one batch; the finished images come last.
+        """The function of this name (`dcar.pipeline.generate_batch`), with this pipeline's parts.
 
         All that makes images comes through here: a call, an edit, a stream, and the files of
-        `dcar generate`.
-
-        Args:
-            prompts: one an image, taken as they are: `screen` comes before.
-            settings: how to sample.
-            size: (height, width) in pixels.
-            seed: not negative.
-            first_index: number of the first image; the noise of each depends on (seed, number).
-            previews: whether to decode and yield what each step made.
-            edits: one an image, with results of this size; None: all tokens are generated.
-
-        Raises:
-            UsageError: a side that is not a multiple of 32, a negative seed, or a prompt that is
-                not text.
+        `dcar generate`. Prompts are taken as they are: `screen` comes before.
         """
         return generate_batch(
             Parts(self.text, self.model, self.tokenizer, self.rounding),
