@@ -1,4 +1,8 @@
+import io
+import json
 import os
+import tarfile
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -6,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from dcht.data.entries import Entry, file_entry
 from dcht.errors import UsageError
 from dcht.train.dataset import (
     Crops,
     image_contents,
     load_batches,
-    split_files,
+    split_inputs,
     stream_keys,
     to_images,
 )
@@ -22,6 +27,10 @@ def config(root: Path, **settings) -> DataConfig:
     return DataConfig(root=str(root), **{"size": 64, "crop": 32, "num_val": 2, **settings})
 
 
+def entries(*paths: Path) -> list[Entry]:
+    return [file_entry(str(path), path.name) for path in paths]
+
+
 def ramp(width: int, height: int) -> Image.Image:
     """An image whose red grows to the right and whose green grows downwards."""
     pixels = np.zeros((height, width, 3), dtype=np.uint8)
@@ -30,31 +39,95 @@ def ramp(width: int, height: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def test_validation_files_are_spread_and_kept_apart(tmp_path):
+def test_validation_images_are_spread_and_kept_apart(tmp_path):
     for index in range(10):
         ramp(8, 8).save(tmp_path / f"{index}.png")
-    training, validation = split_files(config(tmp_path))
-    assert [path.name for path in validation] == ["0.png", "5.png"]
-    assert len(training) == 8
-    assert not set(training) & set(validation)
+    (tmp_path / "4.gif").write_bytes(b"GIF89a")
+    training, validation, left_out = split_inputs(config(tmp_path))
+    assert [image.name for image in validation] == ["0.png", "5.png"]
+    assert [image.name for image in training] == [f"{k}.png" for k in (1, 2, 3, 4, 6, 7, 8, 9)]
+    assert [(image.name, image.problem) for image in left_out] == [("4.gif", ".gif is not read")]
 
 
 def test_a_small_folder_keeps_a_quarter_for_validation(tmp_path):
     for index in range(12):
         ramp(8, 8).save(tmp_path / f"{index:02d}.png")
-    training, validation = split_files(config(tmp_path, num_val=64))
-    assert [path.name for path in validation] == ["00.png", "04.png", "08.png"]
+    training, validation, _ = split_inputs(config(tmp_path, num_val=64))
+    assert [image.name for image in validation] == ["00.png", "04.png", "08.png"]
     assert len(training) == 9
-    for path in training + validation[1:]:
-        path.unlink()
+    for image in training + validation[1:]:
+        (tmp_path / image.name).unlink()
     with pytest.raises(UsageError, match="has 1 images; training needs at least 2"):
-        split_files(config(tmp_path))
+        split_inputs(config(tmp_path))
+    (tmp_path / "a.gif").write_bytes(b"GIF89a")
+    with pytest.raises(UsageError, match=r"has 1 images \(a.gif: .gif is not read\); training"):
+        split_inputs(config(tmp_path))
+
+
+@pytest.fixture
+def sources(pictures: Path, tmp_path: Path) -> dict[str, Path]:
+    """The same images in every way that `dcht encode` reads."""
+    names = sorted(p.relative_to(pictures).as_posix() for p in pictures.rglob("*.*[gp]"))
+    assert len(names) == 6
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        for name in names:
+            tar.add(pictures / name, name)
+    for number, some in enumerate((names[:3], names[3:])):
+        with tarfile.open(tmp_path / f"part-{number}.tar", "w") as tar:
+            for name in some:
+                tar.add(pictures / name, name)
+    lines = [f"pictures/{name}\n" for name in names]
+    (tmp_path / "list.txt").write_text("".join(lines))
+    rows = [f'{{"file_name": "pictures/{name}", "caption": "one"}}\n' for name in names]
+    (tmp_path / "list.jsonl").write_text("".join(rows))
+    return {
+        "folder": pictures,
+        "tar": tmp_path / "all.tar",
+        "pattern": tmp_path / "part-{0..1}.tar",
+        "lines": tmp_path / "list.txt",
+        "rows": tmp_path / "list.jsonl",
+    }
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_reads_what_encode_reads(sources, workers):
+    """The same crops, in the same order, from a folder, archives and lists."""
+    found = {}
+    for kind, root in sources.items():
+        settings = config(root, workers=workers)
+        training, validation, left_out = split_inputs(settings)
+        assert (len(training), len(validation), left_out) == (4, 2, [])
+        crops = Crops(training, settings, cache=False)
+        batches = load_batches(crops, batch_size=2, seed=0, first_step=1, num_steps=3)
+        held_out = Crops(validation, settings, cache=True)
+        found[kind] = torch.cat([*batches, torch.stack([held_out[k, None] for k in range(2)])])
+    assert all(torch.equal(found["folder"], other) for other in found.values())
+
+
+def test_a_member_that_changes_is_another_content(sources, tmp_path):
+    """By content: another member's bytes, not the archive's time."""
+    tar = sources["tar"]
+
+    def contents() -> str:
+        training, validation, _ = split_inputs(config(tar))
+        return image_contents([*training, *validation])
+
+    before = contents()
+    os.utime(tar, (1, 1))
+    assert contents() == before
+    with tarfile.open(tar) as old:
+        members = [(m, old.extractfile(m).read()) for m in old.getmembers()]  # type: ignore[union-attr]
+    with tarfile.open(tar, "w") as new:
+        for number, (member, content) in enumerate(members):
+            changed = content[:-1] + bytes([content[-1] ^ 1]) if number == 3 else content
+            new.addfile(member, io.BytesIO(changed))
+    assert contents() != before
 
 
 def test_a_folder_that_cannot_be_read_is_known_before_a_step(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     for cache in (True, False):
-        crops = Crops([tmp_path / "a.png"], config(tmp_path), cache=cache)
+        crops = Crops(entries(tmp_path / "a.png"), config(tmp_path), cache=cache)
         with pytest.raises(UsageError, match=r"no image in .* can be read"):
             crops.require_readable()
 
@@ -62,21 +135,27 @@ def test_a_folder_that_cannot_be_read_is_known_before_a_step(tmp_path):
 def test_what_images_are_is_their_names_and_bytes(tmp_path):
     for name in ("a.bmp", "b.bmp"):
         ramp(8, 8).save(tmp_path / name)
-    files, settings = [tmp_path / "a.bmp", tmp_path / "b.bmp"], config(tmp_path)
-    before = image_contents(settings, files)
-    assert image_contents(settings, files[::-1]) == before
-    os.utime(files[0], (1, 1))
-    assert image_contents(settings, files) == before
-    ramp(8, 8).rotate(90).save(files[1])  # as many bytes
-    repainted = image_contents(settings, files)
-    files[1].rename(tmp_path / "c.bmp")
-    renamed = image_contents(settings, [files[0], tmp_path / "c.bmp"])
-    assert len({before, repainted, renamed}) == 3
+    a, b, c = (tmp_path / f"{name}.bmp" for name in "abc")
+    before = image_contents(entries(a, b))
+    assert image_contents(entries(b, a)) == before
+    os.utime(a, (1, 1))
+    assert image_contents(entries(a, b)) == before
+    ramp(8, 8).rotate(90).save(b)  # as many bytes
+    repainted = image_contents(entries(a, b))
+    b.rename(c)
+    assert len({before, repainted, image_contents(entries(a, c))}) == 3
+    # What a run recorded before archives could be read: resuming it goes on.
+    plain = [["a.bmp", b"1"], ["b.bmp", b"22"]]
+    for name, content in plain:
+        (tmp_path / name).write_bytes(content)
+    rows = [[name, len(content), sha256(content).hexdigest()] for name, content in plain]
+    digest = sha256(b"".join(json.dumps(row).encode() + b"\n" for row in rows)).hexdigest()
+    assert image_contents(entries(a, tmp_path / "b.bmp")) == digest
 
 
 def test_a_crop_is_the_resized_images_pixels(tmp_path):
     ramp(96, 64).save(tmp_path / "a.png")
-    crops = Crops([tmp_path / "a.png"], config(tmp_path), cache=False)
+    crops = Crops(entries(tmp_path / "a.png"), config(tmp_path), cache=False)
     centre = crops[0, None]
     assert centre.dtype == torch.uint8
     assert centre.shape == (3, 32, 32)
@@ -96,7 +175,7 @@ def test_a_crop_is_the_resized_images_pixels(tmp_path):
 def test_the_short_side_is_resized_and_the_centre_is_an_option(tmp_path):
     ramp(300, 200).save(tmp_path / "a.png")
     centred = config(tmp_path, random_crop=False, flip=False)
-    crops = Crops([tmp_path / "a.png"], centred, cache=True)
+    crops = Crops(entries(tmp_path / "a.png"), centred, cache=True)
     assert crops.pixels is not None
     assert crops.pixels[0].shape == (64, 96, 3)
     assert torch.equal(crops[0, "1"], crops[0, None])
@@ -113,7 +192,7 @@ def test_the_stream_is_a_function_of_its_position():
 
 
 def test_batches_are_equal_with_workers_without_and_cached(pictures):
-    files = sorted(pictures.glob("*.*g"))
+    files = entries(*sorted(pictures.glob("*.*g")))
     streams = []
     for cache, workers in ((False, 0), (False, 2), (True, 2)):
         crops = Crops(files, config(pictures, workers=workers), cache=cache)
@@ -126,7 +205,7 @@ def test_batches_are_equal_with_workers_without_and_cached(pictures):
 
 def test_unreadable_files_are_passed_over_and_named(pictures, capsys):
     (pictures / "broken.png").write_text("no image")
-    files = [pictures / "broken.png", pictures / "a.png"]
+    files = entries(pictures / "broken.png", pictures / "a.png")
     cached = Crops(files, config(pictures), cache=True)
     assert len(cached) == 1
     assert torch.equal(Crops(files, config(pictures), cache=False)[0, "x"], cached[0, "x"])

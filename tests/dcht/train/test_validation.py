@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dcht.images import list_images
+from dcht.data.sources import list_inputs
 from dcht.perceptual import LPIPS
 from dcht.train.dataset import Crops
 from dcht.train.validation import (
@@ -17,7 +17,7 @@ from dcht.train_config import DataConfig
 @pytest.fixture
 def crops(pictures):
     config = DataConfig(root=str(pictures), size=64, crop=64, num_val=1)
-    return Crops(list_images(pictures), config, cache=False)
+    return Crops(list_inputs(pictures), config, cache=False)
 
 
 def test_psnr_of_a_known_error():

@@ -7,7 +7,7 @@ from dcht.train.dataset import (
     load_batches as load_batches,
 )
 from dcht.train.dataset import (
-    split_files as split_files,
+    split_inputs as split_inputs,
 )
 from dcht.train.dataset import (
     to_images as to_images,

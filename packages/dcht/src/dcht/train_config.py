@@ -99,10 +99,11 @@ class PlannedStage(NamedTuple):
 
 @dataclass(kw_only=True)
 class DataConfig:
-    """A folder of images, resized, cropped and mirrored."""
+    """Images, resized, cropped and mirrored."""
 
     root: Annotated[str, PATH]
-    """Folder of images, searched recursively."""
+    """Where they are, as `dcht encode` takes it: a folder (searched with its subfolders, and tar
+    archives in it), a `.tar`, a list of paths, or a pattern of such."""
     size: Annotated[int, Range(32, 8192)] = 256
     """The short side is resized to this."""
     crop: int = 256
@@ -112,7 +113,7 @@ class DataConfig:
     flip: bool = True
     """Mirror half of the images."""
     num_val: int = 64
-    """Images kept out of training, spread over the folder: validation and pictures."""
+    """Images kept out of training, spread over all by name: validation and samples."""
     cache: bool = False
     """Decode once and keep resized images in memory as bytes (20,000 of 256 px: 3.9 GB)."""
     workers: Annotated[int, Range(0, 1024)] = 4

@@ -25,7 +25,14 @@ from dcht.engine.run_folder import (
 )
 from dcht.engine.training import GracefulStop, RunLog, SaveClock
 from dcht.train.dataset import load_batches, to_images
-from dcht.train.log import Report, describe, draw_run, log_start, word_on_the_last_stage
+from dcht.train.log import (
+    Report,
+    describe,
+    draw_run,
+    log_start,
+    say_left_out,
+    word_on_the_last_stage,
+)
 from dcht.train.resume import load_state, state_of
 from dcht.train.trainer import TOKENIZER, Trainer
 from dcht.train_config import TrainConfig
@@ -73,6 +80,8 @@ def run_stages(config: TrainConfig, ranks: World) -> bool:
             load_state(trainer, step, state)
         first_step, report_state = trainer.step + 1, state.get("report")
     log = RunLog(out, first_step=first_step, trackers=config.trackers, active=ranks.main)
+    if trainer.left_out:
+        log.line(say_left_out(trainer.left_out))
     lengths = [stage.num_steps(len(trainer.crops), config.batch_size) for stage in trainer.plan]
     if why := config.loss.never_adversarial(lengths):
         log.line(f"warning: the GAN never comes in: {why}")

@@ -1,4 +1,4 @@
-"""A folder of images as an endless stream of crops, a pure function of (seed, position).
+"""Images as an endless stream of crops, a pure function of (seed, position).
 
 Position p of the stream is image p mod n of epoch p div n, in that epoch's order, with the crop
 and the mirroring that p draws: a run resumes anywhere, with any number of workers.
@@ -10,7 +10,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,55 +19,69 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dcht.data.contents import contents_sha256
-from dcht.data.entries import Part
+from dcht.data.entries import Entry
+from dcht.data.sources import list_inputs
 from dcht.errors import printable
-from dcht.images import ImageError, list_images, open_image, resize
+from dcht.images import ImageError, resize
 from dcht.train_config import DataConfig
 
 
-def split_files(config: DataConfig) -> tuple[list[Path], list[Path]]:
-    """Training and validation files: `num_val` of them, evenly spread over the sorted folder.
+class Split(NamedTuple):
+    """What a run trains on, and what it holds out."""
 
-    Of a folder that has no more than these, a quarter is for validation.
+    training: list[Entry]
+    validation: list[Entry]
+    """`num_val` images, evenly spread over all of them, sorted by name."""
+    left_out: list[Entry]
+    """Inputs that show by name alone that they cannot be read, each with its `problem`."""
+
+
+def split_inputs(config: DataConfig) -> Split:
+    """The images that `config.root` holds, as `dcht encode` reads it.
+
+    Of no more than `num_val` images, a quarter is for validation.
 
     Raises:
-        UsageError: fewer than two images.
+        UsageError: there is no such source, or it has fewer than two images.
     """
-    files = list_images(config.root)
-    if len(files) < 2:
+    inputs = list_inputs(config.root)
+    images = [entry for entry in inputs if entry.image is not None]
+    left_out = [entry for entry in inputs if entry.image is None]
+    if len(images) < 2:
+        reason = f" ({left_out[0].name}: {left_out[0].problem})" if left_out else ""
         raise ImageError(
-            f"{config.root} has {len(files)} images; training needs at least 2, one of them for "
-            "validation"
+            f"{config.root} has {len(images)} images{reason}; training needs at least 2, one of "
+            "them for validation"
         )
-    num_val = config.num_val if config.num_val < len(files) else max(1, len(files) // 4)
-    kept = {round(k * len(files) / num_val) for k in range(num_val)}
-    validation = [files[index] for index in sorted(kept)]
-    return [file for index, file in enumerate(files) if index not in kept], validation
+    num_val = config.num_val if config.num_val < len(images) else max(1, len(images) // 4)
+    kept = {round(k * len(images) / num_val) for k in range(num_val)}
+    training = [image for index, image in enumerate(images) if index not in kept]
+    return Split(training, [images[index] for index in sorted(kept)], left_out)
 
 
-def image_contents(config: DataConfig, files: Sequence[Path]) -> str:
-    """A hash of what the images are: names below the folder, and content."""
-    named = sorted((file.relative_to(config.root).as_posix(), file) for file in files)
-    return contents_sha256([(name, Part(str(file), file.stat().st_size)) for name, file in named])
+def image_contents(images: Sequence[Entry]) -> str:
+    """A hash of what images are, in any order: their names and their bytes."""
+    named = sorted((entry.name, entry.image) for entry in images if entry.image is not None)
+    return contents_sha256(named)
 
 
 class Crops(Dataset[Tensor]):
-    """Crops by key (index of the file, text to draw from); None as text is the centre crop."""
+    """Crops by key (index of the image, text to draw from); None as text is the centre crop."""
 
-    def __init__(self, files: list[Path], config: DataConfig, *, cache: bool) -> None:
-        self.files = files
+    def __init__(self, images: list[Entry], config: DataConfig, *, cache: bool) -> None:
+        self.images = images
         self.config = config
         self.pixels: list[np.ndarray] | None = None
         if cache:
             with ThreadPoolExecutor(max(1, config.workers)) as pool:
-                found = pool.map(self._read_or_none, files)
+                found = pool.map(self._read_or_none, images)
                 self.pixels = [pixels for pixels in found if pixels is not None]
 
     def __len__(self) -> int:
-        return len(self.files if self.pixels is None else self.pixels)
+        return len(self.images if self.pixels is None else self.pixels)
 
     def require_readable(self) -> None:
-        """Have one image read, so that a folder in which none can be is known at once.
+        """Have one image read, so that a source in which none can be is known at once.
 
         Raises:
             ImageError: it is one.
@@ -76,25 +90,25 @@ class Crops(Dataset[Tensor]):
             raise ImageError(f"no image in {self.config.root} can be read")
         self[0, None]
 
-    def _read_or_none(self, file: Path) -> np.ndarray | None:
+    def _read_or_none(self, entry: Entry) -> np.ndarray | None:
         """Pixels (h, w, 3) with the short side resized; None, after saying so, if unreadable."""
         try:
-            image = open_image(file)
+            image = entry.open()
             scale = self.config.size / min(image.size)
             width, height = (max(self.config.size, round(side * scale)) for side in image.size)
             if (width, height) != image.size:
                 image = resize(image, (width, height))
         except ImageError as error:
-            print(f"skipped {printable(file)}: {printable(error)}", file=sys.stderr)
+            print(f"skipped {printable(entry.name)}: {printable(error)}", file=sys.stderr)
             return None
         return np.array(image)
 
     def _pixels(self, index: int) -> np.ndarray:
         if self.pixels is not None:
             return self.pixels[index]
-        for file in (*self.files[index:], *self.files[:index]):
-            if (pixels := self._read_or_none(file)) is not None:
-                return pixels  # of the next file that can be read
+        for entry in (*self.images[index:], *self.images[:index]):
+            if (pixels := self._read_or_none(entry)) is not None:
+                return pixels  # of the next image that can be read
         raise ImageError(f"no image in {self.config.root} can be read")
 
     def __getitem__(self, key: tuple[int, str | None]) -> Tensor:

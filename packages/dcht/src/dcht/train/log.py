@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dcht.data.entries import Entry
 from dcht.engine.curves import Panel, draw_curves
 from dcht.engine.metrics import METRICS, Means, read_metrics
 from dcht.engine.training import RunLog
@@ -83,6 +84,13 @@ def describe(trainer: Trainer) -> str:
     if trainer.codebook_note:
         lines.append(f"  {trainer.codebook_note}")
     return "\n".join(lines)
+
+
+def say_left_out(inputs: Sequence[Entry]) -> str:
+    """A sentence on inputs that cannot be trained on: how many, and the first with its reason."""
+    return f"left out {len(inputs)} inputs: {inputs[0].name}: {inputs[0].problem}" + (
+        ", ..." if len(inputs) > 1 else ""
+    )
 
 
 def log_start(trainer: Trainer, log: RunLog) -> None:

@@ -29,7 +29,7 @@ from dcht.tokenizer import Tokenizer
 from dcht.train import adversary
 from dcht.train.batch_norm import normalise_over_ranks
 from dcht.train.codebook import UsageWindow, revive_dead_codes, start_codebook, trained_codes
-from dcht.train.dataset import Crops, image_contents, split_files
+from dcht.train.dataset import Crops, image_contents, split_inputs
 from dcht.train.losses import ReconstructionLoss, weighted_sum
 from dcht.train.start import start_tokenizer
 from dcht.train.validation import measure_residual_std, sample_latents
@@ -80,12 +80,12 @@ class Trainer:
         for network in (self.tokenizer, self.discriminator):
             normalise_over_ranks(network, world)
         self.discriminator_optimizer = self._adam(list(self.discriminator.parameters()))
-        files, held_out = split_files(config.data)
-        self.crops = Crops(files, config.data, cache=config.data.cache)
+        images, held_out, self.left_out = split_inputs(config.data)
+        self.crops = Crops(images, config.data, cache=config.data.cache)
         self.validation = Crops(held_out, config.data, cache=False)
         for crops in (self.crops, self.validation):
             crops.require_readable()
-        self.contents = world.on_main(lambda: image_contents(config.data, [*files, *held_out]))
+        self.contents = world.on_main(lambda: image_contents([*images, *held_out]))
         self.step = 0
         self.stage_index, self.stage_step = 0, 0
         self.continues = False
