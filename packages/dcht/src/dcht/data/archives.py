@@ -2,7 +2,7 @@
 
 A member's name is a label and nothing more: nothing is written under it, and one that would lead
 out of the archive is refused all the same. Members of one key (the name up to the first dot) belong
-together: `0007.jpg`, `0007.txt`, `0007.json`.
+together: `0007.jpg`, `0007.txt`, `0007.json`, `0007.cls`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from dcht.data.captions import TEXT_SUFFIXES
-from dcht.data.entries import SIDECARS, Entry, Part, file_part
+from dcht.data.entries import SIDECARS, Entry, Part, file_part, read_class
+from dcht.data.labels import CLASS_SUFFIX
 from dcht.files import open_regular
 from dcht.images import IMAGE_SUFFIXES, ImageError
 
@@ -111,11 +112,16 @@ def _entry(name: str, member: str, members: dict[str, Part | str], used: set[str
     folder, base = os.path.split(member)
     stems = (posixpath.splitext(member)[0], posixpath.join(folder, base.split(".", 1)[0]))
     found: dict[str, Part | None] = {}
-    for suffix in SIDECARS:
+    for suffix in (*SIDECARS, CLASS_SUFFIX):
         there = [stem + suffix for stem in stems if stem + suffix in members]
         used.update(there)
         part = members[there[0]] if there else None
         if isinstance(part, str):
             return Entry(name, problem=f"{there[0]}: {part}")
         found[suffix] = part
-    return Entry(name, image, text=found[".txt"], fields=found[".json"])
+    label = found[CLASS_SUFFIX]
+    try:
+        metadata = None if label is None else read_class(label)
+    except ImageError as error:
+        return Entry(name, problem=str(error))
+    return Entry(name, image, found[".txt"], found[".json"], metadata)

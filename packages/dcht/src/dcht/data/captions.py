@@ -14,6 +14,7 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from dcht.data.labels import LABEL, parse_label
 from dcht.errors import UsageError
 from dcht.files import parse_json
 
@@ -80,7 +81,10 @@ def _read_csv(name: str, text: str) -> Iterator[Named]:
             reason = "more fields than the first line has; what holds a comma stands in quotes"
             yield Named(place, {}, reason)
         else:
-            yield _pick_path(place, {key.strip(): value for key, value in row.items() if value})
+            fields: dict[str, Any] = {key.strip(): value for key, value in row.items() if value}
+            if LABEL in fields:  # a column of JSON has numbers, one of CSV texts
+                fields[LABEL] = parse_label(fields[LABEL])
+            yield _pick_path(place, fields)
 
 
 def _pick_path(place: str, fields: object) -> Named:

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from dcht.data.captions import caption_row, decode_text
+from dcht.data.labels import CLASS_SUFFIX, LABEL, MAX_LABEL, parse_label
+from dcht.errors import UsageError
 from dcht.files import open_regular, parse_json
 from dcht.images import ImageError, open_image
 
@@ -124,7 +126,7 @@ class Entry(NamedTuple):
     text: Part | None = None
     fields: Part | None = None
     metadata: dict[str, Any] | None = None
-    """What a table says of it."""
+    """What a table says of it, and its `.cls`."""
     problem: str = ""
 
     def read(self, *, image: bool = True, beside: bool = True) -> Content:
@@ -184,6 +186,27 @@ class Entry(NamedTuple):
         """The name of the file beside it with a suffix."""
         return posixpath.splitext(self.name)[0] + suffix
 
+    def with_table(self, fields: dict[str, Any]) -> Entry:
+        """It with what tables say of it; a `.cls` goes before them."""
+        return self._replace(metadata={**fields, **(self.metadata or {})} or None)
+
+
+def read_class(part: Part) -> dict[str, Any]:
+    """The field that a `.cls` is: one class, a number or a name.
+
+    Raises:
+        ImageError: it is none, or cannot be read.
+    """
+    try:
+        text = decode_text(CLASS_SUFFIX, part.read(cap=MAX_LABEL)).strip()
+    except UsageError as error:
+        raise ImageError(f"{CLASS_SUFFIX}: {error}") from None
+    if not text or "\n" in text:
+        raise ImageError(
+            f"{CLASS_SUFFIX} holds {text[:20]!r}; expected one class: a number or a name"
+        )
+    return {LABEL: parse_label(text)}
+
 
 def hash_entries(entries: Sequence[Entry]) -> str:
     """A hash of names, sizes and metadata: of what can be known without reading every file.
@@ -220,19 +243,21 @@ def content_sha256(entries: Sequence[Entry]) -> str:
 def file_entry(
     path: str, name: str, *, inside: str | None = None, siblings: Collection[str] | None = None
 ) -> Entry:
-    """An image that is a file, with the `.txt` and `.json` beside it."""
+    """An image that is a file, with the `.txt`, `.json` and `.cls` beside it."""
     try:
         image = file_part(path, inside=inside)
         beside: dict[str, Part | None] = {}
-        for suffix in SIDECARS:
+        for suffix in (*SIDECARS, CLASS_SUFFIX):
             other = os.path.splitext(path)[0] + suffix
             there = (
                 os.path.lexists(other) if siblings is None else os.path.basename(other) in siblings
             )
             beside[suffix] = file_part(other, inside=inside) if there else None
+        label = beside[CLASS_SUFFIX]
+        metadata = None if label is None else read_class(label)
     except ImageError as error:
         return Entry(name, problem=str(error))
-    return Entry(name, image, text=beside[".txt"], fields=beside[".json"])
+    return Entry(name, image, beside[".txt"], beside[".json"], metadata)
 
 
 def file_part(path: str, *, inside: str | None = None) -> Part:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from dcht.data.archives import list_archive
 from dcht.data.captions import METADATA, TEXT_SUFFIXES, merge_fields, read_table
 from dcht.data.entries import SIDECARS, Entry, file_entry, file_part
+from dcht.data.labels import CLASS_SUFFIX, LABEL, class_folders
 from dcht.errors import UsageError
 from dcht.images import FORMATS, IMAGE_SUFFIXES, UNREAD_SUFFIXES, unread_formats
 
@@ -143,7 +144,7 @@ def _list_list(path: str, prefix: str) -> Iterator[Entry]:
             yield Entry(posixpath.join(prefix, row.path), problem=row.problem)
     for name, fields in rows.items():
         entry = file_entry(os.path.join(folder, name), posixpath.join(prefix, name))
-        yield entry._replace(metadata=merge_fields(fields) or None)
+        yield entry.with_table(merge_fields(fields))
 
 
 def _list_folder(top: str, prefix: str, unread: list[str]) -> Iterator[Entry]:
@@ -187,9 +188,10 @@ def _list_folder(top: str, prefix: str, unread: list[str]) -> Iterator[Entry]:
                 problems.append(Entry(name_of(path), problem=f"{suffix} is not read"))
             elif suffix in TEXT_SUFFIXES:
                 stem, exact = os.path.splitext(name)
-                if not (exact in SIDECARS and stem in stems):
+                if not (exact in (*SIDECARS, CLASS_SUFFIX) and stem in stems):
                     unread.append(name_of(path))
     problems += _add_metadata(entries, tables)
+    _add_classes(entries, prefix)
     yield from entries.values()
     yield from problems
 
@@ -215,4 +217,13 @@ def _add_metadata(entries: dict[str, Entry], tables: Sequence[Entry]) -> Iterato
         except UsageError as error:
             yield Entry(table.name, problem=str(error))
     for name, rows in fields.items():
-        entries[name] = entries[name]._replace(metadata=merge_fields(rows))
+        entries[name] = entries[name].with_table(merge_fields(rows))
+
+
+def _add_classes(entries: dict[str, Entry], prefix: str) -> None:
+    """Give images in folders of their classes a label, where nothing else is said of any image."""
+    if any(entry.text or entry.fields or entry.metadata for entry in entries.values()):
+        return
+    below = {posixpath.relpath(name, prefix or "."): name for name in entries}
+    for name, label in class_folders(below).items():
+        entries[below[name]] = entries[below[name]].with_table({LABEL: label})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, SupportsIndex, TypeAlias, overload
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dcht.errors import UsageError
 from dcht.latents import LatentsStore
 
 
@@ -23,25 +26,59 @@ class LatentSample(NamedTuple):
     file: str
 
 
-class LatentDataset(Dataset[LatentSample]):
+Sample: TypeAlias = LatentSample | dict[str, Any]
+
+
+class LatentDataset(Dataset[Sample]):
     """Random access to what `dcht encode` wrote, for a `DataLoader` with any number of workers.
 
     `store` gives what a sample leaves out: the plan, and whole rows. A store of both flips has
     every image twice in a row, as itself and mirrored.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, fields: Sequence[str] | None = None) -> None:
         """Open a finished store.
+
+        Args:
+            folder: the store.
+            fields: of its rows (`label`, `caption`, `file`, or what else they have). Samples are
+                then dictionaries of `indices`, `residual` and these, as they are stored, which is
+                what the trainers of transformers and Lightning take; None: `LatentSample`.
 
         Raises:
             UsageError: there is none, or it is not finished.
             CheckpointError: it is damaged.
         """
         self.store = LatentsStore(folder)
+        self.fields = None if fields is None else list(fields)
 
     def __len__(self) -> int:
         return len(self.store)
 
-    def __getitem__(self, index: int) -> LatentSample:
-        row = self.store.row(index)
-        return LatentSample(*self.store.read(index), row.get("caption") or "", row["file"])
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Any: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Any:
+        """A sample, counted from the end where `index` is negative; of a slice, a list of them.
+
+        Raises:
+            IndexError: there is no such image.
+            UsageError: its row lacks one of the `fields`.
+        """
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"image {number} of {len(self)}")
+        number %= len(self)
+        row = self.store.row(number)
+        row = row | {"caption": row.get("caption") or ""}
+        indices, residual = self.store.read(number)
+        if self.fields is None:
+            return LatentSample(indices, residual, row["caption"], row["file"])
+        if missing := [name for name in self.fields if name not in row]:
+            raise UsageError(
+                f"{row['file']} has no field {missing[0]!r}; its row has {', '.join(sorted(row))}"
+            )
+        return {"indices": indices, "residual": residual} | {n: row[n] for n in self.fields}
