@@ -119,8 +119,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_common(reconstruct, "out", "ckpt", "size", out={"help": "folder; a.jpg becomes a.jpg.png"})
     _add_fit(reconstruct)
     reconstruct.add_argument(
-        "--path", choices=("hybrid", "discrete", "compare"), default="hybrid",
-        help="with the residual, without it, or a strip of both beside the input [hybrid]",
+        "--path", choices=("hybrid", "discrete", "compare", "codes"), default="hybrid",
+        help="with the residual, without it, a strip of both beside the input, or which code is "
+        "where, a color a code [hybrid]",
     )  # fmt: skip
     reconstruct.add_argument(
         "--tile", type=positive, metavar="N",

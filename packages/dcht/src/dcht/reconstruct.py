@@ -18,10 +18,8 @@ from dcht.data.sources import list_inputs
 from dcht.errors import UsageError
 from dcht.files import locked
 from dcht.images import Fit, ImageError, grid, to_pil
+from dcht.show import code_map, compare
 from dcht.tokenizer import Tokenizer
-
-ERROR_GAIN = 5
-"""How much the error image of `compare` is amplified."""
 
 
 class Reconstructed(NamedTuple):
@@ -47,7 +45,8 @@ def reconstruct_images(
 ) -> Reconstructed:
     """Write each image of some sources (see `list_inputs`) as the tokenizer gives it back, as PNG.
 
-    `path` is `hybrid`, `discrete`, or `compare`: a strip of input, discrete, hybrid and 5 x error.
+    `path` is `hybrid`, `discrete`, `compare` (a strip of input, discrete, hybrid and 5 x error) or
+    `codes` (which code is where: `dcht.show.code_map`).
     With `tile`, by tiles of that side in pixels: the same pictures in less memory.
     Pictures that an earlier run of the same settings made of the same inputs are kept.
 
@@ -105,6 +104,10 @@ def _key(digest: bytes) -> str:
 def _pictures(
     tokenizer: Tokenizer, images: Tensor, path: str, tile: int | None
 ) -> list[Image.Image]:
+    if path == "codes":
+        z = tokenizer.encode(images) if tile is None else tokenizer.encode_tiled(images, tile=tile)
+        patch = tokenizer.config.downsampling
+        return [code_map(indices, patch=patch) for indices in tokenizer.quantize(z).indices]
     if path != "compare":
         outputs = tokenizer.reconstruct(images, path, tile=tile)  # type: ignore[arg-type]
         return [to_pil(pixels) for pixels in outputs]
@@ -112,11 +115,3 @@ def _pictures(
         grid([to_pil(pixels) for pixels in strip], columns=len(strip))
         for strip in compare(tokenizer, images, tile=tile)
     ]
-
-
-def compare(tokenizer: Tokenizer, images: Tensor, *, tile: int | None = None) -> list[list[Tensor]]:
-    """For each image (3, H, W): itself, the discrete path, the hybrid path, and 5 x error."""
-    discrete = tokenizer.reconstruct(images, "discrete", tile=tile)
-    hybrid = tokenizer.reconstruct(images, "hybrid", tile=tile)
-    error = (hybrid.clamp(-1, 1) - images).abs() * ERROR_GAIN - 1
-    return [list(strip) for strip in zip(images, discrete, hybrid, error, strict=True)]

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from dcar.pipeline.settings import Settings
 
 OUT = {"help": "x.png, or a folder"}
-SHOWN_PROMPT = 60
-"""Characters by which a line names a prompt."""
 CKPT = {"help": "generator folder or Hub id [the bundled one]"}
 
 
@@ -144,68 +142,23 @@ def load_pipe(arguments: argparse.Namespace) -> TextToImage:
 
 def screen_prompts(pipe: TextToImage, prompts: Sequence[str]) -> Screened:
     """Prompts after the safety check; on stderr, those rejected and what it does not know."""
+    from dcar.pipeline.notes import prompt_notes
+
     found = pipe.screen(prompts)
-    for number, verdict in enumerate(found.verdicts):
-        if verdict is not None and verdict.rejected:
-            _say(
-                f"prompt {number} was rejected ({verdict}); {found.prompts[number]!r} is drawn "
-                "instead"
-            )
-    for prompt, rest in left_out(pipe, found.prompts).items():
-        _say(
-            f"this checkpoint reads {pipe.text.length} tokens of a prompt; of "
-            f"{_beginning(prompt)} it leaves out {rest!r}"
-        )
-    if (line := unknown_line(pipe, found.prompts)) is not None:
-        _say(line)
-    return found
-
-
-def _say(line: str) -> None:
-    print(printable(line), file=sys.stderr)
-
-
-def _beginning(prompt: str) -> str:
-    return repr(prompt if len(prompt) <= SHOWN_PROMPT else f"{prompt[:SHOWN_PROMPT]}...")
-
-
-def left_out(pipe: TextToImage, prompts: Sequence[str]) -> dict[str, str]:
-    """By prompt, the end that the checkpoint does not read; only prompts that are too long."""
-    found = {prompt: pipe.text.left_out(prompt) for prompt in dict.fromkeys(prompts)}
-    return {prompt: rest for prompt, rest in found.items() if rest}
-
-
-def unknown_line(pipe: TextToImage, prompts: Sequence[str]) -> str | None:
-    """What a checkpoint does not know of these prompts, what it knows, and what else there is.
-
-    None where it knows every word; other numbers and combinations than it was trained on cannot be
-    told from words.
-    """
-    from dcar.pipeline.vocabulary import group_words
-
-    known = pipe.text.known_words()
-    unknown = [word for words in unknown_words(pipe, prompts).values() for word in words]
-    if not unknown or known is None:
-        return None
-    things = str(group_words(known))
-    return (
-        f"this checkpoint does not know {', '.join(map(repr, dict.fromkeys(unknown)))}. "
-        + (f"It knows: {things}. " if things else "")
-        + f"--list-words prints all {len(known)} words; --ckpt FOLDER or a Hub id loads a larger "
-        "checkpoint"
+    advice = (
+        f"--list-words prints all {len(pipe.text.known_words() or [])} words; --ckpt FOLDER or a "
+        "Hub id loads a larger checkpoint"
     )
-
-
-def unknown_words(pipe: TextToImage, prompts: Sequence[str]) -> dict[str, list[str]]:
-    """By prompt, the words that the checkpoint was not trained on; only prompts that have some."""
-    found = {prompt: pipe.text.unknown_words(prompt) for prompt in dict.fromkeys(prompts)}
-    return {prompt: words for prompt, words in found.items() if words}
+    for line in prompt_notes(pipe, found, advice=advice):
+        print(printable(line), file=sys.stderr)
+    return found
 
 
 def write_series(
     pipe: TextToImage, plan: ImageSeries, arguments: argparse.Namespace, extra: dict[str, Any]
 ) -> int:
     """Write a plan's pictures, its sheet and its films, and report them."""
+    from dcar.pipeline.notes import left_out, unknown_words
     from dcar.pipeline.series import generate_film, generate_images, generate_sheet
     from dcar.pipeline.vocabulary import group_words
     from dcht.checkpoint import to_dict

@@ -6,9 +6,8 @@ Every picture says what it depends on (`dcar.pipeline.record`); what an equal co
 from __future__ import annotations
 
 import hashlib
-import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +17,14 @@ from tqdm import tqdm
 
 from dcar.pipeline import TextToImage
 from dcar.pipeline.edit import Edit
+from dcar.pipeline.film import Film
 from dcar.pipeline.record import RECORD, EditRecord, Record, png_text
+from dcar.pipeline.results import StepPreview
 from dcar.pipeline.safety import Verdict
 from dcar.sampling_config import SamplingConfig
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import write_atomic
 from dcht.images import ImageError, grid, read_png_text, save_png
-
-FRAME_MS, LAST_FRAME_MS = 250, 2000
 
 
 @dataclass(kw_only=True)
@@ -83,17 +82,23 @@ class ImageSeries:
         return png_text("\n".join(self.prompts), [record.content() for record in records])
 
     def images(self, pipe: TextToImage, batch: range) -> list[Image.Image]:
-        """The images of a batch, drawn."""
-        *_, last = pipe.generate_batch(
+        """The images of a batch, generated."""
+        *_, last = self.stream(pipe, batch, previews=False)
+        return last.images
+
+    def stream(
+        self, pipe: TextToImage, batch: range, *, previews: bool = True
+    ) -> Iterator[StepPreview]:
+        """The images of a batch, with what each step made before them if `previews`."""
+        return pipe.generate_batch(
             [self.prompts[image] for image in batch],
             settings=self.settings,
             size=(self.height, self.width),
             seed=self.seed,
             first_index=self.first_index + batch.start,
-            previews=False,
+            previews=previews,
             edits=None if self.edit is None else [self.edit] * len(batch),
         )
-        return last.images
 
 
 def generate_images(
@@ -177,29 +182,13 @@ def generate_film(
         return [out]
     if not animated and _is_done(out, text, force=force):
         return [out]
-    previews = list(
-        pipe.generate_batch(
-            plan.prompts,
-            settings=plan.settings,
-            size=(plan.height, plan.width),
-            seed=plan.seed,
-            edits=None if plan.edit is None else [plan.edit] * len(plan.prompts),
-        )
-    )
+    previews = list(plan.stream(pipe, range(len(plan.prompts))))
+    film = Film(previews, pipe.model.generator.mask_id)
     if animated:
-        columns = math.ceil(math.sqrt(len(plan.prompts)))
-        frames = [grid(preview.images, columns=columns) for preview in previews]
-        times = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
-        film = io.BytesIO()
-        frames[0].save(
-            film, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0,
-            comment=comment,
-        )  # fmt: skip
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(out, film.getvalue())
+        write_atomic(out, film.gif(comment=comment))
     else:
-        rows = zip(*(preview.images for preview in previews), strict=True)
-        save_png(grid([image for row in rows for image in row], columns=len(previews)), out, text)
+        save_png(film.sheet(), out, text)
     return [out]
 
 
@@ -211,12 +200,27 @@ def replay_file(
     image: Image.Image | None = None,
     force: bool = False,
 ) -> list[Path]:
-    """Make the picture of a record again: the same batch size, row and threads.
+    """Make the image of a record again: the same batch size, row and threads.
 
     Raises:
         CheckpointError: it was made with other weights.
-        UsageError: it is an edit and `image` is not the picture that was edited; or the file is
+        UsageError: it is an edit and `image` is not the image that was edited; or the file is
             there, made with other settings, and `force` is off.
+    """
+    plan = replay_series(pipe, record, image)
+    if not _is_done(out, record.text(), force=force):
+        torch.set_num_threads(record.threads)
+        images = plan.images(pipe, range(record.batch_size))
+        save_png(images[record.row], out, record.text())
+    return [out]
+
+
+def replay_series(pipe: TextToImage, record: Record, image: Image.Image | None) -> ImageSeries:
+    """The batch that the image of a record came from; `image` is what was edited, if it was.
+
+    Raises:
+        CheckpointError: it was made with other weights.
+        UsageError: it is an edit and `image` is not the image that was edited.
     """
     if record.weights != pipe.sha256:
         raise CheckpointError(
@@ -231,23 +235,18 @@ def replay_file(
                 f"with --image (its RGB pixels have SHA-256 {record.edit.image_sha256})"
             )
         edit = record.edit.edit(image)
-    if not _is_done(out, record.text(), force=force):
-        torch.set_num_threads(record.threads)
-        # The rest of the batch has the same prompt: a row's value does not depend on its content.
-        plan = ImageSeries(
-            prompts=[record.prompt] * record.batch_size,
-            verdicts=[record.safety] * record.batch_size,
-            seed=record.seed,
-            height=record.height,
-            width=record.width,
-            settings=record.settings,
-            batch_size=record.batch_size,
-            first_index=record.index - record.row,
-            edit=edit,
-        )
-        images = plan.images(pipe, range(record.batch_size))
-        save_png(images[record.row], out, record.text())
-    return [out]
+    # The rest of the batch has the same prompt: a row's value does not depend on its content.
+    return ImageSeries(
+        prompts=[record.prompt] * record.batch_size,
+        verdicts=[record.safety] * record.batch_size,
+        seed=record.seed,
+        height=record.height,
+        width=record.width,
+        settings=record.settings,
+        batch_size=record.batch_size,
+        first_index=record.index - record.row,
+        edit=edit,
+    )
 
 
 def _is_done(path: Path, text: dict[str, str], *, force: bool) -> bool:

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
 from dcht.images import grid, to_pil
 from dcht.perceptual import LPIPS
+from dcht.show import psnr
 from dcht.tokenizer import Tokenizer
 from dcht.train.dataset import Crops, to_images
 
@@ -39,14 +40,6 @@ class Validation(NamedTuple):
             numbers["val_lpips_hybrid"] = self.lpips_hybrid
             numbers["val_lpips_discrete"] = self.lpips_discrete
         return numbers
-
-
-def psnr(output: Tensor, images: Tensor) -> Tensor:
-    """PSNR (b,) in dB of output against images (b, 3, H, W) in [-1, 1], both as 8 bits would be."""
-    scale = 127.5
-    difference = (output.clamp(-1, 1) * scale).round() - (images * scale).round()
-    error = reduce((difference / scale).square(), "b c h w -> b", "mean")
-    return 10 * torch.log10(4 / error.clamp_min(1e-10))
 
 
 @torch.no_grad()

@@ -1,0 +1,60 @@
+"""What somebody should know of their prompts: rejected, longer than is read, of unknown words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dcar.pipeline import TextToImage
+from dcar.pipeline.safety import Screened
+from dcar.pipeline.vocabulary import group_words
+
+SHOWN_PROMPT = 60
+"""Characters by which a line names a prompt."""
+
+
+def prompt_notes(pipe: TextToImage, found: Screened, *, advice: str = "") -> list[str]:
+    """A line each for what will not be as asked; none where all will.
+
+    Other numbers and combinations than a checkpoint was trained on cannot be told from words.
+
+    Args:
+        pipe: what reads the prompts.
+        found: the prompts after the safety check.
+        advice: what to do about unknown words, a sentence or two.
+    """
+    lines = [
+        f"prompt {number} was rejected ({verdict}); {found.prompts[number]!r} is generated instead"
+        for number, verdict in enumerate(found.verdicts)
+        if verdict is not None and verdict.rejected
+    ]
+    lines += [
+        f"this checkpoint reads {pipe.text.length} tokens of a prompt; of {_beginning(prompt)} it "
+        f"leaves out {rest!r}"
+        for prompt, rest in left_out(pipe, found.prompts).items()
+    ]
+    unknown = [word for words in unknown_words(pipe, found.prompts).values() for word in words]
+    known = pipe.text.known_words()
+    if unknown and known is not None:
+        things = str(group_words(known))
+        lines.append(
+            f"this checkpoint does not know {', '.join(map(repr, dict.fromkeys(unknown)))}."
+            + (f" It knows: {things}." if things else "")
+            + (f" {advice}" if advice else "")
+        )
+    return lines
+
+
+def _beginning(prompt: str) -> str:
+    return repr(prompt if len(prompt) <= SHOWN_PROMPT else f"{prompt[:SHOWN_PROMPT]}...")
+
+
+def left_out(pipe: TextToImage, prompts: Sequence[str]) -> dict[str, str]:
+    """By prompt, the end that the checkpoint does not read; only prompts that are too long."""
+    found = {prompt: pipe.text.left_out(prompt) for prompt in dict.fromkeys(prompts)}
+    return {prompt: rest for prompt, rest in found.items() if rest}
+
+
+def unknown_words(pipe: TextToImage, prompts: Sequence[str]) -> dict[str, list[str]]:
+    """By prompt, the words that the checkpoint was not trained on; only prompts that have some."""
+    found = {prompt: pipe.text.unknown_words(prompt) for prompt in dict.fromkeys(prompts)}
+    return {prompt: words for prompt, words in found.items() if words}
