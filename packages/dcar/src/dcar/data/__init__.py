@@ -25,6 +25,7 @@ from dcar.train_config import DataConfig, DataKind, SourceConfig
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import file_sha256
 from dcht.latents import MANIFEST, LatentsStore
+from dcht.releases import holder
 from dcht.tokenizer import Tokenizer
 
 IN_MEMORY = 4 << 30
@@ -168,6 +169,7 @@ class LatentSource:
             raise CheckpointError(
                 f"{root} was encoded by tokenizer {plan.tokenizer_sha256}, not by "
                 f"{tokenizer.sha256}; encode again, or set tokenizer_ckpt"
+                f"{holder(plan.tokenizer_sha256)}"
             )
         rows = self.store.rows
         if described is not None:

@@ -25,6 +25,7 @@ from dcar.sampling_config import SamplingConfig
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import write_atomic
 from dcht.images import ImageError, grid, read_png_text, save_png
+from dcht.releases import holder
 
 
 @dataclass(kw_only=True)
@@ -225,7 +226,7 @@ def replay_series(pipe: TextToImage, record: Record, image: Image.Image | None) 
     if record.weights != pipe.sha256:
         raise CheckpointError(
             f"the picture was made with weights {record.weights}, these are {pipe.sha256}; name "
-            "the right ones with --ckpt"
+            f"the right ones with --ckpt{holder(record.weights)}"
         )
     edit = None
     if record.edit is not None:

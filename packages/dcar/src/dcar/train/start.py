@@ -5,11 +5,9 @@ Everything that can be refused is refused here, before the first step.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from dcar.config import PRESETS, CheckpointConfig, DCARConfig
@@ -19,7 +17,7 @@ from dcar.modules.text import TextEncoder
 from dcar.modules.words import count_words, word_tokenizer
 from dcar.train.lora import add_lora
 from dcar.train_config import TrainConfig
-from dcar.weights.pretrained import BUNDLED, load_pretrained
+from dcar.weights.pretrained import BUNDLED, find_tokenizer, load_pretrained
 from dcar.weights.text import load_t5
 from dcht.checkpoint import CONFIG, from_dict, locate, read_config, to_dict
 from dcht.engine.run_folder import differences
@@ -55,18 +53,9 @@ def layouts_of(settings: Any) -> dict[str, Any]:
         config = from_dict(CheckpointConfig, read_config(folder), str(folder / CONFIG))
         found["model"] = config.model
         if settings.tokenizer_ckpt is None:
-            found["tokenizer_ckpt"] = tokenizer_of(config, folder)
+            found["tokenizer_ckpt"] = find_tokenizer(config.tokenizer, folder)
     ckpt = settings.tokenizer_ckpt or found.get("tokenizer_ckpt")
     return found | {"tokenizer": replace(read_layout(ckpt), residual_std=None)}
-
-
-def tokenizer_of(config: CheckpointConfig, folder: Path) -> str | None:
-    """Where the image tokenizer of a checkpoint in `folder` is; None: it is the bundled one."""
-    location = config.tokenizer.location
-    if location == "bundled":
-        return None
-    local = folder / location
-    return os.path.relpath(local) if local.is_dir() else location
 
 
 def load_image_tokenizer(config: TrainConfig) -> Tokenizer:

@@ -30,6 +30,7 @@ from dcht.checkpoint import (
     write_checkpoint,
 )
 from dcht.errors import CheckpointError
+from dcht.releases import TOKENIZER, holder
 from dcht.tokenizer import BUNDLED as BUNDLED_TOKENIZER
 from dcht.tokenizer import Tokenizer
 
@@ -99,27 +100,42 @@ def load_pretrained(name: str | Path | None = None) -> Pretrained:
 def load_tokenizer(reference: TokenizerReference, folder: Path) -> Tokenizer:
     """Load the image tokenizer that a checkpoint in `folder` was trained on.
 
-    The bundled one is tried first: a checkpoint keeps working where its tokenizer's folder is gone.
-
     Raises:
         CheckpointError: it is not there, or what is there has another hash.
     """
-    if BUNDLED_TOKENIZER.is_dir() and checkpoint_sha256(BUNDLED_TOKENIZER) == reference.sha256:
-        return Tokenizer.from_pretrained(None)
-    if reference.location == "bundled":
-        found = checkpoint_sha256(BUNDLED_TOKENIZER) if BUNDLED_TOKENIZER.is_dir() else "nothing"
-        raise CheckpointError(
-            f"{folder} needs the bundled image tokenizer {reference.sha256}, but this dcht "
-            f"bundles {found}"
-        )
-    local = folder / reference.location
-    tokenizer = Tokenizer.from_pretrained(local if local.is_dir() else reference.location)
+    tokenizer = Tokenizer.from_pretrained(find_tokenizer(reference, folder))
     if tokenizer.sha256 != reference.sha256:
         raise CheckpointError(
             f"{folder} needs image tokenizer {reference.sha256}, but {reference.location} is "
-            f"{tokenizer.sha256}"
+            f"{tokenizer.sha256}{holder(reference.sha256)}"
         )
     return tokenizer
+
+
+def find_tokenizer(reference: TokenizerReference, folder: Path) -> str | None:
+    """Where the image tokenizer of a checkpoint in `folder` is; None: it is the bundled one.
+
+    The bundled one is tried first: a checkpoint keeps working where its tokenizer's folder is gone.
+    That of an older release is looked for in `folder/tokenizer`, and where the wheels of that
+    release have it if they are unpacked into one folder.
+
+    Raises:
+        CheckpointError: it is an older release's, and in neither place.
+    """
+    found = checkpoint_sha256(BUNDLED_TOKENIZER) if BUNDLED_TOKENIZER.is_dir() else "nothing"
+    if found == reference.sha256:
+        return None
+    if reference.location != "bundled":
+        local = folder / reference.location
+        return os.path.relpath(local) if local.is_dir() else reference.location
+    own = folder / "tokenizer"
+    for place in (own, folder.resolve().parents[2] / TOKENIZER):
+        if place.is_dir() and checkpoint_sha256(place) == reference.sha256:
+            return str(place)
+    raise CheckpointError(
+        f"{folder} needs the bundled image tokenizer {reference.sha256}, but this dcht bundles "
+        f"{found}; copy that one to {own}{holder(reference.sha256)}"
+    )
 
 
 def check_tokenizer(tokenizer: Tokenizer, config: CheckpointConfig, folder: Path) -> None:

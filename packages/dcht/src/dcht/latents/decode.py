@@ -14,6 +14,7 @@ from dcht.errors import CheckpointError, UsageError
 from dcht.files import locked
 from dcht.images import ImageError, to_pil
 from dcht.latents import LatentsStore
+from dcht.releases import holder
 from dcht.tokenizer import Tokenizer
 
 
@@ -50,7 +51,7 @@ def decode_store(
     if tokenizer.sha256 != made_by:
         raise CheckpointError(
             f"{store.folder} was encoded by tokenizer {made_by}, not by {tokenizer.sha256}; "
-            "name that one with --ckpt"
+            f"name that one with --ckpt{holder(made_by)}"
         )
     if path not in ("hybrid", "discrete"):
         raise UsageError(f"path {path!r} is not known; use hybrid or discrete")

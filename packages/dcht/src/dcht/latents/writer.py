@@ -22,6 +22,7 @@ from dcht.files import (
 from dcht.latents import FORMAT, MANIFEST, PLAN, EncodePlan, Manifest, read_manifest
 from dcht.latents.kept import stamp_path
 from dcht.latents.shards import Shard, ShardData, rows_path, tensors_path, write_shard
+from dcht.releases import holder
 
 
 class LatentsWriter:
@@ -84,7 +85,8 @@ class LatentsWriter:
         key = next(key for key in new if old[key] != new[key])
         if key == "files_sha256" and self._find_difference is not None:
             return f"was made of other inputs: {self._find_difference(known)}"
-        return f"was begun with {key} {old[key]!r}, not {new[key]!r}"
+        known_release = holder(old[key]) if key == "tokenizer_sha256" else ""
+        return f"was begun with {key} {old[key]!r}, not {new[key]!r}{known_release}"
 
     def _clear(self) -> None:
         # What says that there is a store goes first: no shard is ever missing from one.
