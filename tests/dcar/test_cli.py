@@ -272,26 +272,6 @@ def test_help_is_instant(entry: str, words: list[str], seconds: float) -> None:
     assert cpu_seconds() - start < seconds
 
 
-SLOW_TO_IMPORT = (
-    "transformers.modeling_utils", "torch._dynamo", "sympy", "torch.distributed.tensor", "scipy",
-    "torchvision", "pandas", "matplotlib",
-)  # fmt: skip
-
-
-def test_the_first_picture_waits_for_no_import_that_it_does_not_need(tmp_path: Path) -> None:
-    """Each costs from half a second to seven, the picture one."""
-    words = ["generate", "a red apple", "--size", "64", "--out", str(tmp_path / "apple.png")]
-    code = (
-        "import sys, dcar.cli\n"
-        "try: dcar.cli.main()\n"
-        "except SystemExit as stop: assert stop.code == 0, stop.code\n"
-        f"print(*[name for name in {SLOW_TO_IMPORT} if name in sys.modules])"
-    )
-    command = [sys.executable, "-c", code, *words]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert found.stdout.splitlines()[1:] == [""], found.stdout
-
-
 def test_finetune512_without_weights_to_start_from_exits_2(tmp_path: Path) -> None:
     words = ["+experiment=finetune512", "data.root=x", f"out={tmp_path / 'run'}"]
     command = [sys.executable, "-c", "import dcar.cli; dcar.cli.train_main()", *words]

@@ -1,4 +1,4 @@
-"""Pixels as 8 bits, PSNR and SSIM: what needs no network."""
+"""Pixels as 8 bits, PSNR and SSIM: what needs no network. SciPy is imported by who measures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import assert_never
 import numpy as np
 import torch
 from einops import rearrange
-from scipy.ndimage import gaussian_filter
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from dcar_eval.metrics.protocol import MetricRounding, Ssim
@@ -36,6 +34,8 @@ def psnr(image: np.ndarray, other: np.ndarray) -> float | None:
     """PSNR in dB of two uint8 images (H, W, 3); None where they are identical (infinite)."""
     if np.array_equal(image, other):
         return None
+    from skimage.metrics import peak_signal_noise_ratio
+
     return float(peak_signal_noise_ratio(image, other, data_range=255))
 
 
@@ -45,6 +45,8 @@ def ssim(image: np.ndarray, other: np.ndarray, kind: Ssim = Ssim.wang) -> float:
     `wang` is Wang et al.'s (2004); `doubled` has scikit-image's defaults, which give values up to
     0.02 other, and twice the true range, as in LlamaGen's code, which adds about 0.1.
     """
+    from skimage.metrics import structural_similarity
+
     match kind:
         case Ssim.wang:
             value = structural_similarity(
@@ -67,6 +69,7 @@ def _bordered_ssim(image: np.ndarray, other: np.ndarray) -> float:
 
     That is torchmetrics' since 1.5 (scikit-image leaves the borders out, as torchmetrics did).
     """
+    from scipy.ndimage import gaussian_filter
 
     def blur(values: np.ndarray) -> np.ndarray:
         return gaussian_filter(values, 1.5, truncate=3.5, mode="mirror", axes=(0, 1))

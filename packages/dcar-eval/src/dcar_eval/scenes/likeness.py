@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 DETAIL_SIGMA = 3 / 256
 """Standard deviation, in sides of the picture, of the blur that takes detail away."""
@@ -38,6 +37,8 @@ def psnr_of(error: float) -> float:
 
 def high_pass(picture: np.ndarray) -> np.ndarray:
     """What the blur takes from a picture (H, W, 3), float32."""
+    from scipy.ndimage import gaussian_filter
+
     picture = picture.astype(np.float32)
     sigma = DETAIL_SIGMA * len(picture)
     return picture - gaussian_filter(picture, (sigma, sigma, 0))

@@ -16,7 +16,6 @@ import tokenizers
 import torch
 from tokenizers import models
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
 
 from dcar.config import GeneratorConfig, TextConfig
 from dcar.modules.t5 import T5Encoder
@@ -44,7 +43,7 @@ class TextEncoder(nn.Module):
     def __init__(
         self,
         encoder: T5Stack | T5Encoder,
-        tokenizer: PreTrainedTokenizerFast,
+        tokenizer: tokenizers.Tokenizer,
         *,
         length: int,
         sees_mask: bool,
@@ -91,7 +90,7 @@ class TextEncoder(nn.Module):
         )
         return cls(
             encoder,
-            _wrap(tokenizer),
+            tokenizer,
             length=generator.text_length,
             sees_mask=config.sees_mask,
             trained=True,
@@ -102,14 +101,13 @@ class TextEncoder(nn.Module):
 
         Characters that nobody sees (`dcar.modules.words.visible`) are left out first.
         """
-        tokens = self.tokenizer(
-            [visible(prompt) for prompt in prompts],
-            padding="max_length",
-            truncation=True,
-            max_length=self.length,
-            return_tensors="pt",
+        self.tokenizer.enable_truncation(self.length)
+        self.tokenizer.enable_padding(
+            length=self.length, pad_id=self.tokenizer.token_to_id(PAD), pad_token=PAD
         )
-        return TextTokens(tokens["input_ids"], tokens["attention_mask"].bool())
+        tokens = self.tokenizer.encode_batch([visible(prompt) for prompt in prompts])
+        ids, mask = ([row.ids for row in tokens], [row.attention_mask for row in tokens])
+        return TextTokens(torch.tensor(ids), torch.tensor(mask).bool())
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The last hidden states (b, l, e) of token ids and mask (b, l).
@@ -137,15 +135,13 @@ class TextEncoder(nn.Module):
         Returns:
             The new words, the most frequent first.
         """
-        words = self.tokenizer.backend_tokenizer
-        known = words.get_vocab(with_added_tokens=True)
-        counts = count_words(captions, words)
+        known = self.tokenizer.get_vocab(with_added_tokens=True)
+        counts = count_words(captions, self.tokenizer)
         ranked = [word for word in by_frequency(counts) if word not in known]
         new = ranked[: max(0, vocabulary - len(known))]
         if new:
             numbers = {word: len(known) + i for i, word in enumerate(new)}
-            words.model = models.WordLevel(known | numbers, UNKNOWN)
-            self.tokenizer = _wrap(words)
+            self.tokenizer.model = models.WordLevel(known | numbers, UNKNOWN)
             old = self.encoder.embed_tokens.weight
             rows = old.mean(dim=0) + old.std(dim=0) * torch.randn(len(new), old.shape[1])
             self.encoder.embed_tokens = nn.Embedding.from_pretrained(
@@ -157,22 +153,22 @@ class TextEncoder(nn.Module):
         """The end of a prompt that `tokenize` cuts off, as it was written; empty: nothing."""
         prompt = visible(prompt)
         starts = [start for _, (start, _) in self._tokens(prompt)]
-        kept = self.length - self.tokenizer.num_special_tokens_to_add()
+        kept = self.length - self.tokenizer.num_special_tokens_to_add(is_pair=False)
         return prompt[starts[kept] :].strip() if len(starts) > kept else ""
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of a prompt that the tokenizer has no token for, as they were written."""
         prompt = visible(prompt)
-        unknown = self.tokenizer.unk_token_id
+        unknown = self.tokenizer.token_to_id(UNKNOWN)
         spans = [span for token, span in self._tokens(prompt) if token == unknown]
         return list(dict.fromkeys(prompt[start:stop] for start, stop in spans))
 
     def _tokens(self, prompt: str) -> list[tuple[int, tuple[int, int]]]:
         """All tokens of a prompt, neither cut nor padded, and where each is in it."""
-        tokens = self.tokenizer(
-            prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )
-        return list(zip(tokens["input_ids"], tokens["offset_mapping"], strict=True))
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        tokens = self.tokenizer.encode(prompt, add_special_tokens=False)
+        return list(zip(tokens.ids, tokens.offsets, strict=True))
 
     def known_words(self) -> list[str] | None:
         """The words of the training captions, sorted; None for a T5, which reads any text."""
@@ -191,13 +187,7 @@ class TextEncoder(nn.Module):
 
     def tokenizer_json(self) -> str:
         """The tokenizer as the content of a `tokenizer.json`, the same before and after use."""
-        plain = tokenizers.Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
+        plain = tokenizers.Tokenizer.from_str(self.tokenizer.to_str())
         plain.no_padding()
         plain.no_truncation()
         return plain.to_str(pretty=True)
-
-
-def _wrap(tokenizer: tokenizers.Tokenizer) -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN
-    )

@@ -115,7 +115,7 @@ def start_weights(config: TrainConfig, data: Data) -> tuple[DCAR, TextEncoder]:
     if config.lora.rank:
         add_lora(model, config.lora)
     if config.model.text.joint is not None:
-        words = found.text.tokenizer.backend_tokenizer
+        words = found.text.tokenizer
         text = TextEncoder.joint(config.model.text, config.model.generator, words)
         text.load_state_dict(found.text.state_dict())
         _learn_words(text, data, config.model.text.joint.vocabulary, config.init_from)
@@ -141,7 +141,7 @@ def _new_text(config: TrainConfig, data: Data) -> TextEncoder:
 
 def _learn_words(text: TextEncoder, data: Data, vocabulary: int, start: str) -> None:
     """Teach a joint encoder the words it lacks, and say which they are."""
-    words = count_words(_every_caption(data), text.tokenizer.backend_tokenizer)
+    words = count_words(_every_caption(data), text.tokenizer)
     new = text.learn_words(_every_caption(data), vocabulary)
     if new:
         print(

@@ -202,7 +202,7 @@ class Trainer:
         load_strict(model, merge_lora(_under("model.", tensors), self.config.lora), "EMA")
         text = self.text
         if text.trained:
-            words = text.tokenizer.backend_tokenizer
+            words = text.tokenizer
             text = TextEncoder.joint(self.config.model.text, self.config.model.generator, words)
             load_strict(text.to(self.device), _under("text.", tensors), "EMA")
         return model.requires_grad_(False).eval(), text.eval()

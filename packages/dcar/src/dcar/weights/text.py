@@ -42,7 +42,7 @@ def load_t5(config: TextConfig, generator: GeneratorConfig) -> TextEncoder:
         )
     return TextEncoder(
         encoder.encoder,
-        tokenizer,
+        tokenizer.backend_tokenizer,
         length=generator.text_length,
         sees_mask=config.sees_mask,
         trained=False,
