@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dcar.config import HeadConfig, Solver
 from dcar.modules.diffusion import TRAIN_STEPS, GaussianDiffusion
-from dcar.modules.solvers import Group, Network, Rows, nested_timesteps, solve, solver_timesteps
+from dcar.modules.solvers import Group, Network, Rows, solve, solver_timesteps
 
 FREQUENCIES = 256
 
@@ -211,12 +211,13 @@ class DiffusionHead(nn.Module):
             )
         # The network alone runs in its precision: what a chain adds up stays in fp32.
         noise = HeadNoise(*(draws.to(_widened(condition)) for draws in noise))
-        timesteps = solver_timesteps(solver, num_steps)
+        groups = _groups(solver, num_steps, budget)
+        timesteps = torch.cat([group.timesteps for group in groups]).unique()
         x = solve(
             self._network(condition, timesteps, cfg_scale),
             rearrange(noise.start, "... c -> (...) c"),
             rearrange(noise.steps, "s ... c -> s (...) c"),
-            groups=_groups(timesteps, budget),
+            groups=groups,
             solver=solver,
             clip=self.config.clip,
             temperature=temperature,
@@ -253,11 +254,14 @@ def _widened(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _groups(timesteps: Tensor, budget: Budget | None) -> list[Group]:
-    """Rows by how many timesteps they take; one group where all take the same."""
-    if budget is None or budget.short_steps == len(timesteps) or budget.long.all():
+def _groups(solver: Solver, num_steps: int, budget: Budget | None) -> list[Group]:
+    """Rows by how many timesteps they take, spaced as the solver has it; one group where all take
+    the same.
+    """
+    timesteps = solver_timesteps(solver, num_steps)
+    if budget is None or budget.short_steps == num_steps or budget.long.all():
         return [Group(slice(None), timesteps)]
-    short = nested_timesteps(timesteps, budget.short_steps)
+    short = solver_timesteps(solver, budget.short_steps)
     if not budget.long.any():
         return [Group(slice(None), short)]
     long = rearrange(budget.long, "b n -> (b n)")

@@ -61,14 +61,6 @@ def solver_timesteps(solver: Solver, num_steps: int) -> Tensor:
             assert_never(solver)
 
 
-def nested_timesteps(timesteps: Tensor, num_steps: int) -> Tensor:
-    """`num_steps` of these timesteps, both ends among them: a shorter schedule inside a longer."""
-    if num_steps == 1:
-        return timesteps[-1:]
-    stride = (len(timesteps) - 1) / (num_steps - 1)
-    return timesteps[[round(number * stride) for number in range(num_steps)]]
-
-
 def solve(
     network: Network,
     start: Tensor,
