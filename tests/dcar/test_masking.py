@@ -66,7 +66,7 @@ def test_a_share_of_the_samples_is_masked_whole() -> None:
 
 @pytest.mark.parametrize("share", [-0.5, 1.0])
 def test_a_share_out_of_range_is_refused(share: float) -> None:
-    with pytest.raises(UsageError, match=rf"fully_masked is {share}; a share, 0 or more"):
+    with pytest.raises(UsageError, match=rf"fully_masked is {share}; expected at least 0"):
         GeneratorConfig(fully_masked=share)
 
 

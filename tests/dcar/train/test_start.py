@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dcar.config import PRESETS
+from dcar.config import PRESETS, DCARConfig
 from dcar.data import open_data
 from dcar.train import train
 from dcar.train.start import layouts_of, load_image_tokenizer, start_weights
@@ -14,6 +14,7 @@ from dcar.train_config import TrainConfig
 from dcar.weights.pretrained import load_pretrained
 from dcht import PRESETS as TOKENIZERS
 from dcht import CheckpointError, UsageError
+from dcht.ranges import WEIGHTLESS, marked
 
 
 def with_captions(store: Path, captions: list[str]) -> None:
@@ -39,7 +40,7 @@ def test_a_finetune_learns_and_names_the_words_it_lacks(
     assert f"3 of 7 words are new to {start} and are learned from scratch: an okapi zebra" in said
     after = load_pretrained(Path(second.out) / "checkpoint").text
     assert after.unknown_words("an okapi and a zebra") == []
-    assert len(after.tokenizer) == len(before.tokenizer) + 3
+    assert after.tokenizer.get_vocab_size() == before.tokenizer.get_vocab_size() + 3
     assert torch.equal(after.tokenize(["a red cat"]).ids, before.tokenize(["a red cat"]).ids)
     # The same words at the second start: nothing is new.
     third = replace(second, init_from=str(Path(second.out) / "checkpoint"))
@@ -57,7 +58,7 @@ def test_words_beyond_the_vocabulary_are_named(
     with_captions(store, [" ".join(many[part : part + 5]) for part in range(0, 60, 5)])
     start = str(Path(config.out) / "checkpoint")
     second = replace(config, init_from=start, out=str(tmp_path / "second"))
-    known = len(load_pretrained(start).text.tokenizer)
+    known = load_pretrained(start).text.tokenizer.get_vocab_size()
     capsys.readouterr()
     start_weights(second, open_data(second.data, load_image_tokenizer(second)))
     said = capsys.readouterr().err
@@ -113,5 +114,37 @@ def test_advice_names_the_preset(config: TrainConfig) -> None:
     with pytest.raises(UsageError, match=r"head\.latent_channels is 16, and 8 in the image"):
         load_image_tokenizer(replace(config, model=replace(config.model, head=odd)))
     data = open_data(config.data, load_image_tokenizer(config))
-    with pytest.raises(UsageError, match=r"init_from=bundled differs .*; choose model=small"):
+    with pytest.raises(UsageError, match=r"init_from=bundled differs .* model\.generator\.depth, "):
         start_weights(replace(config, init_from="bundled"), data)
+
+
+def test_what_shapes_the_weights_is_said_at_the_field(checkpoint: Path, config: TrainConfig):
+    """Training settings may be others than the checkpoint's; each setting of a layer may not."""
+    data = open_data(config.data, load_image_tokenizer(config))
+    layout = PRESETS["tiny"]
+    joint = layout.text.joint
+    assert joint is not None
+    assert marked(DCARConfig, WEIGHTLESS) == {
+        "attention_dropout", "cond_dropout", "fully_masked", "batch_mul", "residual_std", "clip",
+        "positions", "vocabulary",
+    }  # fmt: skip
+    trains = replace(
+        layout,
+        generator=replace(
+            layout.generator, attention_dropout=0.2, cond_dropout=0.3, fully_masked=0.5
+        ),
+        head=replace(layout.head, batch_mul=3, residual_std=0.5, clip=None),
+        text=replace(layout.text, joint=replace(joint, positions=True, vocabulary=99)),
+    )
+    run = replace(config, init_from=str(checkpoint))
+    model, _ = start_weights(replace(run, model=trains), data)
+    assert model.config == trains
+    for part, name, value in (
+        ("generator", "qk_norm", True),
+        ("generator", "position_extent", 8.0),
+        ("head", "depth", 3),
+        ("text", "sees_mask", False),
+    ):
+        odd = replace(layout, **{part: replace(getattr(layout, part), **{name: value})})
+        with pytest.raises(UsageError, match=rf"in model\.{part}\.{name}; leave these and model="):
+            start_weights(replace(run, model=odd), data)

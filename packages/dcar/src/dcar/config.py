@@ -23,7 +23,7 @@ from dcar.sampling_config import Selector as Selector
 from dcar.sampling_config import Solver as Solver
 from dcar.sampling_config import with_preset as with_preset
 from dcht.errors import UsageError
-from dcht.ranges import SHA256, SHARE, Length, Range, check_ranges
+from dcht.ranges import SHA256, SHARE, WEIGHTLESS, Length, Range, check_ranges
 
 WIDTH = Range(1, 16384)
 DEPTH = Range(1, 256)
@@ -60,11 +60,11 @@ class GeneratorConfig:
     """Width of the text embeddings."""
     text_length: Annotated[int, Range(1, 4096)] = 120
     """Number of text tokens, padded. # not in paper: PixArt-alpha's; the release has 300."""
-    attention_dropout: Annotated[float, Range(0, 1, below=True)] = 0.1
+    attention_dropout: Annotated[float, Range(0, 1, below=True), WEIGHTLESS] = 0.1
     """In training only (Table 8)."""
-    cond_dropout: Annotated[float, Range(0, 1)] = 0.1
+    cond_dropout: Annotated[float, Range(0, 1), WEIGHTLESS] = 0.1
     """Share of the captions replaced by the null caption in training (Table 8)."""
-    fully_masked: float = 0.0
+    fully_masked: Annotated[float, SHARE, WEIGHTLESS] = 0.0
     """Share of the samples that have every index hidden in training, beside those of the law.
     # not in paper: there the text alone says what is where, and other samples hardly teach it."""
     position_extent: Annotated[float, Range(0, 1e6, above=True)] = 16.0
@@ -77,8 +77,6 @@ class GeneratorConfig:
             raise UsageError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
         if self.width % 4:
             raise UsageError(f"width {self.width} is not a multiple of 4 (2-D sin-cos positions)")
-        if not 0 <= self.fully_masked < 1:
-            raise UsageError(f"fully_masked is {self.fully_masked}; a share, 0 or more and below 1")
 
 
 @dataclass(kw_only=True)
@@ -91,11 +89,11 @@ class HeadConfig:
     depth: Annotated[int, DEPTH] = 6
     width: Annotated[int, WIDTH] = 1024
     """# not in paper: 1024 gives 36.19 M, and 671 M in total (Table 2)."""
-    batch_mul: Annotated[int, Range(1, 1024)] = 4
+    batch_mul: Annotated[int, Range(1, 1024), WEIGHTLESS] = 4
     """Noise levels drawn for each position in training. # not in paper: MAR, HART, the release."""
-    residual_std: Annotated[float, Range(0, 1e6, above=True)] = 0.107
+    residual_std: Annotated[float, Range(0, 1e6, above=True), WEIGHTLESS] = 0.107
     """The target is the residual divided by this: the tokenizer's measured standard deviation."""
-    clip: Annotated[float | None, Range(0, 1e6, above=True)] = 4.0
+    clip: Annotated[float | None, Range(0, 1e6, above=True), WEIGHTLESS] = 4.0
     """Bound on the denoised target while sampling, in standard deviations; None is none.
     # not in paper: MAR has none, HART and the release 1, which cuts a third of a Gaussian."""
 
@@ -110,10 +108,10 @@ class JointTextConfig:
 
     depth: Annotated[int, DEPTH] = 2
     num_heads: Annotated[int, WIDTH] = 4
-    positions: bool = False
+    positions: Annotated[bool, WEIGHTLESS] = False
     """Add sin-cos positions to what it says of each word. # not in paper: T5 has only biases by
     distance, from which a small one learns the order of words very late, if ever."""
-    vocabulary: Annotated[int, Range(4, 1 << 20)] = 2048
+    vocabulary: Annotated[int, Range(4, 1 << 20), WEIGHTLESS] = 2048
     """Most words that the word-level tokenizer learns from the captions."""
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Annotated
 
 from dcht.errors import UsageError
-from dcht.ranges import WRITTEN_IF_SET, Length, Range, check_ranges
+from dcht.ranges import WEIGHTLESS, WRITTEN_IF_SET, Length, Range, check_ranges
 
 STAGES = Length(2, 8)
 
@@ -80,9 +80,9 @@ class TokenizerConfig:
     latent_channels: Annotated[int, Range(1, 8192)] = 32
     codebook_size: Annotated[int | None, Range(1, 1 << 20)] = 16384
     """Number of codes. None: no quantizer, a plain continuous autoencoder (a converted DC-AE)."""
-    commitment_weight: Annotated[float, Range(0)] = 0.25
+    commitment_weight: Annotated[float, Range(0), WEIGHTLESS] = 0.25
     """Beta of the commitment loss. # not in paper: the value of LlamaGen and the release."""
-    residual_std: Annotated[float | None, Range(0, above=True)] = None
+    residual_std: Annotated[float | None, Range(0, above=True), WEIGHTLESS] = None
     """Standard deviation of z - z_q over the training data, measured after stage 2."""
     fsq_levels: Annotated[list[int] | None, Length(1, 64), Range(2, 1 << 16)] = field(
         default=None, metadata=WRITTEN_IF_SET

@@ -20,7 +20,7 @@ import reprlib
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
 
@@ -103,6 +103,16 @@ class Pattern:
         return self.meaning
 
 
+@dataclass(frozen=True)
+class Mark:
+    """Says of a field what it is for; its values are not limited by that."""
+
+    meaning: str
+
+
+WEIGHTLESS = Mark("no weight has its shape or its sense from it")
+"""A setting that training or sampling reads: it may differ from that of a checkpoint whose weights
+are taken."""
 PATH = Pattern(r"[^\0]*[^\0\s][^\0]*", "a name")
 """Of a file, a folder or a checkpoint. An empty one, from a variable that is not set, would be the
 current folder."""
@@ -133,6 +143,19 @@ def check_ranges(config: Any) -> None:
             raise UsageError(f"{name} is {shown(value)}; expected {expected}")
 
 
+@cache
+def marked(cls: type, mark: Mark) -> frozenset[str]:
+    """The names of the fields of a dataclass, and of dataclasses in it, that have a mark."""
+    found: set[str] = set()
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        if get_origin(hint) is Annotated and mark in get_args(hint):
+            found.add(name)
+        for kind in (hint, *get_args(hint)):
+            if is_dataclass(kind) and isinstance(kind, type):
+                found |= marked(kind, mark)
+    return frozenset(found)
+
+
 def shown(value: Any) -> str:
     """A value for a message: as Python writes it, shortened where it is long."""
     return repr(value) if isinstance(value, float) else reprlib.repr(value)
@@ -144,8 +167,10 @@ def _limited(cls: type) -> Sequence[tuple[str, Any, list[Limit]]]:
     found = []
     for name, hint in get_type_hints(cls, include_extras=True).items():
         if get_origin(hint) is Annotated:
-            kind, *limits = get_args(hint)
-            found.append((name, kind, limits))
+            kind, *found_here = get_args(hint)
+            limits = [limit for limit in found_here if not isinstance(limit, Mark)]
+            if limits:
+                found.append((name, kind, limits))
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from dcar.config import PRESETS, CheckpointConfig, DCARConfig
+from dcar.config import CheckpointConfig, DCARConfig
 from dcar.data import Data
 from dcar.model import DCAR
 from dcar.modules.text import TextEncoder
@@ -20,19 +20,13 @@ from dcar.train_config import TrainConfig
 from dcar.weights.pretrained import BUNDLED, find_tokenizer, load_pretrained
 from dcar.weights.text import load_t5
 from dcht.checkpoint import CONFIG, from_dict, locate, read_config, to_dict
+from dcht.config import TokenizerConfig
 from dcht.engine.run_folder import differences
 from dcht.errors import UsageError, printable
+from dcht.ranges import WEIGHTLESS, marked
 from dcht.tokenizer import Tokenizer
 from dcht.train.start import preset_of, read_layout
 
-WEIGHTLESS = frozenset(
-    {
-        "attention_dropout", "cond_dropout", "fully_masked", "positions", "batch_mul",
-        "residual_std", "clip",
-    }
-)  # fmt: skip
-"""Settings of a model that may differ from those of its weights: they have none of their own, or
-only training or sampling reads them."""
 NAMED_WORDS = 20
 """How many words a message names before it says how many more there are."""
 
@@ -65,15 +59,11 @@ def load_image_tokenizer(config: TrainConfig) -> Tokenizer:
         UsageError: its layout is not `config.tokenizer`, or the model is for another one.
     """
     tokenizer = Tokenizer.from_pretrained(config.tokenizer_ckpt)
-    ignored = {"residual_std": None, "commitment_weight": 0.0}
-    theirs, ours = (
-        to_dict(replace(layout, **ignored))  # type: ignore[arg-type]
-        for layout in (tokenizer.config, config.tokenizer)
-    )
-    if odd := sorted(differences(theirs, ours)):
+    weightless = marked(TokenizerConfig, WEIGHTLESS)
+    if odd := differences(to_dict(tokenizer.config), to_dict(config.tokenizer), weightless):
         raise UsageError(
             f"tokenizer_ckpt={config.tokenizer_ckpt} differs from the tokenizer that was asked "
-            f"for in {', '.join(odd)}; {preset_of(tokenizer.config)}"
+            f"for in {', '.join(sorted(odd))}; {preset_of(tokenizer.config)}"
         )
     model, layout = config.model, tokenizer.config
     for name, ours, its in (
@@ -104,11 +94,12 @@ def start_weights(config: TrainConfig, data: Data) -> tuple[DCAR, TextEncoder]:
             )
         return DCAR(config.model), _new_text(config, data)
     found = load_pretrained(None if config.init_from == "bundled" else config.init_from)
-    odd = differences(to_dict(found.config.model), to_dict(config.model), WEIGHTLESS)
-    if odd:
+    weightless = marked(DCARConfig, WEIGHTLESS)
+    if odd := differences(to_dict(found.config.model), to_dict(config.model), weightless):
+        settings = ", ".join(f"model.{name}" for name in sorted(odd))
         raise UsageError(
             f"init_from={config.init_from} differs from the model that was asked for in "
-            f"{', '.join(sorted(odd))}; {_model_preset(found.config.model)}"
+            f"{settings}; leave these and model= out, and the run takes the checkpoint's"
         )
     model = DCAR(config.model)
     model.load_state_dict(found.model.state_dict())
@@ -121,15 +112,6 @@ def start_weights(config: TrainConfig, data: Data) -> tuple[DCAR, TextEncoder]:
         _learn_words(text, data, config.model.text.joint.vocabulary, config.init_from)
         return model, text
     return model, found.text
-
-
-def _model_preset(layout: DCARConfig) -> str:
-    """Which preset has the layout of a model, as advice to whoever chose another."""
-    free = WEIGHTLESS | {"codebook_size", "latent_channels"}
-    for name, preset in PRESETS.items():
-        if not differences(to_dict(preset), to_dict(layout), free):
-            return f"choose model={name}"
-    return "no preset has its layout: give its settings one by one (model.KEY=VALUE)"
 
 
 def _new_text(config: TrainConfig, data: Data) -> TextEncoder:

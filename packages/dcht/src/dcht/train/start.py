@@ -10,9 +10,11 @@ from torch import nn
 from dcht.checkpoint import CONFIG, from_dict, locate, read_config, to_dict
 from dcht.config import PRESETS, CoderConfig, TokenizerConfig
 from dcht.convert.latent_norm import LATENT_NORM, fold_latent_norm
+from dcht.engine.run_folder import differences
 from dcht.errors import UsageError
 from dcht.modules.autoencoder import Decoder, Encoder
 from dcht.modules.layers import Downsample, GLUConv, LinearAttention, ResBlock, Upsample
+from dcht.ranges import WEIGHTLESS, marked
 from dcht.tokenizer import BUNDLED as BUNDLED_TOKENIZER
 from dcht.tokenizer import Tokenizer
 
@@ -75,8 +77,8 @@ def start_tokenizer(
 def _differing(source: TokenizerConfig, wanted: TokenizerConfig) -> list[str]:
     """The settings for which a source's weights cannot start a layout."""
     theirs, ours = _layout(source, wanted), to_dict(wanted)
-    # What training decides, and what a plain autoencoder does not have.
-    skipped = {"residual_std", "commitment_weight", "codebook_size", "fsq_levels"}
+    # A plain autoencoder has no codes, and what has others still gives encoder and decoder.
+    skipped = marked(TokenizerConfig, WEIGHTLESS) | {"codebook_size", "fsq_levels"}
     return [key for key in ours if key not in skipped and ours[key] != theirs[key]]
 
 
@@ -147,10 +149,11 @@ def read_layout(name: str | None) -> TokenizerConfig:
 
 def preset_of(layout: TokenizerConfig) -> str:
     """Which preset has a layout, as advice to whoever chose another."""
-    measured = {"residual_std": None, "commitment_weight": 0.0}
     for name, preset in PRESETS.items():
         same_codes = replace(preset, codebook_size=layout.codebook_size)
-        if replace(same_codes, **measured) == replace(layout, **measured):  # type: ignore[arg-type]
+        if not differences(
+            to_dict(same_codes), to_dict(layout), marked(TokenizerConfig, WEIGHTLESS)
+        ):
             other = preset.codebook_size != layout.codebook_size
             codes = f" tokenizer.codebook_size={layout.codebook_size}" if other else ""
             return f"choose tokenizer={name}{codes}"
