@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from dcar.commands import convert, edit, export, generate, replay
+from dcar.commands import app, convert, edit, export, generate, replay
 from dcar.config import PRESETS
 from dcht.commands.common import command_parser, run_verb
 
@@ -18,9 +18,10 @@ EXAMPLES = """examples:
   dcar edit photo.png "a red apple" --mask mask.png --out new.png
   dcar edit photo.png "a red apple" --outpaint left=128 --out wide.png
   dcar replay apple.png --out again.png                      the same picture, byte for byte
+  dcar app --open                                            all of it in a browser
   dcar convert --from release pretrained_models/ --out dc-ar-512/
 """
-VERBS = (generate, edit, replay, convert)
+VERBS = (generate, edit, replay, app, convert)
 
 TRAIN_HELP = """\
 usage: dcar-train +experiment=NAME [KEY=VALUE ...]
