@@ -2,7 +2,7 @@
 UV ?= uv
 RUN = $(UV) run --all-packages
 
-.PHONY: help install format lint typecheck test test-slow test-kills fuzz bench docs lock check-lock
+.PHONY: help install format lint typecheck test test-slow test-kills fuzz browser bench docs lock check-lock
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ test-slow:  ## What needs more than half a minute: full-size models.
 
 fuzz:  ## Every reader, on thousands of damaged and hostile files: about twenty minutes.
 	FUZZ_CASES=1600 $(RUN) pytest tests/test_fuzz.py --timeout 0 -p no:cacheprovider
+
+browser:  ## dcar app in Debian's Chromium; screenshots in tests/browser/screenshots.
+	$(RUN) pytest -m browser tests/browser
 
 bench:  ## Speed, as ratios against a peer in the same run.
 	$(RUN) pytest benchmarks

@@ -39,7 +39,8 @@ def results_column(name: str, hint: str) -> Results:
     steps = stage(f"{name}-stage", hint)
     kept = gr.State([])
     gallery = gr.Gallery(
-        label="Images of this window", columns=4, height="auto", object_fit="contain",
+        label="Images of this window", columns=4, height=230, fit_columns=False,
+        object_fit="contain",
         elem_id=f"{name}-gallery", visible=False, buttons=["download"], interactive=False,
     )  # fmt: skip
     download = gr.DownloadButton(

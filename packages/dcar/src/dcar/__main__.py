@@ -1,0 +1,6 @@
+"""`python -m dcar`: the command `dcar`."""
+
+from dcar.cli import main
+
+if __name__ == "__main__":
+    main()
