@@ -14,7 +14,7 @@ from PIL import Image
 
 from dcar.pipeline.record import read_record
 from dcht.images import open_image
-from dcht.show import fit_sides
+from dcht.reconstruct.show import fit_sides
 
 if TYPE_CHECKING:
     from conftest import Page, Visit

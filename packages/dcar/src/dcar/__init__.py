@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dcar.modules.text import TextEncoder
     from dcar.modules.transformer import Generator, GeneratorOutput
     from dcar.pipeline import TextToImage
+    from dcar.pipeline.film import unmasking_film
     from dcar.pipeline.results import GenerationResult, StepPreview
     from dcar.sampler import sample_indices, sample_residual, unmask
     from dcar.sampling.models import MaskedModel, ResidualHead
@@ -48,6 +49,7 @@ _HOME = {
     "sample_indices": "sampler",
     "sample_residual": "sampler",
     "unmask": "sampler",
+    "unmasking_film": "pipeline.film",
 }
 
 __version__ = "0.1.0"
@@ -72,6 +74,7 @@ __all__ = [
     "sample_indices",
     "sample_residual",
     "unmask",
+    "unmasking_film",
 ]
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dcht.latents import LatentsStore
     from dcht.latents.dataset import LatentDataset, LatentSample
     from dcht.modules.quantizer import Quantized
+    from dcht.reconstruct.show import code_map, show_reconstruction
     from dcht.tokenizer import Latents, Tokenizer
 
 _HOME = {
@@ -27,6 +28,8 @@ _HOME = {
     "Quantized": "modules.quantizer",
     "Latents": "tokenizer",
     "Tokenizer": "tokenizer",
+    "code_map": "reconstruct.show",
+    "show_reconstruction": "reconstruct.show",
 }
 
 __version__ = "0.1.0"
@@ -41,6 +44,8 @@ __all__ = [
     "Tokenizer",
     "TokenizerConfig",
     "UsageError",
+    "code_map",
+    "show_reconstruction",
 ]
 
 

@@ -18,7 +18,7 @@ from dcar.app.studio import MAX_IMAGES, MAX_SIDE, Studio
 from dcar.pipeline.edit import Edit, inpaint, outpaint
 from dcht.errors import UsageError
 from dcht.images import open_image, save_png
-from dcht.show import fit_sides
+from dcht.reconstruct.show import fit_sides
 
 WAYS = ("Inpaint", "Outpaint", "Variation")
 SIDES = ("left", "right", "top", "bottom")

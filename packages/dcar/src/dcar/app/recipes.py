@@ -53,7 +53,10 @@ class Recipe:
 
     def command(self) -> str:
         """For a POSIX shell; an edit's files are `photo.png` and `mask.png`."""
-        words = ["dcar", "edit"] if self.edits else ["dcar", "generate"]
+        asked = ["photo.png", self.prompt] if self.edits else [self.prompt]
+        # Behind `--` a prompt that begins with a dash is no option.
+        dashed = self.prompt.startswith("-")
+        words = ["dcar", "edit" if self.edits else "generate", *([] if dashed else asked)]
         if self.mask:
             words += ["--mask", "mask.png"]
         if self.margins is not None:
@@ -71,8 +74,7 @@ class Recipe:
         for flag, name in (("--ckpt", self.ckpt), ("--safety", self.safety)):
             words += [] if name is None else [flag, name]
         words += ["--out", "images" if self.num_images > 1 else "image.png"]
-        # Behind `--` a prompt that begins with a dash is no option.
-        return shlex.join([*words, "--", *(["photo.png"] if self.edits else []), self.prompt])
+        return shlex.join([*words, *(["--", *asked] if dashed else [])])
 
     def python(self) -> str:
         """With the package's public calls."""

@@ -39,7 +39,7 @@ def results_column(name: str, hint: str) -> Results:
     steps = stage(f"{name}-stage", hint)
     kept = gr.State([])
     gallery = gr.Gallery(
-        label="Images of this window", columns=4, height=230, fit_columns=False,
+        label="Images of this window", columns=4, height="auto", fit_columns=False,
         object_fit="contain",
         elem_id=f"{name}-gallery", visible=False, buttons=["download"], interactive=False,
     )  # fmt: skip
@@ -96,7 +96,7 @@ def run_series(
     kept = [*files, *kept][:MAX_GALLERY]
     yield {
         results.kept: kept,
-        results.gallery: gr.update(value=[(path, Path(path).stem) for path in kept], visible=True),
+        results.gallery: gr.update(value=kept, visible=True),
         results.download: gr.update(value=files[0], visible=True),
         results.command: recipe.command(),
         results.python: recipe.python(),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dcht.images import grid, to_pil
 from dcht.perceptual import LPIPS
-from dcht.show import psnr
+from dcht.reconstruct.show import psnr
 from dcht.tokenizer import Tokenizer
 from dcht.train.dataset import Crops, to_images
 

@@ -18,7 +18,7 @@ from dcht.data.sources import list_inputs
 from dcht.errors import UsageError
 from dcht.files import locked
 from dcht.images import Fit, ImageError, grid, to_pil
-from dcht.show import code_map, compare
+from dcht.reconstruct.show import code_map, compare
 from dcht.tokenizer import Tokenizer
 
 
@@ -46,7 +46,7 @@ def reconstruct_images(
     """Write each image of some sources (see `list_inputs`) as the tokenizer gives it back, as PNG.
 
     `path` is `hybrid`, `discrete`, `compare` (a strip of input, discrete, hybrid and 5 x error) or
-    `codes` (which code is where: `dcht.show.code_map`).
+    `codes` (which code is where: `dcht.reconstruct.show.code_map`).
     With `tile`, by tiles of that side in pixels: the same pictures in less memory.
     Pictures that an earlier run of the same settings made of the same inputs are kept.
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dcht import Tokenizer, UsageError
 from dcht.images import to_pil, to_tensor
-from dcht.show import code_color, code_map, fit_sides, psnr, show_reconstruction
+from dcht.reconstruct.show import code_color, code_map, fit_sides, psnr, show_reconstruction
 
 
 def photo(width: int, height: int) -> Image.Image:
