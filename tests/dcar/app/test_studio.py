@@ -86,7 +86,7 @@ def test_an_edit_s_command_makes_the_same_file(
     mask.paste(255, (32, 0, 64, 32))
     mask.save(tmp_path / "mask.png")
     edit, fields = {
-        "inpaint": (inpaint(photo, mask), {"mask": True}),
+        "inpaint": (inpaint(photo, mask, strength=1), {"mask": True}),
         "outpaint": (outpaint(photo, left=32), {"margins": {"left": 32, "right": 0}}),
         "variation": (inpaint(photo, None, strength=0.5), {"strength": 0.5}),
     }[way]

@@ -156,7 +156,8 @@ def _edit(
 ) -> Edit:
     if way == "Outpaint":
         return outpaint(image, **around, patch=patch)
-    return inpaint(image, mask, patch=patch, strength=strength)
+    # As the command writes it: the record's bytes have 1, not 1.0.
+    return inpaint(image, mask, patch=patch, strength=1 if strength == 1 else strength)
 
 
 def _inputs(folder: Path, image: Image.Image, mask: Image.Image | None) -> list[str]:
