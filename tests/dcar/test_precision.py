@@ -1,5 +1,8 @@
 """The bundled checkpoint drawn in half precision, against fp32 with the same noise."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,11 @@ from PIL import Image
 
 from dcar import TextToImage
 from dcar.modules.diffusion_head import DiffusionHead
+from dcht.errors import UsageError
+from dcht.images import read_png_text
+from dcht.precision import Precision
+
+Dcar = Callable[..., tuple[int, str, str]]
 
 PROMPTS = [f"a photo of a {c} {o}" for c in ("red", "blue") for o in ("apple", "car", "dog", "cat")]
 PSNR = {torch.bfloat16: 38.0, torch.float16: 38.0}
@@ -94,3 +102,47 @@ def test_both_parts_take_any_float_type(pipe: TextToImage) -> None:
     assert max(losses) - min(losses) < 0.02 * min(losses)
     sample = head.sample(hidden.half(), 4, generator=draws)
     assert sample.dtype == torch.float32 and sample.isfinite().all()
+
+
+def test_a_picture_says_its_precision_and_is_made_again_in_it(
+    dcar: Dcar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a word it is fp32: records that were written before there was a choice stay equal."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    files = {}
+    for asked, noted in (("fp32", None), ("auto", "bf16")):
+        file, again = tmp_path / f"{asked}.png", tmp_path / f"{asked}-again.png"
+        words = ("generate", "a red apple", "--size", "64", "--out", file)
+        assert dcar(*words, "--precision", asked)[0] == 0
+        assert json.loads(read_png_text(file)["dcar"]).get("precision") == noted
+        assert dcar("replay", file, "--out", again)[0] == 0
+        assert again.read_bytes() == file.read_bytes()
+        files[asked] = file
+    # The default is fp32, and what an equal command wrote is kept; another precision's is not.
+    assert dcar("generate", "a red apple", "--size", "64", "--out", files["fp32"])[0] == 0
+    code, _, err = dcar("generate", "a red apple", "--size", "64", "--out", files["auto"])
+    assert code == 2 and "was made otherwise" in err
+
+
+@pytest.mark.filterwarnings("ignore")  # torchao's own
+def test_int8_draws_nearly_the_same_and_says_what_it_cannot() -> None:
+    pytest.importorskip("torchao")
+    wide, narrow = TextToImage.from_pretrained(), TextToImage.from_pretrained(precision="int8")
+    assert narrow.precision is Precision.int8 and wide.precision is Precision.fp32
+    assert narrow.identity == {"weights": wide.sha256, "precision": "int8"}
+    # The head's condition and time are linear layers too; norms and the decoder are as they were.
+    assert narrow.tokenizer.precision is Precision.fp32
+    found, expected = (
+        pipe("a photo of a red apple", seed=1, num_steps=8) for pipe in (narrow, wide)
+    )
+    same = (found.indices == expected.indices).double().mean()
+    assert same > 0.6
+    assert psnr(found.images[0], expected.images[0]) > 20
+    with pytest.raises(UsageError, match="int8 weights cannot become"):
+        narrow.to(torch.float16)
+
+
+def test_int8_without_torchao_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dcar.weights.int8.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'dcar\[int8\]'"):
+        TextToImage.from_pretrained(precision="int8")

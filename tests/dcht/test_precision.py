@@ -12,10 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from dcht import CheckpointError, LatentsStore, Tokenizer, UsageError
 from dcht.cli import main
+from dcht.data.image_folder import RECORD
 from dcht.images import open_image, resize_crop, to_pil, to_tensor
 from dcht.latents.encode import encode_images
-from dcht.latents.encode_job import EncodeSettings, Precision
+from dcht.latents.encode_job import EncodeSettings
 from dcht.modules.wide import BatchNorm2d
+from dcht.precision import Precision, pick_precision
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 SIZE = 256
@@ -246,3 +248,62 @@ def test_pixels_that_are_not_finite_make_no_picture(value: float) -> None:
     pixels[1, 2, 3] = value
     with pytest.raises(UsageError, match="NaN or infinity"):
         to_pil(pixels)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, "bf16"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "bf16"),
+        ({"avx512_bf16": False, "avx512_fp16": True}, "fp32"),
+        ({"architecture": "aarch64"}, "fp32"),
+    ],
+)
+def test_auto_is_what_the_processor_is_fast_in(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, object], expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert pick_precision("auto", "cpu") is Precision(expected)
+
+
+@pytest.mark.parametrize(("wide", "expected"), [(True, "bf16"), (False, "fp16")])
+def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch, wide: bool, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: wide)
+    assert pick_precision("auto", "cuda:1") is Precision(expected)
+    assert pick_precision("auto", "mps") is Precision.fp16
+
+
+def test_what_cannot_be_asked_for() -> None:
+    with pytest.raises(UsageError, match=r"'bf17' is not known; use auto, fp32, bf16, fp16 or int"):
+        pick_precision("bf17", "cpu")
+    with pytest.raises(UsageError, match="int8 is of the linear layers"):
+        Tokenizer.from_pretrained(precision="int8")
+    with pytest.raises(UsageError, match="give one"):
+        Tokenizer.from_pretrained(precision="bf16", dtype=torch.bfloat16)
+    assert pick_precision("int8", "cpu", int8=True).dtype == torch.float32
+    assert Tokenizer.from_pretrained(precision="fp16").precision is Precision.fp16
+
+
+def test_what_is_made_in_another_precision_says_so(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The plan holds what `auto` became; folders of pictures know it, without a word for fp32."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    store, out = tmp_path / "store", tmp_path / "out"
+    assert dcht("encode", folder, "--out", store, "--size", 64, "--precision", "auto") == 0
+    assert LatentsStore(store).plan.precision == "bf16"
+    for verb, source in (("decode", store), ("reconstruct", folder)):
+        words = [verb, source, "--out", out / verb]
+        assert dcht(*words) == 0
+        assert "precision" not in (out / verb / RECORD).read_text()
+        assert dcht(*words, "--precision", "bf16") == 2
+        assert "made with other settings" in capsys.readouterr().err
+        assert dcht(*words, "--precision", "auto", "--force") == 0
+        assert json.loads((out / verb / RECORD).read_text())["precision"] == "bf16"
+    for verb, source in (("encode", folder), ("decode", store), ("reconstruct", folder)):
+        assert dcht(verb, source, "--out", tmp_path / "no", "--precision", "int8") == 2
+        assert "int8 is of the linear layers" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()

@@ -13,11 +13,11 @@ from dcar_eval.metrics.random_weights import random_pipeline
 from dcar_eval.profile import measure as profiling
 from dcar_eval.profile.measure import count_flops, count_parameters, drawn_parts, profile, table
 from dcar_eval.profile.memory import PeakMemory
-from dcar_eval.profile.protocol import PAPER, Precision, ProfileProtocol
+from dcar_eval.profile.protocol import PAPER, PRECISIONS, ProfileProtocol
 from dcht.errors import UsageError
 from dcht.images import to_pil
 
-ALL = ProfileProtocol(name="own", precisions=tuple(Precision))
+ALL = ProfileProtocol(name="own", precisions=PRECISIONS)
 
 
 @pytest.fixture

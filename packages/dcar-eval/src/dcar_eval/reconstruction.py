@@ -100,6 +100,7 @@ def evaluate_reconstruction(
         "protocol_sha256": protocol.sha256,
         "extractor_sha256": extractor.sha256 if extractor else None,
         "tokenizer_sha256": tokenizer.sha256,
+        **tokenizer.precision.noted(),
         "size": list(size),
         "paths": list(paths),
         "metrics": networks.metrics,

@@ -26,6 +26,7 @@ from dcht.commands.common import (
 from dcht.config import parse_size
 from dcht.device import pick_device
 from dcht.errors import UsageError, printable
+from dcht.precision import pick_precision
 
 if TYPE_CHECKING:
     from dcht.latents.encode import Encoded
@@ -66,10 +67,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="both: the mirror image too, with the same captions, right or not ('left') [none]",
     )  # fmt: skip
     encode.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32",
-        help="of the encoder; the quantizer is always fp32 [fp32]",
-    )  # fmt: skip
-    encode.add_argument(
         "--shard-size", type=positive, default=4096, metavar="N", help="inputs a shard [4096]"
     )
     encode.add_argument(
@@ -91,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     encode.add_argument(
         "--dry-run", action="store_true", help="count, time one batch, and write nothing"
     )
-    add_common(encode, "batch_size", "device", *io, batch_size=32)
+    add_common(encode, "batch_size", "device", "precision", *io, batch_size=32)
     encode.set_defaults(function=_encode)
 
     decode = verbs.add_parser("decode", help="a store of latents to pictures")
@@ -102,7 +99,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="with the residual or without it [hybrid]",
     )  # fmt: skip
     decode.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
-    add_common(decode, "batch_size", "device", "force", "resume", "offline", "json", batch_size=8)
+    add_common(
+        decode, "batch_size", "device", "precision", "force", "resume", "offline", "json",
+        batch_size=8,
+    )  # fmt: skip
     decode.set_defaults(function=_decode)
 
     inspect = verbs.add_parser("inspect", help="what a store holds, and whether it is whole")
@@ -127,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--tile", type=positive, metavar="N",
         help="by tiles of N pixels: the same pictures, and large ones in little memory",
     )  # fmt: skip
-    add_common(reconstruct, "batch_size", "device", *io, batch_size=8)
+    add_common(reconstruct, "batch_size", "device", "precision", *io, batch_size=8)
     reconstruct.set_defaults(function=_reconstruct)
     return parser
 
@@ -150,13 +150,15 @@ def _encode(arguments: argparse.Namespace) -> int:
     _check_sources(arguments.images)
     from dcht.images import Fit
     from dcht.latents.encode import encode_images, estimate
-    from dcht.latents.encode_job import Backend, EncodeSettings, Flip, Precision
+    from dcht.latents.encode_job import Backend, EncodeSettings, Flip
+    from dcht.tokenizer import Tokenizer
 
+    device = pick_device(arguments.device)
     settings = EncodeSettings(
         size=size,
         fit=Fit[arguments.fit],
         flip=Flip(arguments.flip),
-        precision=Precision(arguments.precision),
+        precision=pick_precision(arguments.precision, device),
         batch_size=arguments.batch_size,
         shard_size=arguments.shard_size,
         threads=arguments.threads,
@@ -165,7 +167,7 @@ def _encode(arguments: argparse.Namespace) -> int:
         part=arguments.part,
         strict=arguments.strict,
     )
-    tokenizer = _load(arguments)
+    tokenizer = Tokenizer.from_pretrained(arguments.ckpt, device=device)
     if arguments.dry_run:
         found = estimate(tokenizer, arguments.images, settings)
         if arguments.json:
@@ -283,7 +285,9 @@ def _check_sources(sources: list[str]) -> None:
 def _load(arguments: argparse.Namespace) -> Tokenizer:
     from dcht.tokenizer import Tokenizer
 
-    return Tokenizer.from_pretrained(arguments.ckpt).to(pick_device(arguments.device))
+    return Tokenizer.from_pretrained(
+        arguments.ckpt, device=pick_device(arguments.device), precision=arguments.precision
+    )
 
 
 def _report(arguments: argparse.Namespace, count: int, skipped: int, seconds: float) -> int:

@@ -39,6 +39,7 @@ from dcht.modules.autoencoder import Decoder, Encoder
 from dcht.modules.fsq import FiniteScalarQuantizer
 from dcht.modules.quantizer import Quantized, Quantizer, VectorQuantizer
 from dcht.modules.tiling import TILE, decode_tiled, encode_tiled
+from dcht.precision import Precision, dtype_of
 
 LATENT_RMS = 3.136
 """RMS of DC-AE's latents (in-1.0: 1 / scaling factor), for which the decoder's input was designed.
@@ -85,6 +86,11 @@ class Tokenizer(nn.Module):
                 "autoencoder; train a quantizer with dcht-train, or use encode and decode alone"
             )
         return self.quantizer
+
+    @property
+    def precision(self) -> Precision:
+        """Of the weights."""
+        return Precision.of(self.decoder.input.weight.dtype)
 
     def forward(self, images: Images) -> Tensor:
         """Images as they come back down the hybrid path: `reconstruct(images)`, (b, 3, H, W)."""
@@ -252,6 +258,7 @@ class Tokenizer(nn.Module):
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
+        precision: Precision | str | None = None,
     ) -> Tokenizer:
         """Load a folder, a Hub id, or (None) the tokenizer that ships with the package.
 
@@ -261,10 +268,13 @@ class Tokenizer(nn.Module):
             name: which one.
             dtype: of the weights, any float type; None: fp32, whatever the file has.
             device: where they are; None: the CPU.
+            precision: in place of `dtype`, by name: `auto`, fp32, bf16 or fp16.
 
         Raises:
             CheckpointError: files missing, unknown settings, or keys that do not fit.
+            UsageError: a precision that is not known, or a `dtype` beside it.
         """
+        dtype = dtype_of(precision, dtype, device)
         folder = BUNDLED if name is None else locate(name)
         config = from_dict(TokenizerConfig, read_config(folder), str(folder))
         tokenizer = build_on_meta(lambda: cls(config), str(folder))

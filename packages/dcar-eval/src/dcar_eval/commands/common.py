@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from dcht.commands.common import part
 from dcht.errors import UsageError, printable
+from dcht.precision import pick_precision
 
 if TYPE_CHECKING:
+    import torch
+
+    from dcar.pipeline import TextToImage
     from dcar_eval.runs.shares import Share
     from dcar_eval.scenes.evaluate import Truths
     from dcht.engine.distributed import World
@@ -91,6 +95,18 @@ def show(
     from dcar_eval.runs.results import shown
 
     print(json.dumps(results) if arguments.json else shown(arguments.out, table, results))
+
+
+def load_pipe(arguments: argparse.Namespace, device: torch.device) -> TextToImage:
+    """The generator of `--ckpt` in `--precision`.
+
+    Raises:
+        UsageError: int8, which scores are not measured in.
+    """
+    from dcar.pipeline import TextToImage
+
+    precision = pick_precision(arguments.precision, device)
+    return TextToImage.from_pretrained(arguments.ckpt, device=device, precision=precision)
 
 
 def add_noise_seed(verb: argparse.ArgumentParser) -> None:

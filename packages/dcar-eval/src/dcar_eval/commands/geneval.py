@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcar.commands.common import CKPT, add_sampling, sampling_settings
-from dcar_eval.commands.common import add_share, pick_share, tell
+from dcar_eval.commands.common import add_share, load_pipe, pick_share, tell
 from dcht.commands.common import OK, SKIPPED, add_common, positive, report_skipped
 from dcht.config import parse_size
 from dcht.errors import UsageError
@@ -46,7 +46,8 @@ def add(verbs: Any) -> None:
     add_sampling(verb)
     size = {"default": None, "help": "N or WxH, multiples of 32 [the checkpoint's]"}
     add_common(
-        verb, "ckpt", "seed", "size", "device", "strict", "offline", "out", "force", "resume",
+        verb, "ckpt", "seed", "size", "device", "precision",
+        "strict", "offline", "out", "force", "resume",
         "json", ckpt=CKPT, size=size,
         seed={"help": "image k of prompt p depends on (seed, 4 p + k) [0]"},
     )  # fmt: skip
@@ -57,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Draw, judge, print the table, name what is missing."""
     size = parse_size(arguments.size) if arguments.size else None
     sampling = sampling_settings(arguments)
-    _check(arguments, drawing=bool(size or sampling or arguments.ckpt or arguments.seed))
+    drawing = (size, sampling, arguments.ckpt, arguments.seed, arguments.precision != "fp32")
+    _check(arguments, drawing=any(drawing))
 
     from dcar_eval.geneval.evaluate import evaluate_geneval
     from dcar_eval.geneval.report import notes, table
@@ -102,10 +104,8 @@ def _source(
     if arguments.images is not None:
         return given_images(arguments.images, prompts)
 
-    from dcar.pipeline import TextToImage
-
     return drawn_images(
-        TextToImage.from_pretrained(arguments.ckpt).to(device),
+        load_pipe(arguments, device),
         prompts,
         seed=arguments.seed,
         size=(size[1], size[0]) if size else None,

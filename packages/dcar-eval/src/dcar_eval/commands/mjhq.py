@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcar.commands.common import CKPT, add_sampling, sampling_settings
-from dcar_eval.commands.common import add_inception, add_share, pick_share, tell
+from dcar_eval.commands.common import add_inception, add_share, load_pipe, pick_share, tell
 from dcar_eval.metrics.protocol import GENERATION_PROTOCOLS, GenerationProtocol
 from dcht.commands.common import OK, add_common, positive
 from dcht.config import parse_size
@@ -45,7 +45,8 @@ def add(verbs: Any) -> None:
     add_sampling(verb)
     size = {"default": "512", "help": "side in pixels of both sets, a multiple of 32 [512]"}
     add_common(
-        verb, "ckpt", "seed", "size", "batch_size", "device", "offline", "out", "force", "resume",
+        verb, "ckpt", "seed", "size", "batch_size", "device", "precision",
+        "offline", "out", "force", "resume",
         "json", ckpt=CKPT, batch_size=8, size=size,
         seed={"help": "prompt k is drawn with the noise of (seed, k) [0]"},
     )  # fmt: skip
@@ -104,9 +105,8 @@ def _source(
 
     if arguments.images:
         return GivenPictures(arguments.images, prompts)
-    from dcar.pipeline import TextToImage
 
-    pipe = TextToImage.from_pretrained(arguments.ckpt).to(device)
+    pipe = load_pipe(arguments, device)
     return DrawnPictures(
         pipe,
         prompts,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dcar.commands.common import CKPT
 from dcar_eval.commands.common import show
-from dcar_eval.profile.protocol import DEFINITION, PAPER, Precision, ProfileProtocol
+from dcar_eval.profile.protocol import DEFINITION, PAPER, PRECISIONS, ProfileProtocol
 from dcht.commands.common import OK, add_common, positive
 from dcht.config import parse_size
 from dcht.device import pick_device
@@ -58,13 +58,14 @@ def read_protocol(arguments: argparse.Namespace) -> ProfileProtocol:
             if value:
                 raise UsageError(f"--protocol paper settles {name}: leave one of them out")
         return PAPER
-    names = (arguments.precision or "fp32,bf16,fp16").split(",")
+    known = {precision.name: precision for precision in PRECISIONS}
+    names = (arguments.precision or ",".join(known)).split(",")
     for name in names:
-        if name not in Precision.__members__:
+        if name not in known:
             raise UsageError(f"precision {name!r} is not known; use fp32, bf16 or fp16")
     return ProfileProtocol(
         name="own",
-        precisions=tuple(Precision[name] for name in names),
+        precisions=tuple(known[name] for name in names),
         size=parse_size(arguments.size) if arguments.size else None,
     )
 

@@ -31,8 +31,8 @@ def add(verbs: Any) -> None:
     )  # fmt: skip
     add_inception(verb)
     add_share(verb)
-    shared = ("ckpt", "size", "batch_size", "device", "strict", "offline", "out", "force", "resume")
-    add_common(verb, *shared, "json", batch_size=16)
+    shared = ("ckpt", "size", "batch_size", "device", "precision", "strict", "offline", "out")
+    add_common(verb, *shared, "force", "resume", "json", batch_size=16)
     verb.set_defaults(function=run)
 
 
@@ -55,7 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     with world(arguments.device) as here:
         share = pick_share(arguments, here)
         evaluate_reconstruction(
-            Tokenizer.from_pretrained(arguments.ckpt).to(here.device),
+            Tokenizer.from_pretrained(
+                arguments.ckpt, device=here.device, precision=arguments.precision
+            ),
             arguments.images,
             arguments.out,
             size=size,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dcar.commands.common import CKPT, add_sampling, sampling_settings
-from dcar_eval.commands.common import add_noise_seed, add_truths, pick_truths, show
+from dcar_eval.commands.common import add_noise_seed, add_truths, load_pipe, pick_truths, show
 from dcht.commands.common import OK, add_common, positive
 from dcht.config import parse_size
 from dcht.device import pick_device
@@ -40,7 +40,8 @@ def add(verbs: Any) -> None:
     add_sampling(verb)
     size = {"default": None, "help": "side in pixels, a multiple of 32 [the checkpoint's]"}
     add_common(
-        verb, "ckpt", "seed", "size", "batch_size", "device", "offline", "out", "force", "resume",
+        verb, "ckpt", "seed", "size", "batch_size", "device", "precision",
+        "offline", "out", "force", "resume",
         "json", ckpt=CKPT, batch_size=8, size=size,
         seed={"help": "of prompts and noise [0]"},
     )  # fmt: skip
@@ -73,11 +74,10 @@ def _draw(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[str,
     if width != height:
         raise UsageError(f"scenes are square, not {width} x {height}; give --size N")
 
-    from dcar.pipeline import TextToImage
     from dcar_eval.hard.evaluate import evaluate_hard
     from dcar_eval.scenes.evaluate import evaluate_scenes
 
-    pipe = TextToImage.from_pretrained(arguments.ckpt).to(pick_device(arguments.device))
+    pipe = load_pipe(arguments, pick_device(arguments.device))
     shared: Any = {
         "num_per_task": arguments.num_per_task,
         "seed": arguments.seed,
@@ -95,12 +95,13 @@ def _draw(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[str,
 
 
 def _judge(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[str, Any]:
-    if sampling_settings(arguments) or arguments.size or arguments.noise_seed is not None:
+    drawing = (sampling_settings(arguments), arguments.size, arguments.precision != "fp32")
+    if any(drawing) or arguments.noise_seed is not None:
         raise UsageError(
-            "--images are drawn already; leave --size, --noise-seed and the sampling settings out"
+            "--images are drawn already; leave --size, --noise-seed, --precision and the sampling "
+            "settings out"
         )
 
-    from dcar.pipeline import TextToImage
     from dcar_eval.scenes.evaluate import evaluate_pictures
     from dcar_eval.scenes.given import find_pictures
 
@@ -111,7 +112,7 @@ def _judge(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[str
         objects=objects,
         truths=truths is not None,
     )
-    pipe = TextToImage.from_pretrained(arguments.ckpt).to(pick_device(arguments.device))
+    pipe = load_pipe(arguments, pick_device(arguments.device))
     return evaluate_pictures(
         given,
         arguments.out,

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from dcar.commands.common import CKPT
-from dcar_eval.commands.common import add_noise_seed, add_truths, pick_truths, show
+from dcar_eval.commands.common import add_noise_seed, add_truths, load_pipe, pick_truths, show
 from dcht.commands.common import OK, add_common, positive
 from dcht.config import parse_size
 from dcht.device import pick_device
@@ -33,7 +33,8 @@ def add(verbs: Any) -> None:
     verb.add_argument("--repeats", type=positive, default=3, metavar="N", help="batches timed [3]")
     size = {"default": None, "help": "side in pixels, a multiple of 32 [the checkpoint's]"}
     add_common(
-        verb, "ckpt", "seed", "size", "batch_size", "device", "offline", "out", "force", "resume",
+        verb, "ckpt", "seed", "size", "batch_size", "device", "precision",
+        "offline", "out", "force", "resume",
         "json", ckpt=CKPT, batch_size=8, size=size,
         seed={"help": "of prompts and noise, at every point [0]"},
     )  # fmt: skip
@@ -57,12 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
     if width != height:
         raise UsageError(f"scenes are square, not {width} x {height}; give --size N")
 
-    from dcar.pipeline import TextToImage
     from dcar_eval.sweep import run_sweep, table
 
     name = names[0] if names else None
     results = run_sweep(
-        TextToImage.from_pretrained(arguments.ckpt).to(pick_device(arguments.device)),
+        load_pipe(arguments, pick_device(arguments.device)),
         arguments.out,
         ({} if name is None else NAMED[name].axes) | given,
         name=name,

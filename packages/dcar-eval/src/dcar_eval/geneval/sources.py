@@ -121,7 +121,7 @@ def drawn_images(
         prompts=prompts,
         samples=[sample for prompt in prompts for sample in _of(prompt)],
         settings={
-            "weights": pipe.sha256,
+            **pipe.identity,
             "seed": seed,
             "size": [width, height],
             "sampling": to_dict(chosen),

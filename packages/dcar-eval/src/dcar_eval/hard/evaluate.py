@@ -87,7 +87,7 @@ def evaluate_hard(
     settings = {
         "benchmark": "hard",
         "prompts_sha256": SHA256,
-        "weights": pipe.sha256,
+        **pipe.identity,
         "recognizer_sha256": sha256,
         "num_per_task": num_per_task,
         "seed": seed,

@@ -65,7 +65,7 @@ class DrawnPictures:
     def settings(self) -> dict[str, Any]:
         """What the pictures depend on besides the prompts."""
         sampling = to_dict(self.plan.settings)
-        return {"weights": self.pipe.sha256, "seed": self.plan.seed, "sampling": sampling}
+        return {**self.pipe.identity, "seed": self.plan.seed, "sampling": sampling}
 
     def pictures(self, batch: range) -> list[Path]:
         """The files of a batch of prompts, drawn unless they are there.

@@ -244,7 +244,7 @@ def profile(
         if measurements:
             del pipe  # two would not fit where one just does
             pipe = build()
-        pipe.to(getattr(torch, precision.value))
+        pipe.to(precision.dtype)
         memory = PeakMemory(pipe.device)
         for batch_size in (LATENCY_BATCH, THROUGHPUT_BATCH):
             speed = measure_speed(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
+
+from dcht.precision import Precision
 
 LATENCY_BATCH, THROUGHPUT_BATCH = 1, 16
 """Images in one pass (section 4.1)."""
@@ -21,15 +22,8 @@ DEFINITION = (
 )
 
 
-class Precision(Enum):
-    """Type of the weights and activations; the value is torch's name of it.
-
-    T5's output projections stay fp32 in fp16, and linear attention's sums are fp32 in both.
-    """
-
-    fp32 = "float32"
-    bf16 = "bfloat16"
-    fp16 = "float16"
+PRECISIONS = (Precision.fp32, Precision.bf16, Precision.fp16)
+"""What is measured unless less is named."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,7 +99,7 @@ def evaluate_scenes(
     noise_seed = seed if noise_seed is None else noise_seed
     judges = SceneJudges.load(objects, pipe.tokenizer, truths, pipe.device)
     settings = {
-        "weights": pipe.sha256,
+        **pipe.identity,
         **judges.settings(objects, num_per_task=num_per_task, seed=seed),
         "noise_seed": noise_seed,
         "size": height,

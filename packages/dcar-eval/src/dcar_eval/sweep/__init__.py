@@ -88,7 +88,7 @@ def run_sweep(
         {
             "sweep": name,
             "axes": {key: list(values) for key, values in axes.items()},
-            "weights": pipe.sha256,
+            **pipe.identity,
             "num_per_task": num_per_task,
             "seed": seed,
             "noise_seed": noise_seed,
@@ -124,7 +124,7 @@ def run_sweep(
         "task": "sweep",
         "sweep": name,
         "axes": {key: list(values) for key, values in axes.items()},
-        "settings": {key: shared[key] for key in SHARED} | {"weights": pipe.sha256},
+        "settings": {key: shared[key] for key in SHARED} | pipe.identity,
         "recognizer": scores[0]["recognizer"],
         "points": [
             {"settings": point, **_quality(score), "flops": counted}

@@ -53,7 +53,8 @@ def add_series(verb: argparse.ArgumentParser, *, out: dict[str, Any], size: str)
     )  # fmt: skip
     add_sampling(verb)
     add_common(
-        verb, "out", "ckpt", "seed", "size", "batch_size", "device", "force", "resume", "offline",
+        verb, "out", "ckpt", "seed", "size", "batch_size", "device", "precision",
+        "force", "resume", "offline",
         "json", out=out, ckpt=CKPT, batch_size=8, size={"default": None, "help": size},
         seed={"help": "image k depends on (seed, k) [0]"},
     )  # fmt: skip
@@ -134,10 +135,13 @@ def load_pipe(arguments: argparse.Namespace) -> TextToImage:
     """The pipeline of a verb with `add_series`, on its device."""
     from dcar.pipeline import TextToImage
 
-    device = pick_device(arguments.device)
     return TextToImage.from_pretrained(
-        arguments.ckpt, safety=arguments.safety, safety_threshold=arguments.safety_threshold
-    ).to(device)
+        arguments.ckpt,
+        device=pick_device(arguments.device),
+        precision=arguments.precision,
+        safety=arguments.safety,
+        safety_threshold=arguments.safety_threshold,
+    )
 
 
 def screen_prompts(pipe: TextToImage, prompts: Sequence[str]) -> Screened:

@@ -43,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
         except ImageError as error:
             raise UsageError(f"{arguments.image}: {error}") from None
     device = record.device if arguments.device == "auto" else arguments.device
-    pipe = TextToImage.from_pretrained(arguments.ckpt).to(pick_device(device))
+    pipe = TextToImage.from_pretrained(
+        arguments.ckpt, device=pick_device(device), precision=record.precision
+    )
     files = replay_file(pipe, record, arguments.out, image=image, force=arguments.force)
     return report(arguments, files, time.perf_counter() - start, {"prompt": record.prompt})

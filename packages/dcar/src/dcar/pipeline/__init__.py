@@ -24,8 +24,10 @@ from dcar.pipeline.generate_batch import Parts, check_text, generate_batch
 from dcar.pipeline.results import GenerationResult, StepPreview
 from dcar.pipeline.safety import SafetyChecker, Screened, screen
 from dcar.pipeline.settings import Options, Settings, resolve
+from dcar.weights.int8 import is_int8, require_torchao, to_int8
 from dcar.weights.pretrained import check_tokenizer, load_pretrained, load_tokenizer
 from dcht.errors import UsageError
+from dcht.precision import Precision, dtype_of, pick_precision
 from dcht.tokenizer import Tokenizer
 
 
@@ -71,6 +73,7 @@ class TextToImage:
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
+        precision: Precision | str | None = None,
         safety: str | Path | None = None,
         safety_threshold: float = SAFETY_THRESHOLD,
     ) -> TextToImage:
@@ -80,13 +83,22 @@ class TextToImage:
             name: the generator.
             dtype: of the weights, any float type; None: fp32.
             device: where they are; None: the CPU.
+            precision: in place of `dtype`, by name: `auto`, fp32, bf16, fp16, or int8 (the linear
+                layers of transformer and head; the rest is fp32).
             safety: a ShieldGemma that judges every prompt (appendix A.1); None: no check.
             safety_threshold: P(Yes) from which a prompt is rejected.
 
         Raises:
             CheckpointError: files that are missing or do not fit, another image tokenizer than
                 the one the generator was trained on, or a checker that cannot be loaded.
+            UsageError: a precision that is not known or not to be had, or a `dtype` beside it.
         """
+        if precision is not None:
+            precision = pick_precision(precision, device or "cpu", int8=True)
+        if precision is Precision.int8:
+            require_torchao()
+        else:
+            dtype = dtype_of(precision, dtype, device)
         checker = None
         if safety is not None:
             checker = SafetyChecker.from_pretrained(safety, threshold=safety_threshold)
@@ -104,7 +116,10 @@ class TextToImage:
             rounding=config.rounding,
             safety=checker,
         )
-        return pipe.to(device, dtype)
+        pipe.to(device, dtype)
+        if precision is Precision.int8:
+            to_int8(pipe.model)
+        return pipe
 
     def to(
         self,
@@ -115,14 +130,31 @@ class TextToImage:
 
         In half precision codes and the steps of the residual's chain stay in fp32, and the checker
         of prompts stays as it was loaded.
+
+        Raises:
+            UsageError: a type for weights that are int8.
         """
         if isinstance(device, torch.dtype):
             device, dtype = None, device
+        if dtype is not None and self.precision is Precision.int8:
+            raise UsageError(f"int8 weights cannot become {dtype}; load the checkpoint again")
         for part in (self.model, self.text, self.tokenizer):
             part.to(device=device, dtype=dtype)
         if self.safety is not None and device is not None:
             self.safety.to(device)
         return self
+
+    @property
+    def precision(self) -> Precision:
+        """Of the weights."""
+        if is_int8(self.model):
+            return Precision.int8
+        return Precision.of(self.model.generator.embedding.weight.dtype)
+
+    @property
+    def identity(self) -> dict[str, str | None]:
+        """What a record says of the weights: their hash, and their precision but for fp32."""
+        return {"weights": self.sha256, **self.precision.noted()}
 
     @property
     def device(self) -> torch.device:

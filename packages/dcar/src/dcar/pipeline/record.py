@@ -24,6 +24,7 @@ from dcht.checkpoint import from_dict, to_dict
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import parse_json
 from dcht.images import MAX_PIXELS, read_png_text, resize_crop
+from dcht.precision import Precision
 from dcht.ranges import SHA256, Length, Pattern, Range, check_ranges
 
 RECORD = "dcar"
@@ -105,7 +106,9 @@ class Record:
     threads: Annotated[int, Range(1, 1024)]
     """...and with the threads..."""
     device: Annotated[str, Pattern("cpu|cuda|mps", "cpu, cuda or mps")]
-    """...and with the device."""
+    """...and with the device..."""
+    precision: Precision = Precision.fp32
+    """...and much more with the precision."""
     edit: EditRecord | None = None
     safety: Verdict | None = None
     """What the safety checker said. If it rejected, `prompt` is what was drawn instead."""
@@ -126,8 +129,13 @@ class Record:
         return png_text(self.prompt, self.content())
 
     def content(self) -> dict[str, Any]:
-        """The record as plain JSON types; `left_out` only where something was."""
+        """The record as plain JSON types; `left_out` and `precision` only where they say a thing.
+
+        Without a word the precision is fp32, as in records that were written before it was said.
+        """
         content = to_dict(self)
+        if self.precision is Precision.fp32:
+            del content["precision"]
         if self.left_out is None:
             del content["left_out"]
         return content

@@ -70,6 +70,7 @@ class ImageSeries:
                 row=row,
                 threads=torch.get_num_threads(),
                 device=pipe.device.type,
+                precision=pipe.precision,
                 edit=edit,
                 safety=self.verdicts[image],
                 left_out=pipe.text.left_out(self.prompts[image]) or None,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from dcht.errors import CheckpointError, NonFiniteLossError, UsageError, printable
 from dcht.files import remove_partials_of
+from dcht.precision import CHOICES
 
 if TYPE_CHECKING:
     pass
@@ -61,6 +62,13 @@ COMMON: dict[str, dict[str, Any]] = {
     "seed": {"type": int, "default": 0, "help": "what everything random depends on [0]"},
     "batch_size": {"type": positive, "metavar": "N", "help": "images in one pass"},
     "device": {"default": "auto", "help": "auto, cpu, cuda or mps [auto]"},
+    "precision": {
+        "choices": CHOICES,
+        "default": "fp32",
+        "metavar": "NAME",
+        "help": "auto (what the device is fast in), fp32, bf16, fp16, or, where pictures are "
+        "drawn, int8 [fp32]",
+    },
     "strict": {"action": "store_true", "help": "stop at the first bad input"},
     "force": {"action": "store_true", "help": "replace what --out holds"},
     "resume": {"action": "store_true", "help": "what repeating a command does anyway"},

@@ -63,7 +63,8 @@ def decode_store(
         locked(out),
         tqdm(total=count, unit="img", desc="decode", disable=None) as progress,
     ):
-        folder = PictureFolder(out, {"tokenizer": made_by, "path": path}, force=force)
+        settings = {"tokenizer": made_by, "path": path, **tokenizer.precision.noted()}
+        folder = PictureFolder(out, settings, force=force)
         for start in range(0, count, batch_size):
             numbers = range(start, min(start + batch_size, count))
             parts = zip(*(store.read(number) for number in numbers), strict=True)

@@ -15,6 +15,7 @@ from dcht.images import Fit
 from dcht.latents import EncodePlan
 from dcht.latents.kept import find_other_input
 from dcht.latents.writer import LatentsWriter
+from dcht.precision import Precision, pick_precision
 from dcht.tokenizer import Tokenizer
 
 
@@ -23,19 +24,6 @@ class Flip(Enum):
 
     none = "none"
     both = "both"
-
-
-class Precision(Enum):
-    """What the encoder computes in; the quantizer always uses fp32."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The torch type."""
-        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.value]
 
 
 class Backend(Enum):
@@ -54,6 +42,7 @@ class EncodeSettings:
     fit: Fit = Fit.crop
     flip: Flip = Flip.none
     precision: Precision = Precision.fp32
+    """Of the encoder; the quantizer works in fp32."""
     batch_size: int = 32
     shard_size: int = 4096
     """Inputs a shard covers."""
@@ -111,18 +100,19 @@ def plan_encoding(
     """What the bytes of the store will depend on.
 
     Raises:
-        UsageError: the tokenizer was cast: the plan says what its precision is.
+        UsageError: the tokenizer was cast: the plan says what its precision is; or int8.
         CheckpointError: the tokenizer has no quantizer or no hash.
     """
     quantizer, config = tokenizer.require_quantizer(), tokenizer.config
     if tokenizer.sha256 is None:
         raise CheckpointError("the tokenizer was never saved; save_pretrained gives it its hash")
-    if (dtype := tokenizer.encoder.output.weight.dtype) != torch.float32:
+    if tokenizer.precision is not Precision.fp32:
         raise UsageError(
-            f"the tokenizer was cast to {dtype}; encode with fp32 weights, and with "
-            "precision=Precision.bf16 or fp16 for another precision"
+            f"the tokenizer was cast to {tokenizer.precision.value}; encode with fp32 weights, and "
+            "with precision=Precision.bf16 or fp16 for another precision"
         )
     width, height = settings.size
+    device = tokenizer.encoder.output.weight.device
     return EncodePlan(
         tokenizer_sha256=tokenizer.sha256,
         width=width,
@@ -138,6 +128,6 @@ def plan_encoding(
         batch_size=settings.batch_size,
         threads=settings.threads or torch.get_num_threads(),
         flip=settings.flip.value,
-        precision=settings.precision.value,
-        device=tokenizer.encoder.output.weight.device.type,
+        precision=pick_precision(settings.precision, device).value,
+        device=device.type,
     )

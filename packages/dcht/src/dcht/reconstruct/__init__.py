@@ -56,6 +56,7 @@ def reconstruct_images(
     """
     entries = list_inputs(sources)
     settings = {"tokenizer": tokenizer.sha256, "size": list(size), "fit": fit.value, "path": path}
+    settings |= tokenizer.precision.noted()
     with locked(out):
         folder = PictureFolder(out, settings, force=force)
         made_of = {} if folder.fresh else _sources(entries)
