@@ -12,9 +12,9 @@ from PIL import Image
 
 from dcar import TextToImage
 from dcar.modules.diffusion_head import DiffusionHead
+from dcht.device import Precision
 from dcht.errors import UsageError
 from dcht.images import read_png_text
-from dcht.precision import Precision
 
 Dcar = Callable[..., tuple[int, str, str]]
 

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from dcht import CheckpointError, LatentsStore, Tokenizer, UsageError
 from dcht.cli import main
 from dcht.data.image_folder import RECORD
+from dcht.device import Precision, pick_precision
 from dcht.images import open_image, resize_crop, to_pil, to_tensor
 from dcht.latents.encode import encode_images
 from dcht.latents.encode_job import EncodeSettings
 from dcht.modules.wide import BatchNorm2d
-from dcht.precision import Precision, pick_precision
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 SIZE = 256

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from dcht import LatentsStore, Tokenizer, UsageError
+from dcht.device import Precision
 from dcht.images import Fit, fit_image, list_images, open_image, resize_crop, to_tensor
 from dcht.latents.encode import Encoded, encode_images, estimate
 from dcht.latents.encode_job import EncodeSettings, Flip
 from dcht.latents.writer import LatentsWriter
-from dcht.precision import Precision
 
 Encode = Callable[..., Encoded]
 

@@ -24,9 +24,8 @@ from dcht.commands.common import (
     run_verb,
 )
 from dcht.config import parse_size
-from dcht.device import pick_device
+from dcht.device import pick_device, pick_precision
 from dcht.errors import UsageError, printable
-from dcht.precision import pick_precision
 
 if TYPE_CHECKING:
     from dcht.latents.encode import Encoded

@@ -34,12 +34,12 @@ from dcht.checkpoint import (
     write_checkpoint,
 )
 from dcht.config import TokenizerConfig
+from dcht.device import Precision, dtype_of
 from dcht.errors import CheckpointError, UsageError
 from dcht.modules.autoencoder import Decoder, Encoder
 from dcht.modules.fsq import FiniteScalarQuantizer
 from dcht.modules.quantizer import Quantized, Quantizer, VectorQuantizer
 from dcht.modules.tiling import TILE, decode_tiled, encode_tiled
-from dcht.precision import Precision, dtype_of
 
 LATENT_RMS = 3.136
 """RMS of DC-AE's latents (in-1.0: 1 / scaling factor), for which the decoder's input was designed.

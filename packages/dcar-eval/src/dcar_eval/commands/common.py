@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcht.commands.common import part
+from dcht.device import pick_precision
 from dcht.errors import UsageError, printable
-from dcht.precision import pick_precision
 
 if TYPE_CHECKING:
     import torch

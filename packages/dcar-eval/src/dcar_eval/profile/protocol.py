@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from dcht.precision import Precision
+from dcht.device import Precision
 
 LATENCY_BATCH, THROUGHPUT_BATCH = 1, 16
 """Images in one pass (section 4.1)."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dcar.sampling_config import SamplingConfig
+from dcht.device import Precision
 
 FLAGS = {
     "num_steps": "--steps",
@@ -30,6 +31,7 @@ class Recipe:
         settings: by name, those that are not the checkpoint's own.
         ckpt: the generator; None is the bundled one.
         safety: the checker of prompts, if there is one.
+        precision: of the generator and its tokenizer.
         mask: whether an edit has a mask.
         margins: of an outpainting, in pixels by side.
         strength: of an edit; None where all of the region is generated anew.
@@ -42,6 +44,7 @@ class Recipe:
     settings: Mapping[str, Any]
     ckpt: str | None = None
     safety: str | None = None
+    precision: Precision = Precision.fp32
     mask: bool = False
     margins: Mapping[str, int] | None = None
     strength: float | None = None
@@ -73,6 +76,8 @@ class Recipe:
             words += [FLAGS[name], str(value)]
         for flag, name in (("--ckpt", self.ckpt), ("--safety", self.safety)):
             words += [] if name is None else [flag, name]
+        for value in self.precision.noted().values():
+            words += ["--precision", value]
         words += ["--out", "images" if self.num_images > 1 else "image.png"]
         return shlex.join([*words, *(["--", *asked] if dashed else [])])
 
@@ -86,6 +91,7 @@ class Recipe:
         options |= self.settings
         loads = [] if self.ckpt is None else [repr(self.ckpt)]
         loads += [] if self.safety is None else [f"safety={self.safety!r}"]
+        loads += [f"{name}={value!r}" for name, value in self.precision.noted().items()]
         if self.margins is not None:
             options |= {side: pixels for side, pixels in self.margins.items() if pixels}
             call = f"outpaint(Image.open('photo.png'), {self.prompt!r}"

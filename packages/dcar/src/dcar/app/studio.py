@@ -163,6 +163,7 @@ class Studio:
             settings=changed(series.settings, self.pipe.sampling),
             ckpt=self.ckpt,
             safety=self.safety,
+            precision=self.pipe.precision,
             **edit,
         )
 

@@ -43,7 +43,7 @@ def add(verbs: Any) -> None:
         "--safety-threshold", type=float, default=SAFETY_THRESHOLD, metavar="P",
         help=f"P(Yes) from which a prompt is rejected [{SAFETY_THRESHOLD}]",
     )  # fmt: skip
-    add_common(verb, "ckpt", "device", "offline", ckpt=CKPT)
+    add_common(verb, "ckpt", "device", "precision", "offline", ckpt=CKPT)
     verb.set_defaults(function=run)
 
 

@@ -26,8 +26,8 @@ from dcar.pipeline.safety import SafetyChecker, Screened, screen
 from dcar.pipeline.settings import Options, Settings, resolve
 from dcar.weights.int8 import is_int8, require_torchao, to_int8
 from dcar.weights.pretrained import check_tokenizer, load_pretrained, load_tokenizer
+from dcht.device import Precision, dtype_of, pick_precision
 from dcht.errors import UsageError
-from dcht.precision import Precision, dtype_of, pick_precision
 from dcht.tokenizer import Tokenizer
 
 

@@ -21,10 +21,10 @@ from dcar.pipeline.edit import Edit
 from dcar.pipeline.safety import Verdict
 from dcar.sampling_config import SamplingConfig
 from dcht.checkpoint import from_dict, to_dict
+from dcht.device import Precision
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import parse_json
 from dcht.images import MAX_PIXELS, read_png_text, resize_crop
-from dcht.precision import Precision
 from dcht.ranges import SHA256, Length, Pattern, Range, check_ranges
 
 RECORD = "dcar"

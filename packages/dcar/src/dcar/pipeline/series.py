@@ -222,12 +222,18 @@ def replay_series(pipe: TextToImage, record: Record, image: Image.Image | None) 
 
     Raises:
         CheckpointError: it was made with other weights.
-        UsageError: it is an edit and `image` is not the image that was edited.
+        UsageError: it was made in another precision, or it is an edit and `image` is not the image
+            that was edited.
     """
     if record.weights != pipe.sha256:
         raise CheckpointError(
             f"the picture was made with weights {record.weights}, these are {pipe.sha256}; name "
             f"the right ones with --ckpt{holder(record.weights)}"
+        )
+    if record.precision is not pipe.precision:
+        raise UsageError(
+            f"the picture was made in {record.precision.value}, this model runs in "
+            f"{pipe.precision.value}; load it with precision {record.precision.value}"
         )
     edit = None
     if record.edit is not None:

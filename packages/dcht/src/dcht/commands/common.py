@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from dcht.device import PRECISIONS
 from dcht.errors import CheckpointError, NonFiniteLossError, UsageError, printable
 from dcht.files import remove_partials_of
-from dcht.precision import CHOICES
 
 if TYPE_CHECKING:
     pass
@@ -63,7 +63,7 @@ COMMON: dict[str, dict[str, Any]] = {
     "batch_size": {"type": positive, "metavar": "N", "help": "images in one pass"},
     "device": {"default": "auto", "help": "auto, cpu, cuda or mps [auto]"},
     "precision": {
-        "choices": CHOICES,
+        "choices": PRECISIONS,
         "default": "fp32",
         "metavar": "NAME",
         "help": "auto (what the device is fast in), fp32, bf16, fp16, or, where pictures are "

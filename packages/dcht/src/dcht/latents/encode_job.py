@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 
 from dcht.data.entries import Entry, hash_entries
+from dcht.device import Precision, pick_precision
 from dcht.errors import CheckpointError, UsageError
 from dcht.images import Fit
 from dcht.latents import EncodePlan
 from dcht.latents.kept import find_other_input
 from dcht.latents.writer import LatentsWriter
-from dcht.precision import Precision, pick_precision
 from dcht.tokenizer import Tokenizer
 
 

@@ -10,13 +10,13 @@ from einops import rearrange
 from torch import Tensor
 
 from dcht.data.reader import Batch, Reader, split
+from dcht.device import Precision
 from dcht.errors import UsageError
 from dcht.images import Fit
 from dcht.latents import EncodePlan
 from dcht.latents.encode_job import Flip, Job
 from dcht.latents.kept import write_stamp
 from dcht.latents.shards import ShardData
-from dcht.precision import Precision
 from dcht.tokenizer import Tokenizer
 
 
