@@ -8,6 +8,7 @@ import torch
 
 from dcar.config import PRESETS, DCARConfig
 from dcar.data import open_data
+from dcar.modules.text import TextEncoder
 from dcar.train import train
 from dcar.train.start import layouts_of, load_image_tokenizer, start_weights
 from dcar.train_config import TrainConfig
@@ -15,6 +16,13 @@ from dcar.weights.pretrained import load_pretrained
 from dcht import PRESETS as TOKENIZERS
 from dcht import CheckpointError, UsageError
 from dcht.ranges import WEIGHTLESS, marked
+
+
+def words_of(folder: str | Path) -> TextEncoder:
+    """The small text encoder of a checkpoint."""
+    text = load_pretrained(folder).text
+    assert isinstance(text, TextEncoder)
+    return text
 
 
 def with_captions(store: Path, captions: list[str]) -> None:
@@ -31,14 +39,14 @@ def test_a_finetune_learns_and_names_the_words_it_lacks(
 ) -> None:
     assert train(replace(config, steps=2))
     start = Path(config.out) / "checkpoint"
-    before = load_pretrained(start).text
+    before = words_of(start)
     with_captions(store, ["a red zebra", "an okapi and a cat"])
     second = replace(config, init_from=str(start), out=str(tmp_path / "second"), steps=2)
     capsys.readouterr()
     assert train(second)
     said = capsys.readouterr().err
     assert f"3 of 7 words are new to {start} and are learned from scratch: an okapi zebra" in said
-    after = load_pretrained(Path(second.out) / "checkpoint").text
+    after = words_of(Path(second.out) / "checkpoint")
     assert after.unknown_words("an okapi and a zebra") == []
     assert after.tokenizer.get_vocab_size() == before.tokenizer.get_vocab_size() + 3
     assert torch.equal(after.tokenize(["a red cat"]).ids, before.tokenize(["a red cat"]).ids)
@@ -58,7 +66,7 @@ def test_words_beyond_the_vocabulary_are_named(
     with_captions(store, [" ".join(many[part : part + 5]) for part in range(0, 60, 5)])
     start = str(Path(config.out) / "checkpoint")
     second = replace(config, init_from=start, out=str(tmp_path / "second"))
-    known = load_pretrained(start).text.tokenizer.get_vocab_size()
+    known = words_of(start).tokenizer.get_vocab_size()
     capsys.readouterr()
     start_weights(second, open_data(second.data, load_image_tokenizer(second)))
     said = capsys.readouterr().err

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         TextConfig,
     )
     from dcar.model import DCAR
+    from dcar.modules.condition import Condition
     from dcar.modules.diffusion_head import DiffusionHead
     from dcar.modules.text import TextEncoder
     from dcar.modules.transformer import Generator, GeneratorOutput
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from dcar.sampling.models import MaskedModel, ResidualHead
 
 _HOME = {
+    "Condition": "modules.condition",
     "DCAR": "model",
     "PRESETS": "config",
     "DCARConfig": "config",
@@ -56,6 +58,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DCAR",
     "PRESETS",
+    "Condition",
     "DCARConfig",
     "DiffusionHead",
     "GenerationResult",

@@ -23,7 +23,7 @@ from dcar.sampling_config import Selector as Selector
 from dcar.sampling_config import Solver as Solver
 from dcar.sampling_config import with_preset as with_preset
 from dcht.errors import UsageError
-from dcht.ranges import SHA256, SHARE, WEIGHTLESS, Length, Range, check_ranges
+from dcht.ranges import SHA256, SHARE, WEIGHTLESS, WRITTEN_IF_SET, Length, Range, check_ranges
 
 WIDTH = Range(1, 16384)
 DEPTH = Range(1, 256)
@@ -120,20 +120,39 @@ class JointTextConfig:
 
 
 @dataclass(kw_only=True)
+class ClassesConfig:
+    """Classes in place of a text: an embedding each, trained with the generator. # not in paper."""
+
+    names: Annotated[list[str], Length(0, 1 << 20), WEIGHTLESS] = field(default_factory=list)
+    """Of the classes, by number. A run has those of its data set, after those of the checkpoint
+    that it starts from."""
+
+    def __post_init__(self) -> None:
+        """Refuse names that are not names."""
+        check_ranges(self)
+
+
+@dataclass(kw_only=True)
 class TextConfig:
     """The text encoder; its width and length are the generator's `text_dim` and `text_length`."""
 
     name: Annotated[str | None, NAME] = "google-t5/t5-base"
-    """Hub id or local folder of a T5 that stays frozen; None when `joint` is given."""
+    """Hub id or local folder of a T5 that stays frozen; None with `joint` or `classes`."""
     joint: JointTextConfig | None = None
     sees_mask: bool = True
     """Whether padding is hidden from T5 itself. The release does not hide it."""
+    classes: ClassesConfig | None = field(default=None, metadata=WRITTEN_IF_SET)
+    """The names of classes are the prompts."""
 
     def __post_init__(self) -> None:
         """Exactly one kind of encoder."""
         check_ranges(self)
-        if (self.name is None) == (self.joint is None):
-            raise UsageError("a text encoder needs either name (a frozen T5) or joint, not both")
+        kinds = (self.name, self.joint, self.classes)
+        if (given := sum(kind is not None for kind in kinds)) != 1:
+            raise UsageError(
+                "a text encoder needs one of name (a frozen T5), joint (a small one) and classes; "
+                f"{given} are given"
+            )
 
 
 @dataclass(kw_only=True)
@@ -217,6 +236,11 @@ PRESETS: dict[str, DCARConfig] = {
         generator=GeneratorConfig(qk_norm=True, text_length=300),
         head=HeadConfig(clip=1.0),
         text=TextConfig(sees_mask=False),
+    ),
+    # The paper's, told a class instead of a text: for tokenizers to be compared on ImageNet.
+    "dcar_classes": DCARConfig(
+        generator=GeneratorConfig(text_length=1),
+        text=TextConfig(name=None, classes=ClassesConfig()),
     ),
     # The bundled one, for two cores: 5 M parameters with its text encoder. Attention dropout would
     # cost the fused kernel, more noise levels a position a fifth of the time each.

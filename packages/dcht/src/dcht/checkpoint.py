@@ -262,27 +262,28 @@ def _shorten(keys: list[str]) -> str:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A config dataclass as plain JSON types; enums by value."""
-
-    def plain(value: Any) -> Any:
-        if dataclasses.is_dataclass(value):
-            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        if isinstance(value, Enum):
-            return value.value
-        if isinstance(value, (list, tuple)):
-            return [plain(entry) for entry in value]
-        return value
-
-    return plain(config)
+    return _plain(config, lambda field, value: True)
 
 
 def to_written(config: Any) -> dict[str, Any]:
     """`to_dict` as a checkpoint's `config.json` has it: see `dcht.ranges.WRITTEN_IF_SET`."""
-    left_out = {
-        field.name
-        for field in dataclasses.fields(config)
-        if field.metadata == WRITTEN_IF_SET and getattr(config, field.name) == field.default
-    }
-    return {key: value for key, value in to_dict(config).items() if key not in left_out}
+    return _plain(
+        config, lambda field, value: field.metadata != WRITTEN_IF_SET or value != field.default
+    )
+
+
+def _plain(value: Any, wanted: Callable[[dataclasses.Field[Any], Any], bool]) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: _plain(entry, wanted)
+            for field in dataclasses.fields(value)
+            if wanted(field, entry := getattr(value, field.name))
+        }
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry, wanted) for entry in value]
+    return value
 
 
 def from_dict(cls: type[T], data: Any, where: str) -> T:

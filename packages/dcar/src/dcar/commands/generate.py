@@ -47,7 +47,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--prompts", metavar="FILE", help="a prompt a line; - is stdin")
     verb.add_argument(
         "--list-words", action="store_true",
-        help="print the words that the checkpoint knows, and do nothing else",
+        help="print the words or classes that the checkpoint knows, and do nothing else",
     )  # fmt: skip
     size = "N or WxH, multiples of 32 [the checkpoint's]"
     # --list-words has no --out; `run` asks for it otherwise.
@@ -120,9 +120,16 @@ def run(arguments: argparse.Namespace) -> int:
 def _list_words(arguments: argparse.Namespace) -> int:
     from dcar.pipeline.vocabulary import group_words
 
-    words = load_pipe(arguments).text.known_words()
+    pipe = load_pipe(arguments)
+    words = pipe.text.known_words()
     if words is None:
         raise UsageError("this checkpoint reads any text (a T5); there is no list of words")
+    if pipe.model.config.text.classes is not None:
+        if arguments.json:
+            print(json.dumps({"classes": words}))
+        else:
+            print(*map(printable, words), sep="\n")
+        return OK
     groups = group_words(words)._asdict()
     if arguments.json:
         print(json.dumps({"words": words, **groups}))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dcar.data.captions import Captions, name_a_side, read_captions, side_note
+from dcar.data.captions import Captions, name_a_side, read_captions, read_labels, side_note
 from dcar.data.encoded_images import EncodedPictures
 from dcar.data.image_sets import list_pictures
 from dcar.train_config import DataConfig, DataKind, SourceConfig
@@ -33,6 +33,8 @@ IN_MEMORY = 4 << 30
 MEASURED, AT_ONCE = 4096, 64
 """Images from which an unrecorded standard deviation is measured, and how many are read at once."""
 
+ReadRows = Callable[[Sequence[dict[str, Any]], object], Captions]
+"""`read_captions` or `read_labels`."""
 Grid = tuple[int, int]
 """(h, w) of an image's indices."""
 
@@ -149,7 +151,12 @@ class LatentSource:
     """A store that `dcht encode` wrote; random access, no tokenizer in the loop."""
 
     def __init__(
-        self, root: str, tokenizer: Tokenizer, described: Sequence[dict[str, Any]] | None = None
+        self,
+        root: str,
+        tokenizer: Tokenizer,
+        described: Sequence[dict[str, Any]] | None = None,
+        *,
+        read: ReadRows = read_captions,
     ) -> None:
         """Open a store.
 
@@ -157,6 +164,7 @@ class LatentSource:
             root: the store.
             tokenizer: the one that encoded it.
             described: rows with captions in place of the store's, joined by `file`.
+            read: what of its rows the images are conditioned on.
 
         Raises:
             CheckpointError: it was made by another tokenizer.
@@ -176,7 +184,7 @@ class LatentSource:
             known = {row["file"]: row for row in described}
             rows = [known.get(row["file"], {}) | {"file": row["file"]} for row in rows]
         # A mirrored image is not what its caption says where that names a side.
-        captions = read_captions(rows, root)
+        captions = read(rows, root)
         self._kept = [
             number
             for number, texts in enumerate(captions.texts)
@@ -214,26 +222,30 @@ def sha256(rows: Iterable[Any]) -> str:
     return digest.hexdigest()
 
 
-def open_data(config: DataConfig, tokenizer: Tokenizer) -> Data:
-    """The data that a config describes.
+def open_data(config: DataConfig, tokenizer: Tokenizer, *, labels: bool = False) -> Data:
+    """The data that a config describes; with `labels`, the names of classes are its captions.
 
     Raises:
         CheckpointError: a store of latents was made by another tokenizer.
-        UsageError: a source is not there, is empty, or lacks captions.
+        UsageError: a source is not there, is empty, or lacks captions or classes.
     """
     chosen = [config, *config.mixture]
-    sources = [_open_source(source, config, tokenizer) for source in chosen]
+    read = read_labels if labels else read_captions
+    sources = [_open_source(source, config, tokenizer, read) for source in chosen]
     weights = [source.weight for source in chosen if source.weight is not None]
     return Data(sources, weights or None)
 
 
-def _open_source(source: SourceConfig, config: DataConfig, tokenizer: Tokenizer) -> DataSource:
+def _open_source(
+    source: SourceConfig, config: DataConfig, tokenizer: Tokenizer, read: ReadRows
+) -> DataSource:
     if source.kind is DataKind.latents:
-        return LatentSource(source.root, tokenizer)
+        return LatentSource(source.root, tokenizer, read=read)
     found = list_pictures(source.root, source.kind)
     if source.latents is not None:
-        return LatentSource(source.latents, tokenizer, [picture.row for picture in found.pictures])
-    return EncodedPictures(source.root, found, config, tokenizer)
+        rows = [picture.row for picture in found.pictures]
+        return LatentSource(source.latents, tokenizer, rows, read=read)
+    return EncodedPictures(source.root, found, config, tokenizer, read=read)
 
 
 def residual_std(data: Data, tokenizer: Tokenizer) -> float:

@@ -1,4 +1,4 @@
-"""The captions of images, as rows of data give them."""
+"""The captions of images, or their classes, as rows of data give them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from dcht.data.labels import LABEL
 from dcht.errors import UsageError
 
 
@@ -53,6 +54,32 @@ def read_captions(rows: Sequence[dict[str, Any]], root: object) -> Captions:
             f"{missing[0]}; put one in a .txt beside each image"
         )
     return found
+
+
+def read_labels(rows: Sequence[dict[str, Any]], root: object) -> Captions:
+    """The names of the images' classes in place of captions: the field `label` of each row.
+
+    Args:
+        rows: one an image, with its name in `file`.
+        root: where they come from, for messages.
+
+    Raises:
+        UsageError: an image has no class.
+    """
+    labels = [row.get(LABEL) for row in rows]
+    missing = [row["file"] for row, label in zip(rows, labels, strict=True) if not _names(label)]
+    if missing:
+        raise UsageError(
+            f"{root}: {len(missing)} of {len(rows)} images have no class, for instance "
+            f"{missing[0]}; expected a .cls beside each, a column label, or a folder a class"
+        )
+    return Captions([[str(label).strip()] for label in labels], {})
+
+
+def _names(label: object) -> bool:
+    """Whether a label is a number or a name."""
+    number = isinstance(label, int) and not isinstance(label, bool) and label >= 0
+    return number or (isinstance(label, str) and bool(label.strip()))
 
 
 def name_a_side(texts: Sequence[str]) -> bool:

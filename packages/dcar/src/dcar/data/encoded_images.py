@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from dcar.data.captions import name_a_side, read_captions, side_note
+from dcar.data.captions import Captions, name_a_side, read_captions, side_note
 from dcar.data.image_sets import Picture, PictureSet
 from dcar.train_config import DataConfig
 from dcht.config import parse_size
@@ -33,7 +34,13 @@ class EncodedPictures:
     """
 
     def __init__(
-        self, root: str, found: PictureSet, config: DataConfig, tokenizer: Tokenizer
+        self,
+        root: str,
+        found: PictureSet,
+        config: DataConfig,
+        tokenizer: Tokenizer,
+        *,
+        read: Callable[[Sequence[dict[str, Any]], object], Captions] = read_captions,
     ) -> None:
         """Choose a size for each picture.
 
@@ -48,7 +55,7 @@ class EncodedPictures:
         self.root = root
         self.tokenizer = tokenizer
         self._pictures = found.pictures
-        captions = read_captions([picture.row for picture in found.pictures], root)
+        captions = read([picture.row for picture in found.pictures], root)
         self._sizes = [
             sizes[0] if len(sizes) == 1 else nearest(_shape(picture), sizes)
             for picture in found.pictures

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, assert_never
 
 from dcar.train_config import DataKind
 from dcht.data.entries import Entry, file_entry
+from dcht.data.labels import LABEL
 from dcht.data.sources import list_inputs
 from dcht.errors import UsageError
 from dcht.files import parse_json
@@ -71,7 +73,7 @@ def list_pictures(root: str, kind: DataKind) -> PictureSet:
 
 
 def _list_imagenet(root: Path) -> Iterator[Picture]:
-    """Captions are `a photo of a NAME`, one for each name of the class.
+    """Captions are `a photo of a NAME`, one for each name of the class; the first is the label.
 
     # not in paper: it trains the tokenizer on ImageNet, which needs no captions.
     """
@@ -80,12 +82,15 @@ def _list_imagenet(root: Path) -> Iterator[Picture]:
         for line in (root / SYNSETS).read_text(encoding="utf-8").splitlines():
             synset, _, words = line.partition(" ")
             names[synset] = [name.strip() for name in words.split(",") if name.strip()]
+    # Two cranes: a bird and a machine.
+    firsts = Counter(known[0] for known in names.values() if known)
     images = root / IMAGENET_TRAIN
     for entry in list_inputs(images if images.is_dir() else root):
         folder = posixpath.basename(posixpath.dirname(entry.name))
         known = names.get(folder) or [folder.replace("_", " ")]
         captions = [f"a photo of {_article(name)} {name}" for name in known if name]
-        yield Picture(entry, {"file": entry.name, "captions": captions})
+        label = known[0] if firsts[known[0]] < 2 else f"{known[0]} ({folder})"
+        yield Picture(entry, {"file": entry.name, "captions": captions, LABEL: label})
 
 
 def _article(name: str) -> str:

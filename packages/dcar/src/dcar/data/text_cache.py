@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dcar.modules.condition import Encoder
 from dcar.modules.text import TextEncoder
 from dcht.checkpoint import is_finite
 from dcht.errors import CheckpointError, UsageError
@@ -28,13 +29,13 @@ AT_ONCE = 64
 class TextCache:
     """The embeddings of captions, encoded where they are not yet in the cache."""
 
-    def __init__(self, encoder: TextEncoder, folder: str | Path) -> None:
+    def __init__(self, encoder: Encoder, folder: str | Path) -> None:
         """Open or begin a cache.
 
         Raises:
             UsageError: the encoder is trained, so that its embeddings change.
         """
-        if encoder.trained:
+        if encoder.trained or not isinstance(encoder, TextEncoder):
             raise UsageError(
                 "text_cache is set, but the text encoder is trained with the generator: its "
                 "embeddings change with every step; leave text_cache unset"

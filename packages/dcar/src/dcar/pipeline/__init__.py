@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dcar.config import SAFETY_THRESHOLD, Rounding, SamplingConfig
 from dcar.model import DCAR
-from dcar.modules.text import TextEncoder
+from dcar.modules.condition import Condition
 from dcar.pipeline.edit import Edit, Mask, inpaint, outpaint, snapped_mask
 from dcar.pipeline.generate_batch import Parts, check_text, generate_batch
 from dcar.pipeline.results import GenerationResult, StepPreview
@@ -36,7 +36,7 @@ class TextToImage:
 
     Attributes:
         model: generator and head.
-        text: the text encoder.
+        text: the text encoder, or that of classes.
         tokenizer: the image tokenizer.
         sampling: the settings used where the caller gives none.
         size: (height, width) in pixels, likewise.
@@ -48,7 +48,7 @@ class TextToImage:
     def __init__(
         self,
         model: DCAR,
-        text: TextEncoder,
+        text: Condition,
         tokenizer: Tokenizer,
         *,
         sampling: SamplingConfig,
@@ -176,7 +176,7 @@ class TextToImage:
         """Generate `num_images` pictures of each prompt.
 
         Args:
-            prompts: one or several.
+            prompts: one or several; of a checkpoint of classes, their names or numbers.
             height: in pixels, a multiple of 32; None: the checkpoint's.
             width: likewise.
             seed: not negative. Image k depends on (seed, k), whatever the batch size.
@@ -310,10 +310,13 @@ class TextToImage:
         """Prompts after the safety check, if there is a checker.
 
         Raises:
-            UsageError: a prompt that is not text.
+            UsageError: a prompt that is not text, or no class of a checkpoint that knows classes.
         """
         check_text(prompts)
-        return screen(self.safety, prompts)
+        found = screen(self.safety, prompts)
+        # What means nothing is known before the first image.
+        self.text.tokenize(list(dict.fromkeys(found.prompts)))
+        return found
 
     def _edited(
         self, prompts: Sequence[str], edits: Sequence[Edit], **options: Unpack[Options]

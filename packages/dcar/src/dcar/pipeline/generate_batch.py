@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dcar.config import Rounding
 from dcar.model import DCAR
-from dcar.modules.text import TextEncoder
+from dcar.modules.condition import Condition
 from dcar.pipeline.edit import Canvas, Edit, encode_edits, token_grid
 from dcar.pipeline.results import StepPreview
 from dcar.randomness import keyed_generator
@@ -29,7 +29,7 @@ from dcht.tokenizer import Tokenizer
 class Parts:
     """What a prompt goes through, all of it on one device."""
 
-    text: TextEncoder
+    text: Condition
     model: DCAR
     tokenizer: Tokenizer
     rounding: Rounding = Rounding.nearest

@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from dcar.config import LossConfig
 from dcar.model import DCAR, Draws, Losses
-from dcar.modules.text import TextEncoder
+from dcar.modules.condition import Encoder
 from dcar.train_config import OptimizerConfig
 
 
 class Learner(nn.Module):
     """The model, and its text encoder where that trains with it."""
 
-    def __init__(self, model: DCAR, text: TextEncoder) -> None:
+    def __init__(self, model: DCAR, text: Encoder) -> None:
         super().__init__()
         self.model = model
         self.text = text if text.trained else None

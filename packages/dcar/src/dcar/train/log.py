@@ -120,9 +120,13 @@ def describe(trainer: Trainer) -> list[str]:
     }
     trained = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counts.items())
     roots = ", ".join(source.root for source in (config.data, *config.data.mixture))
+    classes = config.model.text.classes
+    texts = f"{sum(map(len, data.captions))} captions"
+    if classes is not None:
+        texts = f"{len(classes.names)} classes"
     ranks = "one process" if world.size == 1 else f"{world.size} ranks, {config.parallel.value}"
     return [
-        f"{roots}: {len(data)} images of {sizes}, {sum(map(len, data.captions))} captions",
+        f"{roots}: {len(data)} images of {sizes}, {texts}",
         *data.notes,
         f"steps {trainer.step} to {config.steps} of {config.batch_size}, "
         f"{len(data) / config.batch_size:.1f} steps an epoch, start: {config.init_from}",

@@ -61,6 +61,12 @@ def model_card(trainer: Trainer, config: CheckpointConfig) -> str:
     # Names only: where the data lay on this machine is nobody's business.
     sources = [settings.data, *settings.data.mixture]
     roots = ", ".join(f"`{Path(source.root).name}`" for source in sources)
+    classes = config.model.text.classes
+    what, prompt, told = "captions", "a prompt", "text"
+    encoder = config.model.text.name or "a small one, trained jointly, in these weights"
+    if classes is not None:
+        what, prompt, told = "classes", classes.names[0], "class"
+        encoder = f"none: {len(classes.names)} classes, by name or number"
     start = settings.init_from
     start = start if start in ("scratch", "bundled") else Path(start).name
     generator, head = trainer.learner.model.generator, trainer.learner.model.head
@@ -71,11 +77,11 @@ def model_card(trainer: Trainer, config: CheckpointConfig) -> str:
     sampling = config.sampling
     facts = {
         "parameters": f"generator {millions[0]:.2f} M, residual head {millions[1]:.2f} M",
-        "text encoder": config.model.text.name or "a small one, trained jointly, in these weights",
+        "text encoder": encoder,
         "image tokenizer": f"SHA-256 `{config.tokenizer.sha256}`, {config.tokenizer.location}",
         "pixels": f"{config.width} x {config.height}",
-        "data": f"{roots}: {len(data)} images, {sum(map(len, data.captions))} captions "
-        f"(SHA-256 of the captions `{trainer.contents['captions']}`)",
+        "data": f"{roots}: {len(data)} images, {sum(map(len, data.captions))} {what} "
+        f"(SHA-256 of the {what} `{trainer.contents['captions']}`)",
         "training": f"{trainer.step} of {settings.steps} steps of {settings.batch_size} images, "
         f"from {start}, seed {settings.seed}; averaged weights",
         "last logged": _last_logged(Path(settings.out) / METRICS),
@@ -87,9 +93,9 @@ def model_card(trainer: Trainer, config: CheckpointConfig) -> str:
     return (
         "---\nlibrary_name: dcar\npipeline_tag: text-to-image\nlicense: unknown\n---\n\n"
         f"# {Path(settings.out).resolve().name}\n\n"
-        "A DC-AR generator (ICCV 2025): text to image, masked autoregressive over a hybrid "
+        f"A DC-AR generator (ICCV 2025): {told} to image, masked autoregressive over a hybrid "
         "tokenizer.\n\n"
-        '```\ndcar generate "a prompt" --ckpt FOLDER --out picture.png\n```\n\n'
+        f'```\ndcar generate "{prompt}" --ckpt FOLDER --out picture.png\n```\n\n'
         f"| | |\n|---|---|\n{table}\n\n"
         "It draws what its training images and captions showed, and what they had wrong.\n\n"
         f"## Licence\n\n{LICENCE_NOTE}"

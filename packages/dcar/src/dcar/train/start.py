@@ -13,6 +13,8 @@ from typing import Any
 from dcar.config import CheckpointConfig, DCARConfig
 from dcar.data import Data
 from dcar.model import DCAR
+from dcar.modules.classes import ClassEncoder, sort_classes
+from dcar.modules.condition import Encoder
 from dcar.modules.text import TextEncoder
 from dcar.modules.words import count_words, word_tokenizer
 from dcar.train.lora import add_lora
@@ -75,12 +77,12 @@ def load_image_tokenizer(config: TrainConfig) -> Tokenizer:
     return tokenizer
 
 
-def start_weights(config: TrainConfig, data: Data) -> tuple[DCAR, TextEncoder]:
+def start_weights(config: TrainConfig, data: Data) -> tuple[DCAR, Encoder]:
     """Random weights, or the published ones of `init_from`; with LoRA's matrices, if wanted.
 
     Positions are recomputed for any grid, so a 256 px checkpoint starts a 512 px run (section 4.3).
     A text encoder that trains with the generator gets embeddings for the words of the captions
-    that the checkpoint has never seen, and names them on stderr.
+    that the checkpoint has never seen, and names them on stderr; one of classes, for new classes.
 
     Raises:
         UsageError: `init_from` is a model of another shape than `config.model`, or LoRA from
@@ -105,17 +107,32 @@ def start_weights(config: TrainConfig, data: Data) -> tuple[DCAR, TextEncoder]:
     model.load_state_dict(found.model.state_dict())
     if config.lora.rank:
         add_lora(model, config.lora)
-    if config.model.text.joint is not None:
-        words = found.text.tokenizer
-        text = TextEncoder.joint(config.model.text, config.model.generator, words)
-        text.load_state_dict(found.text.state_dict())
+    if not found.text.trained:
+        return model, found.text
+    text = same_encoder(found.text, config.model)
+    text.load_state_dict(found.text.state_dict())
+    if isinstance(text, ClassEncoder):
+        if new := text.learn(sort_classes(_every_caption(data))):
+            print(
+                f"{len(new)} classes are new to {config.init_from}: {_shorten(new)}",
+                file=sys.stderr,
+            )
+    elif config.model.text.joint is not None:
         _learn_words(text, data, config.model.text.joint.vocabulary, config.init_from)
-        return model, text
-    return model, found.text
+    return model, text
 
 
-def _new_text(config: TrainConfig, data: Data) -> TextEncoder:
+def same_encoder(text: Encoder, config: DCARConfig) -> Encoder:
+    """An encoder that trains, of the same words or classes, with random weights."""
+    if isinstance(text, ClassEncoder):
+        return ClassEncoder(text.names, config.generator.text_dim)
+    return TextEncoder.joint(config.text, config.generator, text.tokenizer)
+
+
+def _new_text(config: TrainConfig, data: Data) -> Encoder:
     text, generator = config.model.text, config.model.generator
+    if text.classes is not None:
+        return ClassEncoder(sort_classes(_every_caption(data)), generator.text_dim)
     if text.joint is None:
         return load_t5(text, generator)
     return TextEncoder.joint(text, generator, word_tokenizer(_every_caption(data), text.joint))

@@ -17,17 +17,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from dcar.config import ClassesConfig
 from dcar.data import open_data, residual_std
 from dcar.data.order import Sample, Stream
 from dcar.data.text_cache import TextCache
 from dcar.model import DCAR, Draws, Losses, mask_weights
-from dcar.modules.text import TextEncoder
+from dcar.modules.classes import ClassEncoder
+from dcar.modules.condition import Encoder
 from dcar.randomness import keyed_seed
 from dcar.train.learner import Learner, make_optimizer, moments
 from dcar.train.lora import merge_lora
 from dcar.train.parallel import distribute, gradient_sync, whole
 from dcar.train.resume import ResumeFolder, read_facts, read_tensors_into
-from dcar.train.start import load_image_tokenizer, start_weights
+from dcar.train.start import load_image_tokenizer, same_encoder, start_weights
 from dcar.train_config import TrainConfig
 from dcht.checkpoint import load_strict
 from dcht.engine.distributed import World
@@ -66,7 +68,8 @@ class Trainer:
             )
         self.world, self.device = world, world.device
         self.tokenizer = load_image_tokenizer(config).to(self.device)
-        self.data = open_data(config.data, self.tokenizer)
+        labels = config.model.text.classes is not None
+        self.data = open_data(config.data, self.tokenizer, labels=labels)
         std = residual_std(self.data, self.tokenizer)
         model = replace(config.model, head=replace(config.model.head, residual_std=std))
         self.config = config = replace(config, model=model)
@@ -74,6 +77,9 @@ class Trainer:
         self.contents = world.on_main(self._find_contents)
         torch.manual_seed(config.seed)  # every rank starts from the same weights
         network, self.text = start_weights(config, self.data)
+        if isinstance(self.text, ClassEncoder):
+            text = replace(model.text, classes=ClassesConfig(names=self.text.names))
+            self.config = config = replace(config, model=replace(model, text=text))
         self.text.to(self.device)
         self.cache = None if config.text_cache is None else TextCache(self.text, config.text_cache)
         self.learner = Learner(network, self.text).to(self.device).train()
@@ -191,7 +197,7 @@ class Trainer:
         height, width = self.data.grid(0)
         return height * factor, width * factor
 
-    def averaged(self) -> tuple[DCAR, TextEncoder]:
+    def averaged(self) -> tuple[DCAR, Encoder]:
         """The EMA weights as a model in eval mode; all ranks call this together.
 
         One rank's model shares its storage with the average: it is to be read only.
@@ -202,8 +208,7 @@ class Trainer:
         load_strict(model, merge_lora(_under("model.", tensors), self.config.lora), "EMA")
         text = self.text
         if text.trained:
-            words = text.tokenizer
-            text = TextEncoder.joint(self.config.model.text, self.config.model.generator, words)
+            text = same_encoder(text, self.config.model)
             load_strict(text.to(self.device), _under("text.", tensors), "EMA")
         return model.requires_grad_(False).eval(), text.eval()
 

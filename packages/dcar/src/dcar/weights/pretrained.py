@@ -16,6 +16,8 @@ from torch import Tensor
 
 from dcar.config import CheckpointConfig, TokenizerReference
 from dcar.model import DCAR
+from dcar.modules.classes import ClassEncoder
+from dcar.modules.condition import Encoder
 from dcar.modules.text import TextEncoder
 from dcar.weights.text import load_t5, read_word_tokenizer
 from dcht.checkpoint import (
@@ -26,7 +28,7 @@ from dcht.checkpoint import (
     locate,
     read_config,
     read_tensors,
-    to_dict,
+    to_written,
     write_checkpoint,
 )
 from dcht.errors import CheckpointError
@@ -44,7 +46,7 @@ class Pretrained:
     """A generator that was loaded, on the CPU, in eval mode and fp32."""
 
     model: DCAR
-    text: TextEncoder
+    text: Encoder
     config: CheckpointConfig
     folder: Path
     sha256: str
@@ -53,7 +55,7 @@ class Pretrained:
 def save_pretrained(
     folder: str | Path,
     model: DCAR,
-    text: TextEncoder | None,
+    text: Encoder | None,
     config: CheckpointConfig,
     *,
     dtype: torch.dtype | None = None,
@@ -66,8 +68,9 @@ def save_pretrained(
     extra: dict[str, bytes] = {}
     if text is not None and text.trained:
         tensors |= {TEXT_PREFIX + key: value for key, value in text.state_dict().items()}
-        extra[TOKENIZER_FILE] = text.tokenizer_json().encode()
-    return write_checkpoint(folder, to_dict(config), tensors, dtype=dtype, extra_files=extra)
+        if isinstance(text, TextEncoder):
+            extra[TOKENIZER_FILE] = text.tokenizer_json().encode()
+    return write_checkpoint(folder, to_written(config), tensors, dtype=dtype, extra_files=extra)
 
 
 def load_pretrained(name: str | Path | None = None) -> Pretrained:
@@ -179,13 +182,20 @@ def _of_text(key: str) -> bool:
     return key.startswith(TEXT_PREFIX)
 
 
-def _load_text(config: CheckpointConfig, folder: Path, tensors: dict[str, Tensor]) -> TextEncoder:
-    if config.model.text.joint is None:
-        return load_t5(config.model.text, config.model.generator)
-    words = read_word_tokenizer(folder / TOKENIZER_FILE)
-    text = build_on_meta(
-        lambda: TextEncoder.joint(config.model.text, config.model.generator, words),
-        str(folder / "config.json"),
-    )
+def _load_text(config: CheckpointConfig, folder: Path, tensors: dict[str, Tensor]) -> Encoder:
+    layout, generator = config.model.text, config.model.generator
+    text: Encoder
+    if layout.name is not None:
+        return load_t5(layout, generator)
+    if layout.classes is not None:
+        names = layout.classes.names
+        text = build_on_meta(
+            lambda: ClassEncoder(names, generator.text_dim), str(folder / "config.json")
+        )
+    else:
+        words = read_word_tokenizer(folder / TOKENIZER_FILE)
+        text = build_on_meta(
+            lambda: TextEncoder.joint(layout, generator, words), str(folder / "config.json")
+        )
     load_strict(text, tensors, f"{folder}, text encoder")
     return text
