@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dcar.pipeline.settings import Settings
 
 OUT = {"help": "x.png, or a folder"}
+NO_METADATA = "no record in the files, and no mark that a model made them: no replay, nothing kept"
 CKPT = {"help": "generator folder or Hub id [the bundled one]"}
 
 
@@ -51,6 +52,7 @@ def add_series(verb: argparse.ArgumentParser, *, out: dict[str, Any], size: str)
         "--safety-threshold", type=float, default=SAFETY_THRESHOLD, metavar="P",
         help=f"P(Yes) from which a prompt is rejected [{SAFETY_THRESHOLD}]",
     )  # fmt: skip
+    verb.add_argument("--no-metadata", dest="metadata", action="store_false", help=NO_METADATA)
     add_sampling(verb)
     add_common(
         verb, "out", "ckpt", "seed", "size", "batch_size", "device", "precision",

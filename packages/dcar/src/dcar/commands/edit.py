@@ -98,6 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         width=edit.region.shape[1] * patch,
         settings=pipe.settings(**sampling_settings(arguments)),
         batch_size=arguments.batch_size,
+        metadata=arguments.metadata,
         edit=edit,
     )
     tokens = {"may_change": int(edit.region.sum()), "all": edit.region.size}

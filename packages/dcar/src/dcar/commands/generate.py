@@ -113,6 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
         width=width,
         settings=settings,
         batch_size=arguments.batch_size,
+        metadata=arguments.metadata,
     )
     return write_series(pipe, plan, arguments, {})
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dcar.commands.common import CKPT, is_picture, report
+from dcar.commands.common import CKPT, NO_METADATA, is_picture, report
 from dcht.commands.common import add_common
 from dcht.device import pick_device
 from dcht.errors import UsageError
@@ -18,6 +18,7 @@ def add(verbs: Any) -> None:
     verb = verbs.add_parser("replay", help="make a picture again from what its PNG records")
     verb.add_argument("picture", type=Path, help="a PNG that dcar generate or edit wrote")
     verb.add_argument("--image", type=Path, help="of an edit: the picture that was edited")
+    verb.add_argument("--no-metadata", dest="metadata", action="store_false", help=NO_METADATA)
     add_common(
         verb, "out", "ckpt", "device", "force", "resume", "offline", "json",
         out={"help": "x.png"}, ckpt=CKPT,
@@ -46,5 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     pipe = TextToImage.from_pretrained(
         arguments.ckpt, device=pick_device(device), precision=record.precision
     )
-    files = replay_file(pipe, record, arguments.out, image=image, force=arguments.force)
+    files = replay_file(
+        pipe, record, arguments.out, image=image, force=arguments.force,
+        metadata=arguments.metadata,
+    )  # fmt: skip
     return report(arguments, files, time.perf_counter() - start, {"prompt": record.prompt})

@@ -1,8 +1,9 @@
 """What a picture's PNG text says: everything that the picture depends on.
 
-`Description` is the prompt, `dcar` a JSON object of the rest. That record is how a repeated command
-knows what is done, and what replay reads. An edit's record has the hash of the picture that was
-edited, not the picture: replay asks for it.
+`Description` is the prompt, `dcar` a JSON object of the rest, and an XMP packet says in IPTC's
+words that a model made it. The record is how a repeated command knows what is done, and what replay
+reads. An edit's record has the hash of the picture that was edited, not the picture: replay asks
+for it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from dcht.images import MAX_PIXELS, read_png_text, resize_crop
 from dcht.ranges import SHA256, Length, Pattern, Range, check_ranges
 
 RECORD = "dcar"
+XMP = "XML:com.adobe.xmp"
+"""The keyword under which a PNG has its XMP packet."""
+SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 SIDE = Range(1, MAX_PIXELS)
 MAX_PROMPT = 100_000
 """Characters of the longest prompt."""
@@ -126,7 +130,7 @@ class Record:
 
     def text(self) -> dict[str, str]:
         """The text chunks of the PNG."""
-        return png_text(self.prompt, self.content())
+        return png_text(self.prompt, self.content(), edited=self.edit is not None)
 
     def content(self) -> dict[str, Any]:
         """The record as plain JSON types; `left_out` and `precision` only where they say a thing.
@@ -163,13 +167,30 @@ def _check_edit(edit: EditRecord, width: int, height: int) -> None:
         )
 
 
-def png_text(description: str, content: Any) -> dict[str, str]:
-    """The text chunks of a PNG with this record, or list of them."""
+def png_text(description: str, content: Any, *, edited: bool) -> dict[str, str]:
+    """The text chunks of a PNG with this record, or list of them; `edited` where it is of edits."""
+    software = f"dcar {version('dcar')}"
     return {
-        "Software": f"dcar {version('dcar')}",
+        "Software": software,
         "Description": description,
         RECORD: json.dumps(content, ensure_ascii=False),
+        XMP: xmp_packet(software, edited=edited),
     }
+
+
+def xmp_packet(software: str, *, edited: bool) -> str:
+    """XMP with IPTC's `DigitalSourceType`: made by a trained model, or composed with what is."""
+    kind = "compositeWithTrainedAlgorithmicMedia" if edited else "trainedAlgorithmicMedia"
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" '
+        'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+        f'xmp:CreatorTool="{software}" '
+        f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPES}{kind}"/>'
+        '</rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
+    )
 
 
 def read_record(path: Path) -> Record:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from dcar.pipeline import TextToImage
 from dcar.pipeline.edit import Edit
 from dcar.pipeline.film import Film
-from dcar.pipeline.record import RECORD, EditRecord, Record, png_text
+from dcar.pipeline.record import RECORD, XMP, EditRecord, Record, png_text
 from dcar.pipeline.results import StepPreview
 from dcar.pipeline.safety import Verdict
 from dcar.sampling_config import SamplingConfig
@@ -45,6 +45,8 @@ class ImageSeries:
     """Number of the first image."""
     edit: Edit | None = None
     """Of one picture, for all images."""
+    metadata: bool = True
+    """Whether the files say what they depend on, and that a model made them."""
 
     def batches(self) -> list[range]:
         """The images of each batch."""
@@ -81,7 +83,16 @@ class ImageSeries:
     def sheet_text(self, pipe: TextToImage) -> dict[str, str]:
         """The text chunks of all images in one picture."""
         records = [record for batch in self.batches() for record in self.records(pipe, batch)]
-        return png_text("\n".join(self.prompts), [record.content() for record in records])
+        if not self.metadata:
+            return {}
+        content = [record.content() for record in records]
+        return png_text("\n".join(self.prompts), content, edited=self.edit is not None)
+
+    def texts(self, pipe: TextToImage, batch: range) -> list[dict[str, str]]:
+        """The text chunks of each image of a batch."""
+        if not self.metadata:
+            return [{} for _ in batch]
+        return [record.text() for record in self.records(pipe, batch)]
 
     def images(self, pipe: TextToImage, batch: range) -> list[Image.Image]:
         """The images of a batch, generated."""
@@ -133,7 +144,7 @@ def write_images(
     todo = []
     for plan, paths in plans:
         for batch in plan.batches():
-            texts = [record.text() for record in plan.records(pipe, batch)]
+            texts = plan.texts(pipe, batch)
             files = [paths[index] for index in batch]
             done = [
                 _is_done(file, text, force=force) for file, text in zip(files, texts, strict=True)
@@ -176,10 +187,12 @@ def generate_film(
         UsageError: the file is there, made with other settings, and `force` is off.
     """
     text = plan.sheet_text(pipe)
-    comment = hashlib.sha256(text[RECORD].encode()).hexdigest().encode()
+    comment = b""
+    if plan.metadata:
+        comment = hashlib.sha256(text[RECORD].encode()).hexdigest().encode()
     animated = out.suffix.lower() == ".gif"
     if animated and not force and out.exists():
-        if _gif_comment(out) != comment:
+        if not comment or _gif_comment(out) != comment:
             raise UsageError(f"{out} exists and was made otherwise; use --force or another name")
         return [out]
     if not animated and _is_done(out, text, force=force):
@@ -201,8 +214,11 @@ def replay_file(
     *,
     image: Image.Image | None = None,
     force: bool = False,
+    metadata: bool = True,
 ) -> list[Path]:
     """Make the image of a record again: the same batch size, row and threads.
+
+    Without `metadata` the file says nothing of itself.
 
     Raises:
         CheckpointError: it was made with other weights.
@@ -210,10 +226,11 @@ def replay_file(
             there, made with other settings, and `force` is off.
     """
     plan = replay_series(pipe, record, image)
-    if not _is_done(out, record.text(), force=force):
+    text = record.text() if metadata else {}
+    if not _is_done(out, text, force=force):
         torch.set_num_threads(record.threads)
         images = plan.images(pipe, range(record.batch_size))
-        save_png(images[record.row], out, record.text())
+        save_png(images[record.row], out, text)
     return [out]
 
 
@@ -266,9 +283,11 @@ def _is_done(path: Path, text: dict[str, str], *, force: bool) -> bool:
     if force or not path.exists():
         return False
     try:
-        same = read_png_text(path) == text
+        found = read_png_text(path)
     except ImageError:
-        same = False
+        found = {}
+    # What tells is the record; images of before have no XMP, and some have neither.
+    same = bool(text) and found | {XMP: ""} == text | {XMP: ""}
     if not same:
         raise UsageError(f"{path} exists and was made otherwise; use --force or another --out")
     return True
