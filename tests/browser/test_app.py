@@ -207,9 +207,8 @@ def test_what_is_no_image_is_one_line(
             text = notice.inner_text()
             assert reason in text and "\n" not in text and str(tmp_path) not in text, text
             page.shot(f"error-{tab.lower().replace(' ', '-')}-{file.stem}")
-            page.page.locator(
-                f"{where} [aria-label='Remove'], {where} [aria-label='Clear']"
-            ).first.click()
+            if tab == "Read a PNG":  # the others let go of the file by themselves
+                page.page.locator(f"{where} button").first.click()
             page.page.wait_for_selector(f"{where} input[type=file]", state="attached")
 
 

@@ -32,7 +32,10 @@ def edit_tab(studio: Studio) -> None:
             photo = upload("Image", "edited")
             way = gr.Radio(WAYS, value=WAYS[0], label="What to do", elem_id="way")
             mask = painter("painter")
-            with gr.Group(visible=False, elem_id="margins") as margins, gr.Row():
+            with (
+                gr.Group(visible=False, elem_id="margins") as margins,
+                gr.Row(),
+            ):
                 around = [_margin(side, patch) for side in SIDES]
             strength = gr.Slider(
                 0.05, 1, 1, step=0.05, label="Strength", elem_id="strength",
@@ -45,12 +48,15 @@ def edit_tab(studio: Studio) -> None:
             with gr.Row(elem_classes="acts"):
                 start = gr.Button("Edit", variant="primary", elem_id="edit", scale=3)
                 stop = gr.Button("Stop", scale=1, min_width=80)
-            with gr.Row():
-                side = gr.Slider(2 * patch, MAX_SIDE, 8 * patch, step=patch, min_width=150,
-                                 label="Longer side in pixels", elem_id="edit-side")  # fmt: skip
-                count = gr.Slider(1, MAX_IMAGES, 1, step=1, label="Images", min_width=150)
-            seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED,
-                             elem_id="edit-seed")  # fmt: skip
+            with gr.Column(elem_classes="later"):
+                with gr.Row():
+                    side = gr.Slider(
+                        2 * patch, MAX_SIDE, 8 * patch, step=patch, min_width=150,
+                        label="Longer side in pixels", elem_id="edit-side",
+                    )  # fmt: skip
+                    count = gr.Slider(1, MAX_IMAGES, 1, step=1, label="Images", min_width=150)
+                seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED,
+                                 elem_id="edit-seed")  # fmt: skip
         with gr.Column(scale=7, min_width=320, elem_classes="made"):
             results = results_column("edits", "the edited image appears here, token by token")
             slider = gr.ImageSlider(label="Before and after", type="pil", format="png",
@@ -68,7 +74,7 @@ def edit_tab(studio: Studio) -> None:
         try:
             image = None if file is None else read(file, side)
         except ERRORS as error:
-            return {mask: None, results.said: failed(error)}
+            return {mask: None, photo: None, results.said: failed(error)}
         return {mask: None if image is None else canvas(image, patch), results.said: ""}
 
     def switch(way: str) -> dict[Any, Any]:
@@ -110,8 +116,8 @@ def edit_tab(studio: Studio) -> None:
         except ERRORS as error:
             yield {results.said: failed(error), results.stage: {"frames": []}}
 
-    for event in (photo.change, side.release):
-        event(load, [photo, side], [mask, results.said], queue=False, show_progress="hidden")
+    for event in (photo.upload, photo.clear, side.release):
+        event(load, [photo, side], [mask, photo, results.said], queue=False, show_progress="hidden")
     way.change(switch, way, [mask, margins, strength], queue=False, show_progress="hidden")
     asked = [photo, side, way, mask, strength, *around, prompt, count, seed, results.kept]
     running = gr.on(

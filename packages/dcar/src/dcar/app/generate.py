@@ -27,39 +27,48 @@ def generate_tab(studio: Studio) -> gr.Textbox:
     with gr.Row(equal_height=False, elem_classes="work"):
         with gr.Column(scale=5, min_width=320, elem_classes="asked"):
             prompt = gr.Textbox(
-                label="Prompt", value=EXAMPLE, lines=2, elem_id="prompt", autofocus=True,
+                label="Prompt", value=EXAMPLE, lines=2, elem_id="prompt",
+                autofocus=True,
                 placeholder="what the image should show",
             )  # fmt: skip
             words({name: some for name, some in kinds.items() if some and name != "other"})
             with gr.Row(elem_classes="acts"):
                 start = gr.Button("Generate", variant="primary", elem_id="generate", scale=3)
                 stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=80)
-            count = gr.Slider(1, MAX_IMAGES, 1, step=1, label="Images", elem_id="count")
-            with gr.Row():
-                order = gr.Dropdown(
-                    [order.value for order in Order], value=own.order.value, label="Order",
-                    min_width=130, elem_id="order",
-                )  # fmt: skip
-                steps = gr.Slider(1, MAX_STEPS, own.num_steps, step=1, label="Steps", min_width=150,
-                                  elem_id="steps")  # fmt: skip
-            with gr.Row():
-                guidance = gr.Slider(
-                    0, 10, own.cfg_scale, step=0.1, label="Guidance", min_width=150,
-                    elem_id="guidance",
-                )  # fmt: skip
-                temperature = gr.Slider(
-                    0, 10, own.temperature, step=0.1, label="Temperature", min_width=150,
-                )  # fmt: skip
-            with gr.Row():
-                wide = gr.Slider(studio.patch, MAX_SIDE, width, step=studio.patch, label="Width",
-                                 min_width=150, elem_id="width")  # fmt: skip
-                high = gr.Slider(studio.patch, MAX_SIDE, height, step=studio.patch, label="Height",
-                                 min_width=150, elem_id="height")  # fmt: skip
-            with gr.Row(elem_classes="seeds"):
-                seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED,
-                                 min_width=150, elem_id="seed")  # fmt: skip
-                lock = gr.Checkbox(False, label="Lock the seed",
-                                   min_width=150, elem_id="lock")  # fmt: skip
+            with gr.Column(elem_classes="later"):
+                count = gr.Slider(1, MAX_IMAGES, 1, step=1, label="Images", elem_id="count")
+                with gr.Row():
+                    order = gr.Dropdown(
+                        [order.value for order in Order], value=own.order.value, label="Order",
+                        min_width=130, elem_id="order",
+                    )  # fmt: skip
+                    steps = gr.Slider(
+                        1, MAX_STEPS, own.num_steps, step=1, label="Steps", min_width=150,
+                        elem_id="steps",
+                    )  # fmt: skip
+                with gr.Row():
+                    guidance = gr.Slider(
+                        0, 10, own.cfg_scale, step=0.1, label="Guidance", min_width=150,
+                        elem_id="guidance",
+                    )  # fmt: skip
+                    temperature = gr.Slider(
+                        0, 10, own.temperature, step=0.1, label="Temperature", min_width=150,
+                    )  # fmt: skip
+                with gr.Row():
+                    wide, high = (
+                        gr.Slider(
+                            studio.patch, MAX_SIDE, length, step=studio.patch, label=label,
+                            min_width=150, elem_id=label.lower(),
+                        )
+                        for label, length in (("Width", width), ("Height", height))
+                    )  # fmt: skip
+                with gr.Row(elem_classes="seeds"):
+                    seed = gr.Number(
+                        0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, min_width=150,
+                        elem_id="seed",
+                    )  # fmt: skip
+                    lock = gr.Checkbox(False, label="Lock the seed",
+                                       min_width=150, elem_id="lock")  # fmt: skip
         with gr.Column(scale=7, min_width=320, elem_classes="made"):
             results = results_column("made", "the image appears here, token by token")
 

@@ -30,7 +30,6 @@ class Recipe:
         size: (width, height) where it is not the checkpoint's own; None for edits too.
         settings: by name, those that are not the checkpoint's own.
         ckpt: the generator; None is the bundled one.
-        precision: of the model; None is fp32.
         safety: the checker of prompts, if there is one.
         precision: of the generator and its tokenizer.
         mask: whether an edit has a mask.
@@ -44,7 +43,6 @@ class Recipe:
     size: tuple[int, int] | None = None
     settings: Mapping[str, Any]
     ckpt: str | None = None
-    precision: str | None = None
     safety: str | None = None
     precision: Precision = Precision.fp32
     mask: bool = False
@@ -76,8 +74,7 @@ class Recipe:
             words += ["--size", "{}x{}".format(*self.size)]
         for name, value in self.settings.items():
             words += [FLAGS[name], str(value)]
-        loaded = {"--ckpt": self.ckpt, "--precision": self.precision, "--safety": self.safety}
-        for flag, name in loaded.items():
+        for flag, name in (("--ckpt", self.ckpt), ("--safety", self.safety)):
             words += [] if name is None else [flag, name]
         for value in self.precision.noted().values():
             words += ["--precision", value]
@@ -93,7 +90,6 @@ class Recipe:
             options |= {"width": self.size[0], "height": self.size[1]}
         options |= self.settings
         loads = [] if self.ckpt is None else [repr(self.ckpt)]
-        loads += [] if self.precision is None else [f"precision={self.precision!r}"]
         loads += [] if self.safety is None else [f"safety={self.safety!r}"]
         loads += [f"{name}={value!r}" for name, value in self.precision.noted().items()]
         if self.margins is not None:

@@ -80,6 +80,8 @@ def serve(studio: Studio, *, port: int, open_browser: bool = False, share: bool 
             server_name=HOST, server_port=port, share=share, inbrowser=open_browser, quiet=True,
             prevent_thread_lock=True, max_file_size=MAX_UPLOAD, footer_links=[], theme=theme(),
             css=(FILES / "page.css").read_text(), ssr_mode=False, enable_monitoring=False,
+            # Nor does it try itself first, for which Gradio gives a busy machine three seconds.
+            _frontend=False,
         )  # fmt: skip
         print(page.local_url.rstrip("/"), flush=True)
         print("Ctrl-C ends it", file=sys.stderr)

@@ -22,7 +22,6 @@ from dcar.pipeline.notes import prompt_notes
 from dcar.pipeline.record import MAX_PROMPT, Record
 from dcar.pipeline.results import StepPreview
 from dcar.pipeline.series import ImageSeries, replay_series
-from dcht.device import Precision
 from dcht.errors import UsageError
 from dcht.images import grid, save_png
 
@@ -156,7 +155,6 @@ class Studio:
         """A series as what makes it again; `edit` are the fields of `Recipe` about one."""
         size = (series.width, series.height)
         own = (self.pipe.size[1], self.pipe.size[0])
-        precision = self.pipe.precision
         return Recipe(
             prompt=prompt.strip(),
             seed=series.seed,
