@@ -3,8 +3,10 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -165,6 +167,23 @@ def test_a_record_of_an_earlier_version_is_read(dcar: Dcar, tmp_path: Path) -> N
         save_png(image, old, text | {"dcar": json.dumps(record)})
     assert dcar("replay", old, "--out", tmp_path / "again.png")[0] == 0
     assert (tmp_path / "again.png").read_bytes() == out.read_bytes()
+
+
+def test_replay_of_another_release_says_so_and_how_far_it_is(dcar: Dcar, tmp_path: Path) -> None:
+    """Equal bytes are promised within a release, which the PNG names."""
+    out, other, again = (tmp_path / f"{name}.png" for name in ("out", "other", "again"))
+    dcar("generate", "a dog", "--seed", 2, "--out", out)
+    assert dcar("replay", out, "--out", again)[2] == ""
+    text = read_png_text(out)
+    assert text["Software"] == f"dcar {version('dcar')}"
+    with Image.open(out) as image:
+        pixels = np.array(image)
+        pixels[0, 0, 0] += 7 if pixels[0, 0, 0] < 100 else -7
+        save_png(Image.fromarray(pixels), other, text | {"Software": "dcar 0.0.9"})
+    code, _, err = dcar("replay", other, "--out", again)
+    assert code == 0 and again.read_bytes() == out.read_bytes()
+    assert f"other.png was made by dcar 0.0.9, this is dcar {version('dcar')}" in err
+    assert "the largest difference of a value is 7 of 255" in err
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "3", '{"prompt": 3}', "null", '{"a": {}}'])

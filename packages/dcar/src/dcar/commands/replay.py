@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from dcar.commands.common import CKPT, NO_METADATA, is_picture, report
 from dcht.commands.common import add_common
 from dcht.device import pick_device
-from dcht.errors import UsageError
+from dcht.errors import UsageError, printable
 
 
 def add(verbs: Any) -> None:
@@ -31,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_picture(arguments.out):
         raise UsageError(f"--out {arguments.out} should end in .png: replay writes one picture")
     from dcar.pipeline import TextToImage
+    from dcar.pipeline.notes import replay_notes
     from dcar.pipeline.record import read_record
     from dcar.pipeline.series import replay_file
     from dcht.images import ImageError, open_image
@@ -51,4 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
         pipe, record, arguments.out, image=image, force=arguments.force,
         metadata=arguments.metadata,
     )  # fmt: skip
+    for line in replay_notes(arguments.picture, arguments.out):
+        print(printable(line), file=sys.stderr)
     return report(arguments, files, time.perf_counter() - start, {"prompt": record.prompt})

@@ -1,12 +1,17 @@
-"""What somebody should know of their prompts: rejected, longer than is read, of unknown words."""
+"""What somebody should know of their prompts, and of a picture that another release made."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
 
 from dcar.pipeline import TextToImage
 from dcar.pipeline.safety import Screened
 from dcar.pipeline.vocabulary import group_words
+from dcht.images import open_image, read_png_text
 
 SHOWN_PROMPT = 60
 """Characters by which a line names a prompt."""
@@ -58,3 +63,18 @@ def unknown_words(pipe: TextToImage, prompts: Sequence[str]) -> dict[str, list[s
     """By prompt, the words that the checkpoint was not trained on; only prompts that have some."""
     found = {prompt: pipe.text.unknown_words(prompt) for prompt in dict.fromkeys(prompts)}
     return {prompt: words for prompt, words in found.items() if words}
+
+
+def replay_notes(picture: Path, again: Path) -> list[str]:
+    """What is to be said of a picture made again: nothing, if this release made it.
+
+    Equal bytes are promised within a release; a later one may add in another order.
+    """
+    maker, ours = read_png_text(picture).get("Software"), f"dcar {version('dcar')}"
+    if maker == ours:
+        return []
+    pair = [np.asarray(open_image(path), dtype=np.int64) for path in (picture, again)]
+    return [
+        f"{picture} was made by {maker}, this is {ours}: equal bytes are promised within a "
+        f"release; the largest difference of a value is {abs(pair[0] - pair[1]).max()} of 255"
+    ]
