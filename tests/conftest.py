@@ -46,7 +46,7 @@ def saved_tokenizer(tokenizer: Tokenizer, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     """Six small images in several formats, with captions, one of them in a subfolder."""
     folder = tmp_path / "pictures"
     (folder / "more").mkdir(parents=True)
@@ -56,6 +56,6 @@ def pictures(tmp_path: Path) -> Path:
         coarse = rng.integers(0, 256, (6, 8 + index, 3), dtype=np.uint8)
         image = Image.fromarray(coarse).resize((80 + 16 * index, 70), Image.Resampling.BICUBIC)
         image.save(folder / name)
-    (folder / "a.txt").write_text("a first picture\nthe first one\n")
-    (folder / "b.txt").write_text("a second picture\n")
+    (folder / "a.txt").write_text("a first image\nthe first one\n")
+    (folder / "b.txt").write_text("a second image\n")
     return folder

@@ -7,11 +7,14 @@ is a part of its own; those of a folder are one part.
 from __future__ import annotations
 
 import ast
+import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "architecture.md"
 SOURCES = {
     "dcht": ROOT / "packages/dcht/src",
     "dcar": ROOT / "packages/dcar/src",
@@ -159,7 +162,46 @@ def problems() -> list[str]:
     ]
 
 
+def trees() -> dict[str, str]:
+    """The tree of each package as on the page: a line a module, its docstring's first sentence.
+
+    What stands at the top of a package comes before its folders; both are in alphabetical order.
+    """
+    found = {package: [f"{package}/"] for package in SOURCES}
+    known = {name: path for name, path in modules().items() if not name.endswith("__main__")}
+    for name in sorted(known, key=lambda name: _place(name, known)):
+        package, *inner = name.split(".")
+        if inner:
+            folder = known[name].name == "__init__.py"
+            indent = "  " * len(inner)
+            found[package].append(f"{indent + inner[-1] + '/' * folder:25}{_sentence(known[name])}")
+    return {package: "\n".join(lines) for package, lines in found.items()}
+
+
+def _place(name: str, known: dict[str, Path]) -> tuple[str, bool, str]:
+    package, *inner = name.split(".")
+    in_folder = len(inner) > 1 or known[name].name == "__init__.py"
+    return package, in_folder, ".".join(inner)
+
+
+def _sentence(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+    return " ".join(docstring.partition("\n\n")[0].split()).removesuffix(".")
+
+
+def write_page() -> None:
+    """Put the trees into `docs/architecture.md`."""
+    text = PAGE.read_text()
+    for package, tree in trees().items():
+        text = re.sub(
+            rf"```\n{package}/\n.*?```", lambda _, t=tree: f"```\n{t}\n```", text, flags=re.S
+        )
+    PAGE.write_text(text)
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--page"]:
+        write_page()
     known = modules()
     for package in SOURCES:
         print(package)

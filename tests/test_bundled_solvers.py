@@ -15,7 +15,7 @@ PROMPTS = ["a photo of a red apple", "a photo of a dog and a car"]
 
 @pytest.fixture(scope="module")
 def conditions() -> tuple[DiffusionHead, Tensor, SamplingConfig]:
-    """The bundled head, with the hidden states of two pictures as its conditions."""
+    """The bundled head, with the hidden states of two images as its conditions."""
     found = load_pretrained()
     assert found.model.head is not None
     config = found.config.sampling

@@ -143,7 +143,7 @@ def test_the_head_trains_inside_the_model() -> None:
         torch.randn(2, 8, 2, 3),
         torch.randn(2, 8, 16),
         torch.ones(2, 8),
-        model.draw(0, range(2), 6),
+        model.sample_randomness(0, range(2), 6),
         loss=LossConfig(),
     )
     losses.total.backward()

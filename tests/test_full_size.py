@@ -2,7 +2,7 @@
 
     uv run --all-packages pytest -m slow -s tests/test_full_size.py
 
-Weights are random, so the picture is noise and the loss that of guessing; what is shown is that it
+Weights are random, so the image is noise and the loss that of guessing; what is shown is that it
 fits and runs, and that a training step does.
 """
 
@@ -100,7 +100,7 @@ def test_one_training_step_at_full_size(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def training_at_full_size(folder: Path) -> TrainConfig:
-    """A run of the paper's model on one random picture, with everything it needs in `folder`."""
+    """A run of the paper's model on one random image, with everything it needs in `folder`."""
     tokenizer = Tokenizer(TOKENIZERS["f32c32"]).eval()
     tokenizer.save_pretrained(folder / "tokenizer")
     text = random_t5_base(word_tokenizer(["a red heart"], JointTextConfig()))

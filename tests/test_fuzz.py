@@ -1,6 +1,6 @@
 """Damaged and hostile files: whatever a reader is given, it ends with a documented error, soon.
 
-Every case begins with a valid artefact and spoils it: bytes are flipped, cut, repeated, lengths
+Every case begins with a valid artifact and spoils it: bytes are flipped, cut, repeated, lengths
 replaced; values of a JSON text become what no writer of ours would write. Hypothesis chooses, and
 shrinks what it finds. `make fuzz` runs thousands of cases a reader; the suite runs a few, the same
 ones every time.
@@ -280,7 +280,7 @@ def test_images(kind: str, changes: Any, checked: bool) -> None:
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The record of a picture that was really generated."""
+    """The record of an image that was really generated."""
     from dcar import TextToImage
     from dcar.pipeline.series import ImageSeries, generate_images
     from dcar.sampling_config import SamplingConfig

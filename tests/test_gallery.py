@@ -1,4 +1,4 @@
-"""`benchmarks/paper/gallery.py`: its rules, and every picture of the page on a small canvas."""
+"""`benchmarks/paper/gallery.py`: its rules, and every image of the page on a small canvas."""
 
 import importlib.util
 import json
@@ -31,7 +31,7 @@ def pipe() -> TextToImage:
 
 
 def benchmark(folder: Path, weights: str | None) -> Path:
-    """A run that judged nine pictures of one task wrong, and one right."""
+    """A run that judged nine images of one task wrong, and one right."""
     (folder / "images").mkdir(parents=True)
     rows = []
     for number in range(10):
@@ -45,7 +45,7 @@ def benchmark(folder: Path, weights: str | None) -> Path:
     return folder
 
 
-def test_every_object_once_in_the_next_colour() -> None:
+def test_every_object_once_in_the_next_color() -> None:
     prompts = gallery.object_prompts(WORLDS["wide"])
     assert len(prompts) == 30
     assert prompts[:2] == ["a photo of a red airplane", "a photo of an orange apple"]
@@ -56,8 +56,8 @@ def test_a_held_out_prompt_for_each_task() -> None:
     objects = WORLDS["wide"]
     prompts = gallery.task_prompts(objects)
     assert len(set(prompts)) == 6 and prompts == gallery.task_prompts(objects)
-    colour, name = prompts[3].removeprefix("a photo of ").split(" ", 1)[1].split(" ", 1)
-    assert (f"in {colour}", name) in held_out(objects)
+    color, name = prompts[3].removeprefix("a photo of ").split(" ", 1)[1].split(" ", 1)
+    assert (f"in {color}", name) in held_out(objects)
 
 
 def test_outside_is_outside() -> None:
@@ -66,9 +66,9 @@ def test_outside_is_outside() -> None:
     assert together == "two airplanes and two apples"
 
 
-def test_one_command_makes_the_page_with_every_picture(pipe: TextToImage, tmp_path: Path) -> None:
+def test_one_command_makes_the_page_with_every_image(pipe: TextToImage, tmp_path: Path) -> None:
     run = benchmark(tmp_path / "run", pipe.sha256)
-    gallery.draw_all(pipe, run, tmp_path)
+    gallery.generate_all(pipe, run, tmp_path)
     asked = (tmp_path / "gallery.txt").read_text().splitlines()[-6:]
     sizes = {}
     for path in (tmp_path / "pictures").iterdir():
@@ -95,5 +95,5 @@ def test_one_command_makes_the_page_with_every_picture(pipe: TextToImage, tmp_pa
 
 def test_the_failures_of_another_checkpoint_are_refused(pipe: TextToImage, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="judged the weights 0123"):
-        gallery.draw_all(pipe, benchmark(tmp_path / "run", "0123"), tmp_path)
+        gallery.generate_all(pipe, benchmark(tmp_path / "run", "0123"), tmp_path)
     assert not (tmp_path / "pictures").exists()

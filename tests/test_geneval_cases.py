@@ -47,6 +47,6 @@ def test_case(row: dict[str, Any]) -> None:
     calls = [number for call in expected["color_calls"] for number in call["detection_ids"]]
     assert asked == calls
     # The label itself does as well as what gives it.
-    labelled = [Detection.from_dict(entry) for entry in row["detections"]]
-    again = evaluate_detections(row["metadata"], labelled, Options.from_dict(row["options"]))
+    labeled = [Detection.from_dict(entry) for entry in row["detections"]]
+    again = evaluate_detections(row["metadata"], labeled, Options.from_dict(row["options"]))
     assert again == verdict

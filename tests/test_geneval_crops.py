@@ -1,4 +1,4 @@
-"""What the colour classifier is shown, against the reference implementation's own crops."""
+"""What the color classifier is shown, against the reference implementation's own crops."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ ROWS = [json.loads(line) for line in CASES.read_text().splitlines()] if CASES.ex
 pytestmark = pytest.mark.skipif(not ROWS, reason=f"no {CASES}")
 
 
-def picture(text: str) -> Image.Image:
+def image(text: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(text)))
 
 
@@ -29,9 +29,9 @@ def test_crop(row: dict[str, Any]) -> None:
     options, expected = row["options"], row["expected"]
     mask = None
     if row["mask_png"] is not None and options["bgcolor"] != "original":
-        mask = np.array(picture(row["mask_png"])) > 0
+        mask = np.array(image(row["mask_png"])) > 0
     crop = color_crop(
-        picture(row["image_png"]),
+        image(row["image_png"]),
         mask,
         row["box"] if options["crop"] == "1" else None,
         background=options["bgcolor"],
@@ -39,4 +39,4 @@ def test_crop(row: dict[str, Any]) -> None:
     assert list(crop.size) == expected["size"]
     assert crop.mode == "RGB"
     assert zlib.crc32(crop.tobytes()) == expected["rgb_crc32"]
-    assert crop.tobytes() == picture(expected["crop_png"]).convert("RGB").tobytes()
+    assert crop.tobytes() == image(expected["crop_png"]).convert("RGB").tobytes()

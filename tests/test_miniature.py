@@ -42,7 +42,7 @@ def test_a_result_says_what_made_it(miniature: ModuleType) -> None:
 def test_every_result_can_be_drawn(miniature: ModuleType) -> None:
     for name, module in miniature.RESULTS.items():
         if result := miniature.result_files.read(name):
-            assert module.draw(result).axes
+            assert module.plot(result).axes
 
 
 def write(path: Path, content: Any) -> None:
@@ -65,14 +65,14 @@ def point(**settings: Any) -> dict[str, Any]:
 def shown(module: ModuleType, name: str, work: Path) -> str:
     """The table of what is in a folder, which must be drawn without complaint too."""
     result = {"result": name, **module.gather(work)}
-    assert module.draw(result).axes
+    assert module.plot(result).axes
     return module.table(result)
 
 
 def test_seeds_narrow_an_error_and_settings_at_one_seed_do_not(
     miniature: ModuleType, tmp_path: Path
 ) -> None:
-    """Two seeds of independent pictures: 0.03 / sqrt(2). Solvers draw the same scenes: 0.03."""
+    """Two seeds of independent images: 0.03 / sqrt(2). Solvers draw the same scenes: 0.03."""
     points = [point(order="gtr", num_steps=4, solver=solver) for solver in ("ddpm", "ddim")]
     for seed in (0, 1):
         swept(tmp_path / f"steps-{seed}" / "results.json", seed, points)
@@ -87,7 +87,7 @@ def test_seeds_narrow_an_error_and_settings_at_one_seed_do_not(
     assert "| gtr | 0.50 ± 0.02 |" in shown(sweeps, "fig6", tmp_path)
 
 
-def test_a_picture_is_held_against_its_twin(miniature: ModuleType, tmp_path: Path) -> None:
+def test_a_image_is_held_against_its_twin(miniature: ModuleType, tmp_path: Path) -> None:
     """Ten levels off everywhere is 28.1 dB; the twin itself has no distance."""
     heads = [(20, None), (20, "frequency"), (20, "random"), (8, None)]
     points = [
@@ -106,8 +106,8 @@ def test_a_picture_is_held_against_its_twin(miniature: ModuleType, tmp_path: Pat
     assert "| plain | FTS, 20 and 8 | 0.50 ± 0.03 (28.1 dB, 3.0 GFLOP) |" in table
 
 
-def test_fidelity_is_compared_picture_by_picture(miniature: ModuleType, tmp_path: Path) -> None:
-    """Each of three pictures gains 2, 3 and 4 dB from one step to eight: 3 dB, error 1 / sqrt 3."""
+def test_fidelity_is_compared_image_by_image(miniature: ModuleType, tmp_path: Path) -> None:
+    """Each of three images gains 2, 3 and 4 dB from one step to eight: 3 dB, error 1 / sqrt 3."""
     points = []
     for number, (steps, psnrs) in enumerate([(1, [20, 21, 22]), (8, [22, 24, 26])]):
         rows = [{"fidelity": {"psnr": psnr}} for psnr in psnrs]

@@ -232,7 +232,7 @@ def test_a_tokenizer_that_the_generator_was_not_trained_on_is_refused(
 def test_pixels_are_cut_off_as_there(path: Path) -> None:
     case = load_file(path)
     if "uint8_zq_plus_residual" not in case:
-        pytest.skip(f"{path.name} has no picture of 8 bits")
+        pytest.skip(f"{path.name} has no image of 8 bits")
     tokenizer: Tokenizer = convert(read_source(CASES / "tokenizer"))[0]
     decoded = tokenizer.decode(case["z"])
     for pixels, expected in zip(decoded, case["uint8_zq_plus_residual"], strict=True):

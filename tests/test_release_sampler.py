@@ -95,9 +95,9 @@ def test_every_step_and_the_residual(model: DCAR, name: str) -> None:
         assert torch.equal(rearrange(step.candidates, "b h w -> b (h w)"), ~known)
         expected = tensors["logits_guided"][number][~known]
         torch.testing.assert_close(step.logits, expected, atol=1e-3, rtol=0)
-        drawn = rearrange(step.drawn, "b h w -> b (h w)")
+        sampled = rearrange(step.sampled, "b h w -> b (h w)")
         expected = torch.where(known, tensors["ids_in"][number], tensors["sampled_ids"][number])
-        assert torch.equal(drawn, expected), f"drawn ids of step {number + 1}"
+        assert torch.equal(sampled, expected), f"drawn ids of step {number + 1}"
         assert torch.equal(ids, tensors["ids_out"][number]), f"ids after step {number + 1}"
         assert torch.equal(ids == mask_id, tensors["mask_out"][number].bool())
         if not last:
@@ -173,7 +173,7 @@ def image_tokenizer() -> Tokenizer:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CASES.glob("*_image.safetensors")))
 @torch.no_grad()
-def test_picture_of_a_run(name: str) -> None:
+def test_image_of_a_run(name: str) -> None:
     """The first image of a run, decoded; the release truncates to 8 bits where we round."""
     run, expected = Run(name.removesuffix("_image")), load_file(CASES / f"{name}.safetensors")
     tokenizer = image_tokenizer()
@@ -181,8 +181,8 @@ def test_picture_of_a_run(name: str) -> None:
     residual = rearrange(run.tensors["residual"][:1], "b (h w) c -> b c h w", h=run.side)
     decoded = tokenizer.decode(tokenizer.lookup(indices) + residual)
     torch.testing.assert_close(decoded, expected["decoded_raw"], atol=1e-4, rtol=0)
-    picture = to_pil(decoded[0] - 1 / 255)
-    ours = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    image = to_pil(decoded[0] - 1 / 255)
+    ours = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     theirs = rearrange(expected["image_uint8"][0], "c h w -> (h w c)")
     difference = (ours.int() - theirs.int()).abs()
     assert difference.max() <= 1

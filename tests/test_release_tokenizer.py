@@ -78,7 +78,7 @@ def test_eight_bits(tokenizer: Tokenizer, path: Path) -> None:
     """The release truncates where we round: a shift by half a level makes the two comparable."""
     case = load_file(path)
     if "uint8_zq_plus_residual" not in case:
-        pytest.skip(f"{path.name} has no picture of 8 bits")
+        pytest.skip(f"{path.name} has no image of 8 bits")
     images = tokenizer.decode(case["z_q"] + tokens_to_grid(case["residual"], case["z_q"]))
     for pixels, expected in zip(images, case["uint8_zq_plus_residual"], strict=True):
         ours = torch.frombuffer(bytearray(to_pil(pixels - 1 / 255).tobytes()), dtype=torch.uint8)

@@ -36,7 +36,7 @@ print(json.dumps({
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     folder = tmp_path / "pictures"
     folder.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -48,14 +48,14 @@ def pictures(tmp_path: Path) -> Path:
     ("line", "more"),
     [
         ("dcar generate apple --size 64 --out {out}.png", {"tokenizers"}),
-        ("dcht encode {pictures} --size 64 --out {out}", set()),
+        ("dcht encode {images} --size 64 --out {out}", set()),
         ("dcar_eval scenes-eval --num-per-task 1 --out {out} --json", {"tokenizers"}),
     ],
 )
 def test_little_is_imported_beside_torch(
-    line: str, more: set[str], pictures: Path, tmp_path: Path
+    line: str, more: set[str], images: Path, tmp_path: Path
 ) -> None:
-    words = line.format(pictures=pictures, out=tmp_path / "out").split()
+    words = line.format(images=images, out=tmp_path / "out").split()
     found = subprocess.run(
         [sys.executable, "-c", RUN, *words], capture_output=True, text=True, check=True
     )

@@ -73,18 +73,18 @@ def table(result: dict[str, Any]) -> str:
     return markdown(["", *comparison["values"].values()], lines)
 
 
-def draw(result: dict[str, Any]) -> Figure:
-    """A panel a value, a colour a variant; the second seed is dashed."""
+def plot(result: dict[str, Any]) -> Figure:
+    """A panel a value, a color a variant; the second seed is dashed."""
     comparison = COMPARISONS[result["result"]]
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     panels = figure.subplots(1, len(comparison["values"]), sharex=True)
     for run in result["rows"]:
-        colour = f"C{list(comparison['names']).index(run['variant'])}"
+        color = f"C{list(comparison['names']).index(run['variant'])}"
         label = comparison["names"][run["variant"]] if run["seed"] == 0 else None
         style = "-" if run["seed"] == 0 else "--"
         for panel, value in zip(panels, comparison["values"], strict=True):
             steps, values = zip(*run["curves"][value], strict=True)
-            panel.plot(steps, values, style, color=colour, label=label, linewidth=1.5)
+            panel.plot(steps, values, style, color=color, label=label, linewidth=1.5)
     for panel, label in zip(panels, comparison["values"].values(), strict=True):
         panel.set(title=label, xlabel="step", ylabel=comparison["y"])
         panel.legend(frameon=False)

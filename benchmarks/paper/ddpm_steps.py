@@ -1,9 +1,9 @@
-"""From how many steps of the residual head on is a picture good? PSNR to the true one, by solver.
+"""From how many steps of the residual head on is an image good? PSNR to the true one, by solver.
 
     python benchmarks/paper/ddpm_steps.py SPRITES [CHECKPOINT]
 
 Held-out scenes, four of a task; the truth of a caption is the scene on each of the plain
-backgrounds, and a picture is held against the nearest of them. The indices are the same whatever
+backgrounds, and an image is held against the nearest of them. The indices are the same whatever
 the steps: only the residual changes. SPRITES: see `dcar-eval scenes --help`.
 """
 
@@ -20,9 +20,9 @@ from dcar import TextToImage
 from dcar.config import Solver
 from dcar_eval.scenes.backgrounds import names_of
 from dcar_eval.scenes.captions import captions
-from dcar_eval.scenes.draw import draw_scene
 from dcar_eval.scenes.grid import arrange, on_grid
-from dcar_eval.scenes.picture import draw_picture
+from dcar_eval.scenes.layout import render_layout
+from dcar_eval.scenes.sample import sample_scene
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import BENCHMARK, WORLDS, Scene, Split
 from dcht.commands.common import OK, run
@@ -36,12 +36,12 @@ STEPS = {
 
 def truths(scene: Scene, sprites: Sprites) -> np.ndarray:
     """The scene on every plain background, (backgrounds, H, W, 3)."""
-    pictures = (on_grid(scene, arrange(scene), name, SIZE) for name in names_of("plain"))
-    return np.stack([np.asarray(draw_picture(one, sprites), np.float32) for one in pictures])
+    images = (on_grid(scene, arrange(scene), name, SIZE) for name in names_of("plain"))
+    return np.stack([np.asarray(render_layout(one, sprites), np.float32) for one in images])
 
 
 def psnr(image: Image.Image, truth: np.ndarray) -> float:
-    """PSNR in dB to the nearest of some true pictures."""
+    """PSNR in dB to the nearest of some true images."""
     errors = np.square(truth - np.asarray(image, np.float32)).mean(axis=(1, 2, 3))
     return float(10 * np.log10(255**2 / errors.min()))
 
@@ -55,7 +55,7 @@ def main() -> int:
     things = tuple(sorted(WORLDS["wide"]))
     keys = [(number, task, k) for number, task in enumerate(BENCHMARK) for k in range(A_TASK)]
     scenes = [
-        draw_scene(things, Split.HELD_OUT, np.random.default_rng([4242, number, k]), task)
+        sample_scene(things, Split.HELD_OUT, np.random.default_rng([4242, number, k]), task)
         for number, task, k in keys
     ]
     sprites = Sprites(given.sprites, things)

@@ -1,9 +1,9 @@
-"""The page docs/gallery.md with its pictures, and that of docs/editing.md.
+"""The page docs/gallery.md with its images, and that of docs/editing.md.
 
     dcar-eval scenes-eval --out RUN
     python benchmarks/paper/gallery.py RUN
 
-Nobody chooses: the prompts follow from the bundled checkpoint's objects, every picture is the first
+Nobody chooses: the prompts follow from the bundled checkpoint's objects, every image is the first
 that came, with seed 0. RUN is the benchmark of the same checkpoint, from which the failures are
 taken. Writes gallery.md, gallery.txt and pictures/ in docs/
 """
@@ -29,8 +29,8 @@ from dcar_eval.runs.results import RESULTS
 from dcar_eval.scenes.captions import captions, plural
 from dcar_eval.scenes.evaluate import ROWS
 from dcar_eval.scenes.given import IMAGES
-from dcar_eval.scenes.prompts import draw_prompts, known_objects
-from dcar_eval.scenes.world import COLOURS, Scene, SceneObject, Task
+from dcar_eval.scenes.prompts import known_objects, sample_prompts
+from dcar_eval.scenes.world import COLORS, Scene, SceneObject, Task
 from dcht.images import grid, save_png
 
 FIRST = "a photo of a red apple"
@@ -40,7 +40,7 @@ PAGE = """\
 # Gallery
 
 By the bundled checkpoint (SHA-256 {weights}),
-seed 0, the first that came. Nobody chose: this page and its pictures are written by
+seed 0, the first that came. Nobody chose: this page and its images are written by
 
 ```
 dcar-eval scenes-eval --out RUN
@@ -49,16 +49,16 @@ python benchmarks/paper/gallery.py RUN
 
 ## Each object, and a prompt of each task
 
-Its {num_objects} objects in alphabetical order, in GenEval's ten colours in their order; then the
+Its {num_objects} objects in alphabetical order, in GenEval's ten colors in their order; then the
 first held-out prompt of each of the six tasks of [the benchmark](scenes.md).
 `dcar generate --prompts docs/gallery.txt --grid --out gallery.png` draws the same.
 
-![{count} pictures, {columns} a row, in the order of gallery.txt](pictures/gallery.png)
+![{count} images, {columns} a row, in the order of gallery.txt](pictures/gallery.png)
 
 ## Failures
 
 The benchmark's overall score is {overall:.3f} on {num_judged} held-out prompts. The first
-{per_task} pictures of each task that it judged wrong:
+{per_task} images of each task that it judged wrong:
 
 {failures}
 
@@ -73,13 +73,13 @@ The benchmark's overall score is {overall:.3f} on {num_judged} held-out prompts.
 The held-out prompts again. The same indices decoded: above `decode(z_q)`, below
 `decode(z_q + residual)`.
 
-![six pictures without the residual over the same six with it](pictures/paths.png)
+![six images without the residual over the same six with it](pictures/paths.png)
 
 ## {width} px beside {double} px
 
 Every second of them: above {width} px, each pixel shown as four, below `--size {double}`.
 
-![three pictures of {width} px over three of {double} px](pictures/sizes.png)
+![three images of {width} px over three of {double} px](pictures/sizes.png)
 
 ## Outside its world
 
@@ -90,22 +90,22 @@ Every second of them: above {width} px, each pixel shown as four, below `--size 
 Only words are checked: two of one beside two of another, which it was not trained on, are drawn
 without a warning.
 
-![three pictures](pictures/outside.png)
+![three images](pictures/outside.png)
 
 Edits: [editing.md](editing.md).
 """
 
 
 def object_prompts(objects: Sequence[str]) -> list[str]:
-    """Each object once, in alphabetical order, in GenEval's ten colours in their order."""
-    pairs = zip(sorted(objects), cycle(COLOURS), strict=False)
-    things = [SceneObject(name=name, colour=colour) for name, colour in pairs]
+    """Each object once, in alphabetical order, in GenEval's ten colors in their order."""
+    pairs = zip(sorted(objects), cycle(COLORS), strict=False)
+    things = [SceneObject(name=name, color=color) for name, color in pairs]
     return [captions(Scene(task=Task.COLORS, objects=(thing,)))[0] for thing in things]
 
 
 def task_prompts(objects: tuple[str, ...]) -> list[str]:
     """The first held-out prompt that the benchmark asks in each of its six tasks."""
-    asked = draw_prompts(objects, num_per_task=1, seed=0)
+    asked = sample_prompts(objects, num_per_task=1, seed=0)
     return [prompt.metadata["prompt"] for prompt in asked]
 
 
@@ -119,8 +119,8 @@ def outside_prompts(objects: Sequence[str]) -> list[str]:
     ]
 
 
-def draw_all(pipe: TextToImage, run: Path, folder: Path) -> None:
-    """Write the page, its prompts and its pictures into a folder.
+def generate_all(pipe: TextToImage, run: Path, folder: Path) -> None:
+    """Write the page, its prompts and its images into a folder.
 
     Raises:
         ValueError: `run` is the benchmark of another checkpoint.
@@ -130,18 +130,18 @@ def draw_all(pipe: TextToImage, run: Path, folder: Path) -> None:
     benchmark = json.loads((run / RESULTS).read_text())
     if (weights := benchmark["settings"]["weights"]) != pipe.sha256:
         raise ValueError(f"{run} judged the weights {weights}, these are {pipe.sha256}")
-    objects, pictures = known_objects(pipe), folder / "pictures"
+    objects, images = known_objects(pipe), folder / "pictures"
     asked, outside = task_prompts(objects), outside_prompts(objects)
     prompts = object_prompts(objects) + asked
     (folder / "gallery.txt").write_text("".join(f"{prompt}\n" for prompt in prompts))
-    _write_failures(run, pictures / "failures.png")
-    generate_sheet(pipe, _plan(pipe, prompts), pictures / "gallery.png", force=True)
-    generate_film(pipe, _plan(pipe, [FIRST]), pictures / "film.gif", force=True)
-    save_png(_paths(pipe, asked), pictures / "paths.png")
-    save_png(_sizes(pipe, asked[::2]), pictures / "sizes.png")
-    save_png(grid(pipe(outside).images, columns=len(outside)), pictures / "outside.png")
-    save_png(_edits(pipe), pictures / "editing.png")
-    failures = "![the pictures, each with its prompt and what was found](pictures/failures.png)"
+    _write_failures(run, images / "failures.png")
+    generate_sheet(pipe, _plan(pipe, prompts), images / "gallery.png", force=True)
+    generate_film(pipe, _plan(pipe, [FIRST]), images / "film.gif", force=True)
+    save_png(_paths(pipe, asked), images / "paths.png")
+    save_png(_sizes(pipe, asked[::2]), images / "sizes.png")
+    save_png(grid(pipe(outside).images, columns=len(outside)), images / "outside.png")
+    save_png(_edits(pipe), images / "editing.png")
+    failures = "![the images, each with its prompt and what was found](pictures/failures.png)"
     page = PAGE.format(
         weights=pipe.sha256,
         num_objects=len(objects),
@@ -150,7 +150,7 @@ def draw_all(pipe: TextToImage, run: Path, folder: Path) -> None:
         overall=benchmark["overall"],
         num_judged=benchmark["n"],
         per_task=FAILURES_PER_TASK,
-        failures=failures if (pictures / "failures.png").exists() else "None.",
+        failures=failures if (images / "failures.png").exists() else "None.",
         first=FIRST,
         steps=pipe.sampling.num_steps,
         width=pipe.size[1],
@@ -176,7 +176,7 @@ def _plan(pipe: TextToImage, prompts: list[str]) -> ImageSeries:
 
 
 def _write_failures(run: Path, path: Path) -> None:
-    """The first pictures of each task that the benchmark judged wrong."""
+    """The first images of each task that the benchmark judged wrong."""
     wrong = defaultdict(list)
     for line in (run / ROWS).read_text().splitlines():
         row = json.loads(line)
@@ -205,7 +205,7 @@ def _sizes(pipe: TextToImage, prompts: list[str]) -> Image.Image:
 
 
 def _edits(pipe: TextToImage) -> Image.Image:
-    """The five of docs/editing.md: picture, mask, edit, variation, outpainting."""
+    """The five of docs/editing.md: image, mask, edit, variation, outpainting."""
     height, width = pipe.size
     (photo,) = pipe(FIRST).images
     mask = Image.new("L", photo.size)
@@ -228,8 +228,8 @@ def _edits(pipe: TextToImage) -> Image.Image:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Draw the pictures of the documents.")
+    parser = argparse.ArgumentParser(description="Draw the images of the documents.")
     parser.add_argument("run", metavar="RUN", type=Path, help="a finished dcar-eval scenes-eval")
-    draw_all(
+    generate_all(
         TextToImage.from_pretrained(), parser.parse_args().run, Path(__file__).parents[2] / "docs"
     )

@@ -2,7 +2,7 @@
 
     python benchmarks/paper/gate.py SPRITES [--num-per-task N]
 
-It concerns the art alone, and says where `dcar_eval.scenes.likeness.RECOGNISABLE` lies in it.
+It concerns the art alone, and says where `dcar_eval.scenes.likeness.RECOGNIZABLE` lies in it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from dcar_eval.runs.results import text_table
 from dcar_eval.scenes.fidelity import hold_against, nearest_truth
-from dcar_eval.scenes.likeness import RECOGNISABLE
-from dcar_eval.scenes.picture import draw_picture
-from dcar_eval.scenes.prompts import draw_prompts
+from dcar_eval.scenes.layout import render_layout
+from dcar_eval.scenes.likeness import RECOGNIZABLE
+from dcar_eval.scenes.prompts import sample_prompts
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import WORLDS
 from dcht.commands.common import OK, positive, run
@@ -29,15 +29,15 @@ LEVELS = (2, 3, 4, 6, 8)
 """Standard deviations of a blur in pixels of 256."""
 
 
-def blurred(picture: Image.Image, level: float) -> Image.Image:
-    """A picture at a level of blur."""
-    return picture.filter(ImageFilter.GaussianBlur(level * picture.width / SIZE))
+def blurred(given: Image.Image, level: float) -> Image.Image:
+    """An image at a level of blur."""
+    return given.filter(ImageFilter.GaussianBlur(level * given.width / SIZE))
 
 
-def shrunk(picture: Image.Image) -> Image.Image:
-    """A picture after 16 x 16 pixels."""
-    small = picture.resize((16, 16), Image.Resampling.BOX)
-    return small.resize(picture.size, Image.Resampling.BICUBIC)
+def shrunk(given: Image.Image) -> Image.Image:
+    """An image after 16 x 16 pixels."""
+    small = given.resize((16, 16), Image.Resampling.BOX)
+    return small.resize(given.size, Image.Resampling.BICUBIC)
 
 
 WAYS: dict[str, Callable[[Image.Image], Image.Image]] = {
@@ -60,16 +60,16 @@ def measure_gate(sprites: str | Path, *, num_per_task: int) -> list[list[str]]:
     objects = tuple(sorted(WORLDS["wide"]))
     art = Sprites(sprites, objects)
     details: dict[str, list[float]] = {way: [] for way in WAYS}
-    prompts = draw_prompts(objects, num_per_task=num_per_task, seed=0)
+    prompts = sample_prompts(objects, num_per_task=num_per_task, seed=0)
     for prompt in tqdm(prompts, unit="scene", desc="gate", disable=None):
         right = prompt.right(SIZE)
-        truth = nearest_truth(draw_picture(right, art), right, [right.background], art)
+        truth = nearest_truth(render_layout(right, art), right, [right.background], art)
         for way, spoil in WAYS.items():
             details[way].append(hold_against(spoil(truth.pixels), truth, None).detail)
     rows = [["", "detail", "least", "greatest", "pass"]]
     for way, values in details.items():
         found = np.array(values)
-        numbers = (found.mean(), found.min(), found.max(), (found >= RECOGNISABLE).mean())
+        numbers = (found.mean(), found.min(), found.max(), (found >= RECOGNIZABLE).mean())
         rows.append([way, *(f"{number:.2f}" for number in numbers)])
     return rows
 

@@ -1,7 +1,7 @@
 """GtR's order and FTS's schedules against fewer plain steps: quality against FLOPs.
 
 Two measures. The scenes score says whether the right things are there, which the residual hardly
-decides; so each picture is also held against its twin of the same order, steps and noise whose
+decides; so each image is also held against its twin of the same order, steps and noise whose
 positions all take the long schedule.
 """
 
@@ -28,7 +28,7 @@ ORDERS = {"confidence": "plain", "gtr": "GtR"}
 
 
 def gather(work: Path) -> dict[str, Any]:
-    """The points of all sweeps, each with the PSNR of its pictures against those of its twin."""
+    """The points of all sweeps, each with the PSNR of its images against those of its twin."""
     gathered = sweeps.gather(work)
     rows = gathered["rows"]
     twins = {_twin(row): row for row in rows if _head(row) == LONG}
@@ -47,7 +47,7 @@ def _twin(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _psnr(folder: Path, twin: Path) -> float:
-    """Mean over pictures; identical ones, whose PSNR is infinite, left out."""
+    """Mean over images; identical ones, whose PSNR is infinite, left out."""
     values = []
     for path in sorted((folder / "images").glob("*.png")):
         ours, theirs = (
@@ -83,7 +83,7 @@ def table(result: dict[str, Any]) -> str:
     return markdown(["order", "head", *(f"{count} steps" for count in steps)], lines)
 
 
-def draw(result: dict[str, Any]) -> Figure:
+def plot(result: dict[str, Any]) -> Figure:
     """Score against FLOPs by order, all positions long; and likeness against FLOPs by schedule."""
     rows = result["rows"]
     figure = Figure(figsize=(11, 4.2), layout="constrained")
@@ -99,7 +99,7 @@ def draw(result: dict[str, Any]) -> Figure:
         cost = [row["gflop"]["head"] for row in alike]
         right.plot(cost, [row["psnr"] for row in alike], "o", markersize=4, label=label)
     right.set(
-        title="likeness to the picture with 20 steps everywhere",
+        title="likeness to the image with 20 steps everywhere",
         xlabel="GFLOP of the head an image",
         ylabel="PSNR in dB",
     )

@@ -1,4 +1,4 @@
-"""32 photographs learned by heart: gathering them, and the picture and numbers of what came back.
+"""32 photographs learned by heart: gathering them, and the image and numbers of what came back.
 
 `docs/finetune.md`, "Learned by heart", has the commands in their order.
 """
@@ -34,7 +34,7 @@ def show(photos: Path, checkpoint: Path, out: Path, *, steps: int) -> dict[str, 
     """Draw photograph, reconstruction and what its caption gives, four to a row.
 
     Returns:
-        How many pictures are nearer to their own reconstruction than to any other one (by mean
+        How many images are nearer to their own reconstruction than to any other one (by mean
         squared error), and their mean PSNR against it in dB.
     """
     pipe = TextToImage.from_pretrained(checkpoint)

@@ -74,7 +74,7 @@ def main() -> None:
         return
     for name, module in RESULTS.items():
         if result := result_files.read(name):
-            result_files.save(module.draw(result), name)
+            result_files.save(module.plot(result), name)
     PAGE.write_text(with_tables(PAGE.read_text()))
 
 

@@ -20,7 +20,7 @@ def gather(work: Path) -> dict[str, Any]:
     shared: dict[str, Any] = {}
     for path in (found for images in IMAGES for found in work.glob(f"{images}-*/results.json")):
         results = json.loads(path.read_text())
-        # The protocol says how a picture is brought to a size.
+        # The protocol says how an image is brought to a size.
         shared = {
             "tokenizer_sha256": results["settings"]["tokenizer_sha256"],
             "protocol": results["protocol"],
@@ -64,7 +64,7 @@ def table(result: dict[str, Any]) -> str:
     return markdown(["", "size", "images", *headings], lines)
 
 
-def draw(result: dict[str, Any]) -> Figure:
+def plot(result: dict[str, Any]) -> Figure:
     """A panel for scenes and one for photographs, a pair of bars a size."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     panels = figure.subplots(1, len(IMAGES), sharey=True)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the bundled tokenizer loses, on held-out scenes and on the photographs kept for evaluation (Table 4; resolution
-# generalisation: it was trained at 256 px). Scenes are drawn at 256 and 512 px; the other sizes are cropped from 512.
+# generalization: it was trained at 256 px). Scenes are drawn at 256 and 512 px; the other sizes are cropped from 512.
 #   benchmarks/paper/reconstruction.sh SPRITES KEPT WORK [SCENES]
 # SPRITES: node_modules with the art (docs/scenes.md). KEPT: of `python benchmarks/paper/photos.py`. SCENES: 256 of them.
 set -euo pipefail

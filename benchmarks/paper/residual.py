@@ -2,8 +2,8 @@
 
     python benchmarks/paper/residual.py CHECKPOINT LATENTS [LATENTS ...]
 
-The first 48 pictures of each store: their own indices, the residual drawn by the head under their
-first caption, unguided, decoded and held against the picture of the true residual (PSNR in dB, the
+The first 48 images of each store: their own indices, the residual drawn by the head under their
+first caption, unguided, decoded and held against the image of the true residual (PSNR in dB, the
 mean; beside it that of the indices alone). Then which share of the true residual's variance the
 drawn one explains, and how long the gradient of the diffusion loss is on the transformer's blocks,
 as a share of the cross-entropy's, of a training batch of them.
@@ -33,7 +33,7 @@ TEMPERATURES = (1.0, 0.0)
 
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:
-    """Of each picture (b,), for the range [-1, 1]."""
+    """Of each image (b,), for the range [-1, 1]."""
     return 10 * torch.log10(4 / rearrange((images - targets) ** 2, "b ... -> b (...)").mean(dim=1))
 
 
@@ -41,7 +41,7 @@ def psnr(images: Tensor, targets: Tensor) -> Tensor:
 def quality(
     pipe: TextToImage, tokenizer: Tokenizer, indices: Tensor, residual: Tensor, texts: list[str]
 ) -> Tensor:
-    """Of each picture (b, 1 + 2 temperatures): PSNR of the indices, PSNRs, shares explained."""
+    """Of each image (b, 1 + 2 temperatures): PSNR of the indices, PSNRs, shares explained."""
     tokens, head = pipe.text.tokenize(texts), pipe.model.head
     assert head is not None  # main has looked
     text = pipe.text(tokens.ids, tokens.mask)
@@ -65,8 +65,8 @@ def gradient_share(pipe: TextToImage, indices: Tensor, residual: Tensor, texts: 
     tokens = pipe.text.tokenize(texts)
     with torch.no_grad():
         text = pipe.text(tokens.ids, tokens.mask)
-    draws = pipe.model.draw(0, range(len(indices)), indices[0].numel())
-    losses = pipe.model(indices, residual, text, tokens.mask, draws, loss=LossConfig())
+    randomness = pipe.model.sample_randomness(0, range(len(indices)), indices[0].numel())
+    losses = pipe.model(indices, residual, text, tokens.mask, randomness, loss=LossConfig())
     blocks = list(pipe.model.generator.blocks.parameters())
     lengths = []
     for loss in (losses.diffusion, losses.cross_entropy):

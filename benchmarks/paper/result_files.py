@@ -1,4 +1,4 @@
-"""What all results share: the committed file, the table in Markdown, the picture."""
+"""What all results share: the committed file, the table in Markdown, the image."""
 
 from __future__ import annotations
 

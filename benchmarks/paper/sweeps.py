@@ -22,7 +22,7 @@ class Mean(NamedTuple):
 
     overall: float
     error: float
-    """One standard error. Only seeds have pictures of their own; at one seed prompts and noise are
+    """One standard error. Only seeds have images of their own; at one seed prompts and noise are
     the same in every row."""
     gflop: float
     """Of an image."""
@@ -84,7 +84,7 @@ def table(result: dict[str, Any]) -> str:
     return markdown(["order, by steps", *map(str, steps)], lines)
 
 
-def draw(result: dict[str, Any]) -> Figure:
+def plot(result: dict[str, Any]) -> Figure:
     """By order, against steps and against FLOPs."""
     rows = result["rows"]
     figure = Figure(figsize=(11, 4.2), layout="constrained")

@@ -60,7 +60,7 @@ def table(result: dict[str, Any]) -> str:
     return markdown([*headings, "images/s (batch 16)", "peak memory"], lines)
 
 
-def draw(result: dict[str, Any]) -> Figure:
+def plot(result: dict[str, Any]) -> Figure:
     """Where the time of one image goes."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     panel = figure.subplots()

@@ -103,16 +103,16 @@ def table(result: dict[str, Any]) -> str:
     return markdown(["", "", *(label for label, _ in SHOWN.values())], lines)
 
 
-def draw(result: dict[str, Any]) -> Figure:
+def plot(result: dict[str, Any]) -> Figure:
     """A panel a measure; bars are means over seeds, dots the seeds."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     for panel, key in zip(figure.subplots(1, 3), ("overall", "frechet", "kid"), strict=True):
         for (how, name), rows in _by_variant(result).items():
             values = [row[key] for row in rows]
             place = list(HOW).index(how) + (-0.2 if name == "hybrid" else 0.2)
-            colour = f"C{list(VARIANTS).index(name)}"
+            color = f"C{list(VARIANTS).index(name)}"
             label = VARIANTS[name] if how == "drawn" else None
-            panel.bar(place, mean(values), 0.38, color=colour, label=label)
+            panel.bar(place, mean(values), 0.38, color=color, label=label)
             panel.plot([place] * len(values), values, "k.", markersize=5)
         panel.set_xticks(range(len(HOW)), list(HOW))
         panel.set_title(SHOWN[key][0], fontsize=10)

@@ -10,7 +10,7 @@ set -euo pipefail
 [ $# -ge 2 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
 sprites=$1 work=$2 prompts=${3:-24} steps=${4:-1500} scenes=${5:-12000}
 
-# What pictures are compared with: as many held-out scenes of the same world.
+# What images are compared with: as many held-out scenes of the same world.
 for world in wide starter; do
     dcar-eval scenes --sprites "$sprites" --out "$work/reference-$world" --num $((prompts * 6)) --objects "$world" \
         --split held-out --seed 2

@@ -17,7 +17,7 @@ sprites=$1 photos=$2 weights=$3 work=$4
 here=$(dirname "$0")
 mixed=$work/data/mixed
 
-# 27,000 pictures: scenes of the training split (what is held out never appears), sprites in three styles, photographs.
+# 27,000 images: scenes of the training split (what is held out never appears), sprites in three styles, photographs.
 if [ ! -f "$work/data/drawn" ]; then
     scenes=(dcar-eval scenes --sprites "$sprites" --objects wide --workers 1)
     "${scenes[@]}" --out "$mixed/scenes" --num 9000 --seed 0

@@ -11,8 +11,8 @@ behind no collage. The two drawn styles are those of the packages `noto` and `fl
 rendered by resvg.
 
 Nothing that scenes hold out can appear: of the objects of scenes (all sixty-two) a collage has one
-at most, in its own colours, so that no pair, no count, no relation and no colour of them is shown.
-Picture k is a function of k and the seed.
+at most, in its own colors, so that no pair, no count, no relation and no color of them is shown.
+Image k is a function of k and the seed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import numpy as np
 from photos import KEPT_EVERY, SIDE, find_photos
 from PIL import Image
 
-from dcar_eval.scenes.sprites import recolour
+from dcar_eval.scenes.sprites import recolor
 from dcar_eval.scenes.world import SPRITE_LABELS
 
 STYLES = {"noto": "@iconify-json/noto", "flat": "@iconify-json/fluent-emoji-flat"}
@@ -138,7 +138,7 @@ def ground(rng: np.random.Generator, photos: str) -> Image.Image:
 def collage(rng: np.random.Generator, folder: str, photos: str) -> Image.Image:
     """One to five sprites of any size at any place, later ones over earlier ones."""
     known, other = library(folder)
-    picture = ground(rng, photos)
+    canvas = ground(rng, photos)
     count = int(rng.choice((1, 2, 3, 4, 5), p=(0.35, 0.25, 0.15, 0.15, 0.1)))
     one_of_scenes = rng.random() < 0.4
     for number in range(count):
@@ -147,22 +147,22 @@ def collage(rng: np.random.Generator, folder: str, photos: str) -> Image.Image:
         image = sprite(folder, style, place)
         if choices is other and rng.random() < 0.25:
             red, green, blue = (int(value) for value in rng.uniform(20, 250, 3))
-            image = recolour(image, (red, green, blue))
+            image = recolor(image, (red, green, blue))
         largest = 0.95 if count == 1 else 0.65
         scale = SIDE * float(rng.uniform(0.2, largest)) / max(image.size)
         width, height = (max(1, round(length * scale)) for length in image.size)
-        # Resized with premultiplied alpha, or the hidden colour of clear pixels bleeds in.
+        # Resized with premultiplied alpha, or the hidden color of clear pixels bleeds in.
         small = (
             image.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS).convert("RGBA")
         )
         left = int(rng.uniform(-0.15 * width, SIDE - 0.85 * width))
         top = int(rng.uniform(-0.15 * height, SIDE - 0.85 * height))
-        picture.paste(small, (left, top), small)
-    return picture
+        canvas.paste(small, (left, top), small)
+    return canvas
 
 
 def write(job: tuple[str, int, int, str, str, str, int]) -> int:
-    """Draw pictures `first` up to `last` of a kind, those that are there aside."""
+    """Draw images `first` up to `last` of a kind, those that are there aside."""
     kind, first, last, folder, photos, out, seed = job
     for index in range(first, last):
         path = Path(out) / kind / f"{index // CHUNK:03d}" / f"{index:06d}.jpg"
@@ -196,7 +196,7 @@ def main() -> None:
         for first in range(0, count, CHUNK)
     ]
     with ProcessPoolExecutor(a.workers, get_context("spawn")) as pool:
-        print(f"{sum(pool.map(write, jobs))} pictures in {a.out}")
+        print(f"{sum(pool.map(write, jobs))} images in {a.out}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Fig. 6 by fidelity: how like the true scenes the pictures are, by unmasking steps.
+"""Fig. 6 by fidelity: how like the true scenes the images are, by unmasking steps.
 
-Prompts and noise are the same at every point, so points are compared picture by picture.
+Prompts and noise are the same at every point, so points are compared image by image.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def gather(work: Path) -> dict[str, Any]:
         results = json.loads(path.read_text())
         shared = {key: results["settings"][key] for key in SHARED}
         count = len(results["points"])
-        pictures = [_psnrs(path.parent / "points" / f"{number:03d}") for number in range(count)]
-        for point, here in zip(results["points"], pictures, strict=True):
-            changes = [ours - last for ours, last in zip(here, pictures[-1], strict=True)]
+        images = [_psnrs(path.parent / "points" / f"{number:03d}") for number in range(count)]
+        for point, here in zip(results["points"], images, strict=True):
+            changes = [ours - last for ours, last in zip(here, images[-1], strict=True)]
             error = statistics.stdev(changes) / len(changes) ** 0.5
             rows.append(
                 {
@@ -79,12 +79,12 @@ def table(result: dict[str, Any]) -> str:
         for row in rows
     ]
     lines.append(["the tokenizer's ceiling", "-", "-", *cells(rows[-1]["ceiling"]), "-"])
-    against = f"PSNR against {rows[-1]['num_steps']} steps, by picture"
+    against = f"PSNR against {rows[-1]['num_steps']} steps, by image"
     heading = ["steps", "score", "score, gated", *measures.values(), against]
     return markdown(heading, lines)
 
 
-def draw(result: dict[str, Any]) -> Figure:
+def plot(result: dict[str, Any]) -> Figure:
     """Fidelity beside the score, along the steps."""
     rows = result["rows"]
     figure = Figure(figsize=(11, 4.2), layout="constrained")
@@ -95,7 +95,7 @@ def draw(result: dict[str, Any]) -> Figure:
         ceiling = rows[-1]["ceiling"][name]
         left.axhline(ceiling, linestyle="--", linewidth=1, color=line.get_color())
     left.set(ylabel="PSNR in dB; dashed: the tokenizer's ceiling")
-    for name, label in (("overall", "correct"), ("gated", "correct and recognisable")):
+    for name, label in (("overall", "correct"), ("gated", "correct and recognizable")):
         right.plot(steps, [row[name] for row in rows], "o-", label=label)
     right.set(ylabel="scenes, overall (held-out prompts)", ylim=(0, 1.05))
     for panel in (left, right):

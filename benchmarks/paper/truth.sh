@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fig. 6 in miniature, by fidelity: the bundled checkpoint's pictures of 36 held-out prompts beside the true scenes,
+# Fig. 6 in miniature, by fidelity: the bundled checkpoint's images of 36 held-out prompts beside the true scenes,
 # Halton order, one noise seed. LPIPS where $DCHT_PERCEPTUAL_WEIGHTS names the weights.
 #   benchmarks/paper/truth.sh SPRITES WORK
 # SPRITES: node_modules with the art (docs/scenes.md).

@@ -33,7 +33,7 @@ NUMBER = 64
 
 def read_scene(truth: dict[str, Any]) -> Scene:
     """The scene that a `.json` describes."""
-    objects = (SceneObject(name=o["class"], colour=o["colour"]) for o in truth["objects"])
+    objects = (SceneObject(name=o["class"], color=o["colour"]) for o in truth["objects"])
     relations = [clause["position"][0] for clause in truth["include"] if "position" in clause]
     return Scene(
         task=Task(truth["tag"]), objects=tuple(objects), relation=next(iter(relations), None)
@@ -43,15 +43,15 @@ def read_scene(truth: dict[str, Any]) -> Scene:
 def swapped(scene: Scene) -> dict[str, Scene]:
     """Other scenes of the same words, by what was exchanged."""
     names = [thing.name for thing in scene.objects]
-    colours = [thing.colour for thing in scene.objects]
+    colors = [thing.color for thing in scene.objects]
     found = {}
     if scene.relation is not None:
         found["relation"] = replace(scene, relation=OPPOSITES[scene.relation])
     elif len(set(names)) > 1:
         found["objects"] = replace(scene, objects=scene.objects[1:] + scene.objects[:1])
-        if None not in colours and len(set(colours)) == len(colours):
-            pairs = zip(names, colours[1:] + colours[:1], strict=True)
-            others = tuple(SceneObject(name=name, colour=colour) for name, colour in pairs)
+        if None not in colors and len(set(colors)) == len(colors):
+            pairs = zip(names, colors[1:] + colors[:1], strict=True)
+            others = tuple(SceneObject(name=name, color=color) for name, color in pairs)
             found["colours"] = replace(scene, objects=others)
     return found
 
@@ -68,7 +68,7 @@ def losses(pipe: TextToImage, indices: torch.Tensor, texts: Sequence[str]) -> to
 
 
 def read_truth(scenes: Path, file: str) -> dict[str, Any]:
-    """What is beside an encoded picture.
+    """What is beside an encoded image.
 
     Raises:
         UsageError: nothing is, so the latents are of other scenes.

@@ -29,12 +29,12 @@ def bench_bf16(versus: Versus) -> None:
     indices = torch.randint(config.generator.codebook_size, (BATCH, *GRID))
     residual = torch.randn(BATCH, config.head.latent_channels, *GRID)
     tokens = text.tokenize(["a photo of a red apple"] * BATCH)
-    draws = learner.model.draw(0, range(BATCH), indices[0].numel())
+    randomness = learner.model.sample_randomness(0, range(BATCH), indices[0].numel())
 
     def gradients() -> None:
         losses = learner(
-            indices, residual, tokens.ids, tokens.mask, draws,
-            loss=LossConfig(), share=1.0, weight_sum=draws.mask.sum(),
+            indices, residual, tokens.ids, tokens.mask, randomness,
+            loss=LossConfig(), share=1.0, weight_sum=randomness.mask.sum(),
         )  # fmt: skip
         losses.total.backward()
 

@@ -23,10 +23,10 @@ from einops import rearrange
 
 from dcar import TextToImage
 from dcar.randomness import keyed_generator
-from dcar.sampler import draw_head, sample_residual, unmask
+from dcar.sampler import sample_head_noise, sample_residual, unmask
 from dcar.sampling.guidance import guidance_context
 from dcar_eval.scenes.evaluate import evaluate_scenes
-from dcar_eval.scenes.prompts import draw_prompts, known_objects
+from dcar_eval.scenes.prompts import known_objects, sample_prompts
 from dcht.images import to_pil
 
 BATCH = 8
@@ -64,7 +64,7 @@ def given(pipe: TextToImage, prompts: list[str], passes: list[Any]) -> list[Any]
         assert head is not None
         context = guidance_context(generator, pipe.text(ids, mask), mask, guided=True)
         hidden = generator.encode(torch.cat([before, before]), context)
-        noise = draw_head(
+        noise = sample_head_noise(
             [keyed_generator(1, number) for number in range(len(batch))],
             head, indices[0].numel(), pipe.sampling,
         )  # fmt: skip
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--num-per-task", type=int, default=8)
     arguments = parser.parse_args()
     wide = TextToImage.from_pretrained()
-    drawn = draw_prompts(known_objects(wide), num_per_task=arguments.num_per_task, seed=0)
+    drawn = sample_prompts(known_objects(wide), num_per_task=arguments.num_per_task, seed=0)
     prompts = [prompt.metadata["prompt"] for prompt in drawn]
     passes = last_passes(wide, prompts)
     true_given, true = given(wide, prompts, passes), None

@@ -1,15 +1,15 @@
-"""DC-AR against its peers, part by part, in one process: who makes a picture in less time.
+"""DC-AR against its peers, part by part, in one process: who makes an image in less time.
 
 Networks have their published sizes and random weights, which cost as much as trained ones. All run
 in one precision, on one device, with guidance, on the same number of text tokens, and their parts
 take turns, so that a machine which is busy with something else slows each of them alike; the
-fastest of a few rounds counts. A part is timed once or twice and multiplied by how often a picture
+fastest of a few rounds counts. A part is timed once or twice and multiplied by how often an image
 needs it; `--full` takes every step. Text encoders are left out: the peers' are larger than ours.
 
     python benchmarks/speed/race.py --size 512 --peers sana,pixart --precision fp32 --threads 1
 
 With `--json` stdout holds one JSON object: `parts` (seconds of the processor and of the clock, how
-often a picture needs it), `totals` (seconds a picture), `ratios`: the peer's seconds over ours,
+often an image needs it), `totals` (seconds an image), `ratios`: the peer's seconds over ours,
 above 1 we are faster. On a GPU seconds are those of CUDA events.
 """
 
@@ -38,7 +38,7 @@ SOME_STEPS = 2
 
 @dataclass
 class Part:
-    """A piece of somebody's work, and how often a picture needs it."""
+    """A piece of somebody's work, and how often an image needs it."""
 
     run: Callable[[], object]
     times: dict[str, float]
@@ -322,7 +322,7 @@ def _peak(setting: Setting) -> float:
 def table(found: dict[str, Any]) -> str:
     """The result as text."""
     lines = [f"{name:46} {part['seconds']:9.2f} s" for name, part in found["parts"].items()]
-    lines += ["", "a picture:"]
+    lines += ["", "an image:"]
     lines += [f"  {name:44} {seconds:9.2f} s" for name, seconds in found["totals"].items()]
     lines += ["", "the peer's seconds over ours:"]
     lines += [f"  {name:44} {ratio:9.2f}" for name, ratio in found["ratios"].items()]
@@ -338,7 +338,7 @@ def main() -> None:
     parser.add_argument("--peers", default="sana,pixart", help=f"of {','.join(PEERS)}")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=1, help="pictures at once [1]")
+    parser.add_argument("--batch", type=int, default=1, help="images at once [1]")
     parser.add_argument("--text", type=int, default=300, help="text tokens, for everybody [300]")
     parser.add_argument("--rounds", type=int, default=2, help="the fastest counts [2]")
     parser.add_argument("--device", default="cpu", help="cpu or cuda [cpu]")

@@ -32,7 +32,7 @@ CAPTIONS = ["a red apple", "a blue car\nthe blue car", "two green cars", "a dog 
 
 @pytest.fixture
 def captioned(tmp_path: Path) -> Path:
-    """Twelve pictures of 64 px, each with one or two captions."""
+    """Twelve images of 64 px, each with one or two captions."""
     folder = tmp_path / "captioned"
     folder.mkdir()
     rng = np.random.default_rng(1)
@@ -46,7 +46,7 @@ def captioned(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(captioned: Path, saved_tokenizer: Path, tmp_path: Path) -> Path:
-    """The pictures as latents of the tiny tokenizer: 2 x 2 tokens each."""
+    """The images as latents of the tiny tokenizer: 2 x 2 tokens each."""
     folder = tmp_path / "latents"
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
     encode_images(tokenizer, captioned, folder, EncodeSettings(size=(64, 64), batch_size=4))
@@ -103,7 +103,7 @@ def text() -> TextEncoder:
 
 @pytest.fixture
 def pipe(model: DCAR, text: TextEncoder, tokenizer: Tokenizer) -> TextToImage:
-    """A pipeline for 64 x 96 pictures (2 x 3 tokens)."""
+    """A pipeline for 64 x 96 images (2 x 3 tokens)."""
     sampling = SamplingConfig(num_steps=3, num_diffusion_steps=3, cfg_scale=1.0)
     return TextToImage(model, text, tokenizer, sampling=sampling, size=(64, 96), sha256="0" * 64)
 

@@ -63,9 +63,9 @@ def test_replay_is_byte_equal(dcar: Dcar, tmp_path: Path) -> None:
     out, again = tmp_path / "pictures", tmp_path / "again.png"
     dcar("generate", "a dog", "a cat", "a red apple", "--batch-size", 2, "--seed", 3, "--out", out)
     for number in range(3):
-        picture = out / f"{number:05d}.png"
-        assert dcar("replay", picture, "--out", again, "--force")[0] == 0
-        assert again.read_bytes() == picture.read_bytes()
+        image = out / f"{number:05d}.png"
+        assert dcar("replay", image, "--out", again, "--force")[0] == 0
+        assert again.read_bytes() == image.read_bytes()
 
 
 def test_replay_refuses_what_it_cannot_make_again(
@@ -78,12 +78,12 @@ def test_replay_refuses_what_it_cannot_make_again(
     sheet = tmp_path / "sheet.png"
     dcar("generate", "a dog", "a cat", "--grid", "--out", sheet)
     code, _, stderr = dcar("replay", sheet, "--out", tmp_path / "x.png")
-    assert code == 2 and "is a sheet of 2 pictures" in stderr
-    picture = tmp_path / "dog.png"
-    dcar("generate", "a dog", "--out", picture)
+    assert code == 2 and "is a sheet of 2 images" in stderr
+    image = tmp_path / "dog.png"
+    dcar("generate", "a dog", "--out", image)
     config = checkpoint / "config.json"
     config.write_text(config.read_text().replace('"height": 64', '"height": 96'))
-    code, _, stderr = dcar("replay", picture, "--out", tmp_path / "x.png")
+    code, _, stderr = dcar("replay", image, "--out", tmp_path / "x.png")
     assert code == 4 and "was made with weights" in stderr
 
 
@@ -213,7 +213,7 @@ def test_a_film_may_be_a_sheet_of_all_steps(dcar: Dcar, tmp_path: Path) -> None:
     code, stdout, _ = dcar(*command)
     assert code == 0 and stdout.split()[-2:] == [str(gif), str(sheet)]
     with Image.open(sheet) as image:
-        # A row an image, a column a step; the last column is the finished picture.
+        # A row an image, a column a step; the last column is the finished image.
         assert image.size == (3 * 64 + 8, 2 * 64 + 4)
         finished = image.crop((136, 68, 200, 132))
     with Image.open(out / "00001.png") as image:
@@ -227,7 +227,7 @@ def test_a_film_may_be_a_sheet_of_all_steps(dcar: Dcar, tmp_path: Path) -> None:
     [
         (["generate", "--out", "x.png"], 2, "no prompt; for example"),
         (["generate", "a", "--out", "x.png", "--size", "250"], 2, "size 250 is not a multiple"),
-        (["generate", "a", "b", "--out", "x.png"], 2, "is one file for 2 pictures"),
+        (["generate", "a", "b", "--out", "x.png"], 2, "is one file for 2 images"),
         (["generate", "a", "--grid", "--out", "x"], 2, "should end in .png"),
         (["generate", "--prompts", "nowhere.txt", "--out", "x.png"], 2, "nowhere.txt"),
         (["generate", "a", "--cfg", "-1", "--out", "x.png"], 2, "cfg_scale is -1"),
@@ -239,7 +239,7 @@ def test_a_film_may_be_a_sheet_of_all_steps(dcar: Dcar, tmp_path: Path) -> None:
         (
             ["generate", "a", "b", "--film", "x.gif", "--batch-size", "1", "--out", "x"],
             2,
-            "one batch: 2 pictures, --batch-size 1",
+            "one batch: 2 images, --batch-size 1",
         ),
         (["replay", "nowhere.png", "--out", "x.png"], 2, "nowhere.png"),
     ],

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dcar import DCAR, SamplingConfig, sample_indices, sample_residual
 from dcar.config import Guidance, HeadGuidance, Order, Schedule, Selector, Solver
-from dcar.data.image_sets import list_pictures
+from dcar.data.image_sets import list_images
 from dcar.masking import mask_ratio, masked_counts, training_mask
 from dcar.modules.solvers import Group, solve, solver_timesteps
 from dcar.randomness import keyed_generator
@@ -106,24 +106,24 @@ def test_a_member_that_nobody_serves_is_not_sampled(
 
 def test_each_function_refuses_it_by_itself() -> None:
     """Not only the first one on the way."""
-    rows, draws = torch.zeros(1, 4), torch.zeros(2)
+    rows, variates = torch.zeros(1, 4), torch.zeros(2)
     image = Image.new("RGB", (8, 4))
     group = Group(slice(None), solver_timesteps(Solver.ddim, 2))
     pixels = np.zeros((16, 16, 3), dtype=np.uint8)
     for call in (
-        lambda: mask_ratio(draws, spiral(Schedule)),
+        lambda: mask_ratio(variates, spiral(Schedule)),
         lambda: masked_counts(4, 4, 2, spiral(Schedule)),
-        lambda: training_mask(draws, torch.zeros(2, 4), spiral(Schedule)),
+        lambda: training_mask(variates, torch.zeros(2, 4), spiral(Schedule)),
         lambda: step_scale(replace(CONFIG, guidance=spiral(Guidance)), 0),
         lambda: head_scale(replace(CONFIG, head_guidance=spiral(HeadGuidance))),
-        lambda: select(spiral(Selector), torch.zeros(1, 2, 4), share=0.5, draws=torch.zeros(1, 2)),
+        lambda: select(spiral(Selector), torch.zeros(1, 2, 4), share=0.5, variates=variates),
         lambda: spiral(Solver).adds_noise,
         lambda: solver_timesteps(spiral(Solver), 2),
         lambda: solve(
             lambda x, *_: torch.cat([x, x], dim=1), rows, rows, groups=[group],
             solver=spiral(Solver),
         ),
-        lambda: list_pictures("somewhere", spiral(DataKind)),
+        lambda: list_images("somewhere", spiral(DataKind)),
         lambda: build_norm(spiral(Norm), 8),
         lambda: build_block(Block.RES, 8, norm=Norm.RMS, act=spiral(Act)),
         lambda: build_block(spiral(Block), 8, norm=Norm.RMS, act=Act.SILU),

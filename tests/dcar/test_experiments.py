@@ -53,7 +53,7 @@ def test_every_experiment_starts_from_twelve_photographs(
 
 
 def test_tiny_follows_the_bundled_tokenizer_of_a_store(typed: Typed, captioned: Path) -> None:
-    """`dcht encode pictures --out latents`, then what the experiment says."""
+    """`dcht encode images --out latents`, then what the experiment says."""
     settings = EncodeSettings(size=(64, 64), batch_size=4)
     encode_images(Tokenizer.from_pretrained(), captioned, Path("latents"), settings)
     code, said = typed("+experiment=tiny", "data.root=latents", "out=run", "trackers=[]")

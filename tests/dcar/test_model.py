@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from dcar import DCAR, PRESETS
 from dcar.config import LossConfig, Schedule
-from dcar.model import Draws, mask_weights
+from dcar.model import Randomness, mask_weights
 
 TINY = PRESETS["tiny"]
 GOLDEN = [25.062225, 4.256200, 20.806025, 0.0]
@@ -29,7 +29,7 @@ def test_golden_loss() -> None:
     model = DCAR(TINY)
     with torch.no_grad():
         model.generator.to_logits.weight.normal_(std=0.1)
-    losses = model(**batch(), draws=model.draw(0, range(4), 6), loss=LossConfig())
+    losses = model(**batch(), randomness=model.sample_randomness(0, range(4), 6), loss=LossConfig())
     torch.testing.assert_close(
         torch.stack(losses[:4]).detach(), torch.tensor(GOLDEN), rtol=1e-4, atol=1e-6
     )
@@ -37,28 +37,34 @@ def test_golden_loss() -> None:
 
 @torch.no_grad()
 def test_cross_entropy_is_that_of_all_logits_at_the_masked_positions(model: DCAR) -> None:
-    given, draws = batch(), model.draw(0, range(4), 6)
-    kept = draws._replace(drop=torch.zeros(4, dtype=torch.bool))
-    losses = model(**given, draws=kept, loss=LossConfig(label_smoothing=0.1, unmasked_weight=0.2))
+    given, randomness = batch(), model.sample_randomness(0, range(4), 6)
+    kept = randomness._replace(drop=torch.zeros(4, dtype=torch.bool))
+    losses = model(
+        **given, randomness=kept, loss=LossConfig(label_smoothing=0.1, unmasked_weight=0.2)
+    )
     flat = given["indices"].flatten(1)
-    masked = flat.masked_fill(draws.mask, 64).unflatten(1, (2, 3))
+    masked = flat.masked_fill(randomness.mask, 64).unflatten(1, (2, 3))
     logits = model.generator(masked, given["text"], given["text_mask"]).logits
     every = F.cross_entropy(logits.transpose(1, 2), flat, reduction="none", label_smoothing=0.1)
-    weights = torch.where(draws.mask, 1.0, 0.2)
+    weights = torch.where(randomness.mask, 1.0, 0.2)
     assert torch.allclose(losses.cross_entropy, (every * weights).sum() / weights.sum())
-    hits = (logits.argmax(dim=2) == flat)[draws.mask].float().mean()
+    hits = (logits.argmax(dim=2) == flat)[randomness.mask].float().mean()
     assert torch.allclose(losses.accuracy, hits)
 
 
 @torch.no_grad()
 def test_parts_of_a_batch_add_up_to_the_whole(model: DCAR) -> None:
-    given, draws, loss = batch(), model.draw(0, range(4), 6), LossConfig(unmasked_weight=0.1)
-    whole = model(**given, draws=draws, loss=loss)
-    weight_sum = mask_weights(draws.mask, loss).sum()
+    given, randomness, loss = (
+        batch(),
+        model.sample_randomness(0, range(4), 6),
+        LossConfig(unmasked_weight=0.1),
+    )
+    whole = model(**given, randomness=randomness, loss=loss)
+    weight_sum = mask_weights(randomness.mask, loss).sum()
     parts = [
         model(
             **{name: tensor[i : i + 1] for name, tensor in given.items()},
-            draws=draws.part(i, i + 1),
+            randomness=randomness.part(i, i + 1),
             loss=loss,
             share=0.25,
             weight_sum=weight_sum,
@@ -71,24 +77,26 @@ def test_parts_of_a_batch_add_up_to_the_whole(model: DCAR) -> None:
 
 
 def test_draws_belong_to_samples_not_to_batches(model: DCAR) -> None:
-    many, one = model.draw(7, [3, 4, 5], 6), model.draw(7, [5], 6)
+    many, one = model.sample_randomness(7, [3, 4, 5], 6), model.sample_randomness(7, [5], 6)
     for whole, alone in zip(many.part(2, 3), one, strict=True):
         assert torch.equal(whole, alone)
-    assert not torch.equal(model.draw(8, [5], 6).noise, one.noise)
+    assert not torch.equal(model.sample_randomness(8, [5], 6).noise, one.noise)
 
 
 def test_conditions_are_dropped_at_their_rate(model: DCAR) -> None:
-    draws = model.draw(0, range(2000), 6)
-    assert abs(draws.drop.float().mean() - 0.1) < 0.02
-    assert draws.mask.any(dim=1).all()
-    assert abs(draws.mask.float().mean() - 0.637) < 0.03  # the mean of arccos, architecture 6.1
+    randomness = model.sample_randomness(0, range(2000), 6)
+    assert abs(randomness.drop.float().mean() - 0.1) < 0.02
+    assert randomness.mask.any(dim=1).all()
+    assert (
+        abs(randomness.mask.float().mean() - 0.637) < 0.03
+    )  # the mean of arccos, architecture 6.1
 
 
 def test_the_same_hidden_states_serve_both_losses_and_every_position(model: DCAR) -> None:
-    given, draws = batch(), model.draw(0, range(4), 6)
+    given, randomness = batch(), model.sample_randomness(0, range(4), 6)
     for weights, changed in (({"diffusion": 0.0}, "residual"), ({"cross_entropy": 0.0}, "")):
         model.zero_grad()
-        model(**given, draws=draws, loss=LossConfig(**weights)).total.backward()
+        model(**given, randomness=randomness, loss=LossConfig(**weights)).total.backward()
         grad = model.generator.embedding.weight.grad
         assert grad is not None and (grad != 0).any()
         if changed:
@@ -100,14 +108,14 @@ def test_discrete_only_has_no_head_and_no_diffusion_loss() -> None:
     model = DCAR(replace(TINY, discrete_only=True))
     assert model.head is None
     assert not any(name.startswith("head") for name in model.state_dict())
-    losses = model(**batch(), draws=model.draw(0, range(4), 6), loss=LossConfig())
+    losses = model(**batch(), randomness=model.sample_randomness(0, range(4), 6), loss=LossConfig())
     assert losses.diffusion == 0 and losses.total == losses.cross_entropy
 
 
 def test_only_masked_and_dropped_inputs_are_hidden(model: DCAR) -> None:
     """What is masked does not leak: its true index has no effect but through the target."""
     given = batch()
-    draws = Draws(
+    randomness = Randomness(
         torch.tensor([[True] + [False] * 5] * 4),
         torch.ones(4, dtype=torch.bool),
         torch.zeros(1, 4, 6, dtype=torch.long),
@@ -116,7 +124,7 @@ def test_only_masked_and_dropped_inputs_are_hidden(model: DCAR) -> None:
     other = given | {"text": given["text"] + 1}
     other["indices"] = given["indices"].clone()
     other["indices"][:, 0, 0] = (other["indices"][:, 0, 0] + 1) % 64
-    losses = [model(**x, draws=draws, loss=LossConfig()) for x in (given, other)]
+    losses = [model(**x, randomness=randomness, loss=LossConfig()) for x in (given, other)]
     assert torch.equal(losses[0].diffusion, losses[1].diffusion)
     assert not torch.equal(losses[0].cross_entropy, losses[1].cross_entropy)
 
@@ -124,13 +132,17 @@ def test_only_masked_and_dropped_inputs_are_hidden(model: DCAR) -> None:
 @torch.no_grad()
 def test_losses_are_told_apart_by_mask_ratio(model: DCAR) -> None:
     """Samples of one ratio fill one quarter, with what the whole batch has."""
-    given, draws, loss = batch(), model.draw(0, range(4), 6), LossConfig(unmasked_weight=1.0)
+    given, randomness, loss = (
+        batch(),
+        model.sample_randomness(0, range(4), 6),
+        LossConfig(unmasked_weight=1.0),
+    )
     for masked, quarter in ((1, 0), (2, 1), (3, 1), (4, 2), (5, 3), (6, 3)):
         mask = (torch.arange(6) < masked).expand(4, 6)
-        losses = model(**given, draws=draws._replace(mask=mask), loss=loss)
+        losses = model(**given, randomness=randomness._replace(mask=mask), loss=loss)
         assert losses.by_ratio[quarter, 2] == 4 * masked
         assert losses.by_ratio.count_nonzero() == losses.by_ratio[quarter].count_nonzero()
-        only = model(**given, draws=draws._replace(mask=mask), loss=LossConfig())
+        only = model(**given, randomness=randomness._replace(mask=mask), loss=LossConfig())
         total, right, count = losses.by_ratio[quarter]
         assert torch.allclose(total / count, only.cross_entropy)
         assert torch.allclose(right / count, only.accuracy)
@@ -148,8 +160,13 @@ def test_the_ratio_follows_the_law_and_nothing_else_changes(
     model: DCAR, schedule: Schedule, mean: float, square: float
 ) -> None:
     """The first two moments of the law at a uniform place."""
-    draws, usual = model.draw(0, range(2000), 64, mask_schedule=schedule), model.draw(0, [7], 64)
-    ratio = draws.mask.float().mean(dim=1)
+    randomness, usual = (
+        model.sample_randomness(0, range(2000), 64, mask_schedule=schedule),
+        model.sample_randomness(0, [7], 64),
+    )
+    ratio = randomness.mask.float().mean(dim=1)
     assert ratio.mean().item() == pytest.approx(mean, abs=0.02)
     assert ratio.square().mean().item() == pytest.approx(square, abs=0.02)
-    assert torch.equal(draws.noise[:, 7:8], usual.noise) and torch.equal(draws.t[:, 7:8], usual.t)
+    assert torch.equal(randomness.noise[:, 7:8], usual.noise) and torch.equal(
+        randomness.t[:, 7:8], usual.t
+    )

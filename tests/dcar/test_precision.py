@@ -20,7 +20,7 @@ Dcar = Callable[..., tuple[int, str, str]]
 
 PROMPTS = [f"a photo of a {c} {o}" for c in ("red", "blue") for o in ("apple", "car", "dog", "cat")]
 PSNR = {torch.bfloat16: 38.0, torch.float16: 38.0}
-"""In dB, of the worst picture with fp32's indices. Of 16 prompts the worst had 44.7 in bf16 and
+"""In dB, of the worst image with fp32's indices. Of 16 prompts the worst had 44.7 in bf16 and
 40.7 in fp16, half of them 53 or more and 63 or more; 12 and 15 had fp32's indices."""
 MEDIAN = {torch.bfloat16: 46.0, torch.float16: 54.0}
 
@@ -31,20 +31,18 @@ def wide() -> TextToImage:
 
 
 def psnr(image: Image.Image, other: Image.Image) -> float:
-    a, b = (np.asarray(picture, dtype=np.float64) for picture in (image, other))
+    a, b = (np.asarray(pixels, dtype=np.float64) for pixels in (image, other))
     return float(10 * np.log10(255**2 / max(np.square(a - b).mean(), 1e-9)))
 
 
 @pytest.mark.parametrize("dtype", list(PSNR))
-def test_pictures_in_half_precision_are_those_of_fp32(
-    wide: TextToImage, dtype: torch.dtype
-) -> None:
+def test_images_in_half_precision_are_those_of_fp32(wide: TextToImage, dtype: torch.dtype) -> None:
     """`TextToImage.to(torch.bfloat16)` was accepted, and failed when it drew."""
     cast = TextToImage.from_pretrained().to(dtype)
     assert cast.tokenizer.decoder.input.weight.dtype == dtype
     found, expected = (pipe(PROMPTS, seed=11, num_steps=8) for pipe in (cast, wide))
     same = (found.indices == expected.indices).flatten(1).all(dim=1)
-    # A near tie may fall the other way, and the picture is another one from there on.
+    # A near tie may fall the other way, and the image is another one from there on.
     assert same.sum() >= len(PROMPTS) / 2
     measured = sorted(
         psnr(found.images[number], expected.images[number])
@@ -60,20 +58,20 @@ def test_every_method_in_every_precision(pipe: TextToImage, dtype: torch.dtype) 
     assert cast is pipe and cast.model.generator.embedding.weight.dtype == dtype
     # A head that was not trained takes x beyond float16 in two steps of its chain.
     common: dict[str, Any] = {"cfg_scale": 2.0, "num_diffusion_steps": 20}
-    picture = cast("a dog", **common).images[0]
-    mask = np.zeros((picture.height, picture.width), bool)
+    pixels = cast("a dog", **common).images[0]
+    mask = np.zeros((pixels.height, pixels.width), bool)
     mask[:32, :32] = True
-    edited = cast.edit(picture, mask, "a blue car", **common).images[0]
-    assert np.array_equal(np.asarray(edited)[32:], np.asarray(picture)[32:])
-    wider = cast.outpaint(picture, "a blue car", right=32, **common).images[0]
-    assert wider.size == (picture.width + 32, picture.height)
+    edited = cast.edit(pixels, mask, "a blue car", **common).images[0]
+    assert np.array_equal(np.asarray(edited)[32:], np.asarray(pixels)[32:])
+    wider = cast.outpaint(pixels, "a blue car", right=32, **common).images[0]
+    assert wider.size == (pixels.width + 32, pixels.height)
     for settings in (
         {"solver": "dpmpp", "num_diffusion_steps": 4},
         {"solver": "ddim", "num_diffusion_steps": 6, "fts": "entropy", "fts_steps": 2},
         {"order": "gtr", "num_steps": 4},
     ):
         *_, last = cast.stream(["a dog"], **common | settings)
-        assert last.refined and last.images[0].size == picture.size
+        assert last.refined and last.images[0].size == pixels.size
 
 
 def test_both_parts_take_any_float_type(pipe: TextToImage) -> None:
@@ -104,7 +102,7 @@ def test_both_parts_take_any_float_type(pipe: TextToImage) -> None:
     assert sample.dtype == torch.float32 and sample.isfinite().all()
 
 
-def test_a_picture_says_its_precision_and_is_made_again_in_it(
+def test_a_image_says_its_precision_and_is_made_again_in_it(
     dcar: Dcar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a word it is fp32: records that were written before there was a choice stay equal."""

@@ -176,12 +176,12 @@ def test_recorded_noise_replays_a_run(model: DCAR) -> None:
         )
         for _ in range(3)
     ]
-    drawn = sample_indices(
+    sampled = sample_indices(
         model.generator, text, mask, grid=(2, 2), config=CONFIG, generators=generators(2)
     )
     replayed = sample_indices(model.generator, text, mask, grid=(2, 2), config=CONFIG, noise=noise)
-    assert torch.equal(drawn.indices, replayed.indices)
-    assert torch.equal(drawn.hidden, replayed.hidden)
+    assert torch.equal(sampled.indices, replayed.indices)
+    assert torch.equal(sampled.hidden, replayed.hidden)
 
 
 @torch.no_grad()
@@ -246,8 +246,8 @@ def test_every_step_equals_the_plain_path(model: DCAR, settings: dict[str, Any])
         torch.testing.assert_close(step.logits, logits[rows], atol=tolerance, rtol=0)
         gumbel = -(-noise[number].indices.log()).log()
         choice = (logits + config.temperature * (1 - progress) * gumbel).argmax(dim=2)
-        assert torch.equal(step.drawn.flatten(1)[rows], choice[rows])
-        assert torch.equal(step.drawn[~step.candidates], before[~step.candidates])
+        assert torch.equal(step.sampled.flatten(1)[rows], choice[rows])
+        assert torch.equal(step.sampled[~step.candidates], before[~step.candidates])
         assert bool((before[step.candidates] == MASK).all())
         before = step.indices
     assert not (before == MASK).any()
@@ -270,14 +270,14 @@ def test_draw_and_confidence_have_temperatures_of_their_own(model: DCAR) -> None
 
     quiet = first(temperature=0.0)
     noisy = first(temperature=50.0, confidence_temperature=0.0)
-    assert torch.equal(quiet.drawn.flatten(), quiet.logits.argmax(dim=1))
-    assert not torch.equal(noisy.drawn, quiet.drawn)
+    assert torch.equal(quiet.sampled.flatten(), quiet.logits.argmax(dim=1))
+    assert not torch.equal(noisy.sampled, quiet.sampled)
     # Without noise on it, the confidence is the chosen logit alone.
     for step in (quiet, noisy):
-        chosen = step.logits.gather(1, step.drawn.flatten()[:, None])[:, 0]
+        chosen = step.logits.gather(1, step.sampled.flatten()[:, None])[:, 0]
         assert chosen[kept(step)].min() >= chosen[~kept(step)].max()
     ranked = first(temperature=0.0, confidence_temperature=50.0)
-    assert torch.equal(ranked.drawn, quiet.drawn)
+    assert torch.equal(ranked.sampled, quiet.sampled)
     assert not torch.equal(kept(ranked), kept(quiet))
 
 

@@ -115,7 +115,7 @@ def test_a_preset_that_is_not_known() -> None:
         ),
     ],
 )
-def test_what_no_sampler_can_honour_is_refused(settings: dict[str, Any], message: str) -> None:
+def test_what_no_sampler_can_honor_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         SamplingConfig(**settings)
     with pytest.raises(UsageError, match=message):

@@ -11,7 +11,7 @@ from dcar_eval.scenes.world import SPRITE_LABELS
 OBJECTS = ("apple", "banana", "car", "dog")
 
 
-def draw_sprite(kind: int) -> Image.Image:
+def make_sprite(kind: int) -> Image.Image:
     """A shaded disc or box with a clear margin that differs from sprite to sprite."""
     image = Image.new("RGBA", (256, 256))
     draw = ImageDraw.Draw(image)
@@ -37,5 +37,5 @@ def npm_folder(tmp_path: Path) -> Path:
     ]
     (labels / "data.json").write_text(json.dumps(rows))
     for kind, code in enumerate(codes):
-        draw_sprite(kind).save(art / f"{code.lower()}.webp", lossless=True)
+        make_sprite(kind).save(art / f"{code.lower()}.webp", lossless=True)
     return tmp_path / "node_modules"

@@ -37,7 +37,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_reconstruction_prints_a_table_and_says_what_is_left_out(
     ask: Ask,
-    pictures: Path,
+    images: Path,
     saved_tokenizer: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -45,9 +45,9 @@ def test_reconstruction_prints_a_table_and_says_what_is_left_out(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for variable in ("DCHT_PERCEPTUAL_WEIGHTS", "DCAR_EVAL_INCEPTION"):
         monkeypatch.delenv(variable, raising=False)
-    (pictures / "b.jpg").write_text("no picture")
+    (images / "b.jpg").write_text("no image")
     out = tmp_path / "out"
-    words = ("reconstruction", "--images", pictures, "--ckpt", saved_tokenizer, "--size", 64)
+    words = ("reconstruction", "--images", images, "--ckpt", saved_tokenizer, "--size", 64)
     first = ask(*words, "--out", out, "--device", "cpu")
     assert first.code == 3
     assert [line.split()[0] for line in first.out.splitlines()] == ["path", "hybrid", "discrete"]

@@ -43,9 +43,9 @@ def features(images: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture
 def evaluate(
-    saved_tokenizer: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    saved_tokenizer: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Evaluate:
-    """Evaluate the six pictures with stand-ins for the networks, in batches of two."""
+    """Evaluate the six images with stand-ins for the networks, in batches of two."""
     monkeypatch.setattr(reconstruction, "SAVED_EVERY", 2)
     extractor = Extractor(
         name="inception", sha256="", dim=FEATURES, device=torch.device("cpu"), module=features
@@ -55,7 +55,7 @@ def evaluate(
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
 
     def run(out: Path = tmp_path / "out", **changes: Any) -> Any:
-        return evaluate_reconstruction(tokenizer, pictures, out, **(settings | changes))
+        return evaluate_reconstruction(tokenizer, images, out, **(settings | changes))
 
     return run
 
@@ -87,13 +87,13 @@ def test_psnr_and_ssim_are_what_the_protocol_says() -> None:
     assert ssim(image, noisy) != structural_similarity(image, noisy, channel_axis=-1)
 
 
-def test_values_are_means_over_images(evaluate: Evaluate, pictures: Path, tmp_path: Path) -> None:
+def test_values_are_means_over_images(evaluate: Evaluate, images: Path, tmp_path: Path) -> None:
     results = evaluate()
     rows = lines(tmp_path / "out" / "images.jsonl")
     names = ["a.png", "b.jpg", "c.webp", "d.bmp", "e.png", "more/f.jpg"]
     assert [row["file"] for row in rows] == names
     tokenizer = Tokenizer.from_pretrained(tmp_path / "tokenizer")
-    crop = resize_crop(open_image(pictures / "d.bmp"), (64, 64))
+    crop = resize_crop(open_image(images / "d.bmp"), (64, 64))
     for path in ("hybrid", "discrete"):
         with torch.inference_mode():
             back = to_pil(tokenizer.reconstruct(to_tensor(crop)[None], path)[0])
@@ -150,26 +150,26 @@ def test_perfect_reconstruction_has_no_psnr_but_a_value(
 
 
 def test_bad_images_are_skipped_counted_and_listed(
-    evaluate: Evaluate, pictures: Path, tmp_path: Path
+    evaluate: Evaluate, images: Path, tmp_path: Path
 ) -> None:
-    (pictures / "a.png").write_text("no picture")
-    (pictures / "d.bmp").write_bytes((pictures / "d.bmp").read_bytes()[:40])
+    (images / "a.png").write_text("no image")
+    (images / "d.bmp").write_bytes((images / "d.bmp").read_bytes()[:40])
     results = evaluate()
     assert (results["n"], results["skipped"]) == (4, 2)
     assert [row["file"] for row in lines(tmp_path / "out" / "errors.jsonl")] == ["a.png", "d.bmp"]
     with pytest.raises(UsageError, match=r"a\.png: not a PNG"):
         evaluate(tmp_path / "strict", strict=True)
-    for path in pictures.rglob("*.*"):
-        path.write_text("no picture")
+    for path in images.rglob("*.*"):
+        path.write_text("no image")
     with pytest.raises(UsageError, match="none of the 6 images could be read"):
         evaluate(tmp_path / "none")
 
 
 @pytest.mark.parametrize("when", [1, 2, 3])
 def test_a_killed_run_goes_on_to_the_same_results(
-    evaluate: Evaluate, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int
+    evaluate: Evaluate, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int
 ) -> None:
-    (pictures / "b.jpg").write_text("no picture")
+    (images / "b.jpg").write_text("no image")
     evaluate(tmp_path / "whole")
     save = Journal.save
     calls = 0
@@ -192,7 +192,7 @@ def test_a_killed_run_goes_on_to_the_same_results(
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_a_finished_run_is_left_alone(evaluate: Evaluate, pictures: Path, tmp_path: Path) -> None:
+def test_a_finished_run_is_left_alone(evaluate: Evaluate, images: Path, tmp_path: Path) -> None:
     first = evaluate()
     names = {path.name for path in (tmp_path / "out").iterdir()}
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.jsonl")}
@@ -212,13 +212,13 @@ def test_a_finished_run_is_left_alone(evaluate: Evaluate, pictures: Path, tmp_pa
         evaluate(tmp_path / "mine")
 
 
-def test_a_picture_painted_over_is_refused_by_its_name(
-    evaluate: Evaluate, pictures: Path, tmp_path: Path
+def test_a_image_painted_over_is_refused_by_its_name(
+    evaluate: Evaluate, images: Path, tmp_path: Path
 ) -> None:
     """At the same size in bytes and with the same times: half a run, a whole one, a share."""
     first = evaluate()
     evaluate(tmp_path / "shared", share=Share(1, 2))
-    file = pictures / "d.bmp"
+    file = images / "d.bmp"
     before, pixels = file.stat(), bytearray(file.read_bytes())
     pixels[60:] = bytes(255 - value for value in pixels[60:])
     file.write_bytes(pixels)
@@ -254,15 +254,15 @@ def test_damaged_files_of_a_run_are_one_line(evaluate: Evaluate, tmp_path: Path,
     assert evaluate(force=True)["paths"] == results["paths"]
 
 
-def test_a_plain_autoencoder_has_one_path(pictures: Path, tmp_path: Path) -> None:
+def test_a_plain_autoencoder_has_one_path(images: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer(replace(PRESETS["tiny"], codebook_size=None)).eval()
     with pytest.raises(CheckpointError, match="was never saved"):
-        evaluate_reconstruction(tokenizer, pictures, tmp_path / "out", size=(64, 64))
+        evaluate_reconstruction(tokenizer, images, tmp_path / "out", size=(64, 64))
     tokenizer.save_pretrained(tmp_path / "plain")
     with pytest.raises(CheckpointError, match="no quantizer"):
-        evaluate_reconstruction(tokenizer, pictures, tmp_path / "out", size=(64, 64))
+        evaluate_reconstruction(tokenizer, images, tmp_path / "out", size=(64, 64))
     results = evaluate_reconstruction(
-        tokenizer, pictures, tmp_path / "out", size=(64, 64), path="hybrid"
+        tokenizer, images, tmp_path / "out", size=(64, 64), path="hybrid"
     )
     assert results is not None and results["settings"]["metrics"] == ["psnr", "ssim"]
     assert not (tmp_path / "out" / "sheet.png").exists()
@@ -292,9 +292,9 @@ def test_networks_without_weights_are_left_out_and_named(
         load_networks(replace(dcar, fid="resnet"), device=cpu)
 
 
-def test_two_shares_are_one_run(evaluate: Evaluate, pictures: Path, tmp_path: Path) -> None:
+def test_two_shares_are_one_run(evaluate: Evaluate, images: Path, tmp_path: Path) -> None:
     """Byte for byte, whichever ends last; and nothing is said before."""
-    (pictures / "e.png").write_text("no picture")
+    (images / "e.png").write_text("no image")
     evaluate(tmp_path / "whole")
     assert evaluate(share=Share(1, 2)) is None
     assert not (tmp_path / "out" / "results.json").exists()

@@ -20,8 +20,8 @@ def pictures() -> list[Image.Image]:
 def test_images_of_every_kind_are_the_same(
     tokenizer: Tokenizer, pictures: list[Image.Image]
 ) -> None:
-    floats = torch.stack([to_tensor(picture) for picture in pictures])
-    bytes_ = torch.stack([torch.from_numpy(np.array(picture)) for picture in pictures])
+    floats = torch.stack([to_tensor(image) for image in pictures])
+    bytes_ = torch.stack([torch.from_numpy(np.array(image)) for image in pictures])
     bytes_ = bytes_.permute(0, 3, 1, 2)
     assert (bytes_.min(), bytes_.max()) == (0, 255)
     z, indices = tokenizer.encode(floats), tokenizer.tokenize(floats).indices

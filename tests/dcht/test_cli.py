@@ -28,10 +28,10 @@ def dcht(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_encode_reports_and_lists_what_it_skipped(
-    pictures: Path, saved_tokenizer: Path, tmp_path: Path
+    images: Path, saved_tokenizer: Path, tmp_path: Path
 ) -> None:
-    (pictures / "b.jpg").write_text("no picture")
-    words = ("encode", pictures, "--out", tmp_path / "x", "--ckpt", saved_tokenizer, "--size", "64")
+    (images / "b.jpg").write_text("no image")
+    words = ("encode", images, "--out", tmp_path / "x", "--ckpt", saved_tokenizer, "--size", "64")
     first = dcht(*words, "--json")
     assert first.returncode == 3
     assert json.loads(first.stdout)["images"] == 5
@@ -54,7 +54,7 @@ def test_real_photos_with_three_bad_files_among_them(saved_tokenizer: Path, tmp_
         shutil.copy(data / name, folder)
     whole = (data / "rocket.jpg").read_bytes()
     (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
-    (folder / "text.png").write_text("this is no picture")
+    (folder / "text.png").write_text("this is no image")
     # A bitmap's header is enough for a bomb: 30,000 x 30,000 pixels, and no data.
     header = struct.pack(
         "<2sIHHIIiiHHIIiiII", b"BM", 54, 0, 0, 54, 40, 30000, 30000, 1, 24, *[0] * 6
@@ -130,7 +130,7 @@ def test_every_verb_spells_its_options_alike() -> None:
 
 
 def test_encode_inspect_and_decode(
-    pictures: Path,
+    images: Path,
     saved_tokenizer: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -147,7 +147,7 @@ def test_encode_inspect_and_decode(
         return json.loads(printed.out)
 
     out, ckpt = tmp_path / "latents", ("--ckpt", saved_tokenizer)
-    words = ("encode", pictures, "--out", out, *ckpt, "--size", "64", "--shard-size", "2")
+    words = ("encode", images, "--out", out, *ckpt, "--size", "64", "--shard-size", "2")
     estimate = dcht(*words, "--dry-run")
     assert (estimate["images"], estimate["shards"]) == (6, 3)
     assert not out.exists()
@@ -167,11 +167,11 @@ def test_encode_inspect_and_decode(
     ("out", "message"),
     [("apple.jpg", "is a folder to write"), ("x.tar", "is a folder to write"), ("", "not a path")],
 )
-def test_a_folder_called_like_a_picture_is_refused(
-    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+def test_a_folder_called_like_a_image_is_refused(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     verb: str, out: str, message: str,
 ) -> None:  # fmt: skip
-    monkeypatch.chdir(pictures)
+    monkeypatch.chdir(images)
     monkeypatch.setattr(sys, "argv", ["dcht", verb, ".", "--out", out])
     with pytest.raises(SystemExit) as stop:
         main()
@@ -181,18 +181,18 @@ def test_a_folder_called_like_a_picture_is_refused(
 
 
 def test_the_summary_counts_captions_and_names_what_was_not_read(
-    pictures: Path, saved_tokenizer: Path, tmp_path: Path,
+    images: Path, saved_tokenizer: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     def encode(*more: object) -> tuple[int, str]:
-        words = ("encode", pictures, "--out", tmp_path / "x", "--ckpt", saved_tokenizer)
+        words = ("encode", images, "--out", tmp_path / "x", "--ckpt", saved_tokenizer)
         monkeypatch.setattr(sys, "argv", [str(w) for w in ("dcht", *words, "--size", "64", *more)])
         with pytest.raises(SystemExit) as stop:
             main()
         return stop.value.code, capsys.readouterr().out  # type: ignore[return-value]
 
-    (pictures / "captions\n.csv").write_text("file,caption\na.png,x\n")
-    (pictures / "e.png").write_text("no picture")
+    (images / "captions\n.csv").write_text("file,caption\na.png,x\n")
+    (images / "e.png").write_text("no image")
     code, told = encode("--dry-run")
     assert code == 0
     assert told.startswith("6 images, 2 with captions (0 more cannot be read) in 1 shards, ")
@@ -210,12 +210,12 @@ def test_the_summary_counts_captions_and_names_what_was_not_read(
 
 
 def test_inputs_that_are_no_images_are_not_counted_as_such(
-    pictures: Path, saved_tokenizer: Path, tmp_path: Path,
+    images: Path, saved_tokenizer: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    for path in pictures.rglob("*.*"):
-        path.write_text("no picture")
-    words = ("encode", pictures, "--out", tmp_path / "x", "--ckpt", saved_tokenizer)
+    for path in images.rglob("*.*"):
+        path.write_text("no image")
+    words = ("encode", images, "--out", tmp_path / "x", "--ckpt", saved_tokenizer)
     monkeypatch.setattr(sys, "argv", ["dcht", *map(str, words)])
     with pytest.raises(SystemExit) as stop:
         main()

@@ -227,7 +227,7 @@ def base_distributions() -> Iterator[str]:
                 waiting.append(re.split(r"[\s\[<>=!~;(]", line, maxsplit=1)[0])
 
 
-def test_the_base_install_is_enough(pictures: Path, tmp_path: Path) -> None:
+def test_the_base_install_is_enough(images: Path, tmp_path: Path) -> None:
     """With every other package of this environment out of reach: encode, decode, convert's help."""
     direct = {
         re.split(r"[\s\[<>=!~;(]", line, maxsplit=1)[0]
@@ -260,7 +260,7 @@ tokenizer = dcht.Tokenizer.from_pretrained()
 images = torch.rand(1, 3, 64, 64) * 2 - 1
 latents = tokenizer.tokenize(images)
 assert torch.equal(tokenizer.decode_indices(latents.indices), tokenizer.decode(latents.z_q))
-sys.argv = ["dcht", "encode", {str(pictures)!r}, "--out", {str(tmp_path / "x")!r}, "--size", "64"]
+sys.argv = ["dcht", "encode", {str(images)!r}, "--out", {str(tmp_path / "x")!r}, "--size", "64"]
 dcht.cli.main()
 """
     result = subprocess.run(

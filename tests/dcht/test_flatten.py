@@ -1,4 +1,4 @@
-"""Pictures and masks as RGB on white: against pixels computed from the file's own samples."""
+"""Images and masks as RGB on white: against pixels computed from the file's own samples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dcht.images import open_image
 
 
 def png(samples: np.ndarray, depth: int, key: list[int] | None) -> bytes:
-    """A PNG of grey (H, W) or RGB (H, W, 3) samples at a bit depth, with a colour key."""
+    """A PNG of gray (H, W) or RGB (H, W, 3) samples at a bit depth, with a color key."""
     height, width = samples.shape[:2]
     rows = b""
     for row in samples.reshape(height, -1):
@@ -38,7 +38,7 @@ def png(samples: np.ndarray, depth: int, key: list[int] | None) -> bytes:
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_a_grey_colour_key_is_white_at_every_depth(depth: int, share: float) -> None:
+def test_a_gray_color_key_is_white_at_every_depth(depth: int, share: float) -> None:
     most = 2**depth - 1
     key = int(share * most)
     values = {0, key, max(0, key - 1), min(most, key + 1), most}
@@ -50,7 +50,7 @@ def test_a_grey_colour_key_is_white_at_every_depth(depth: int, share: float) -> 
     assert np.array_equal(opaque[..., 0], np.round(samples * 255 / most))
 
 
-def test_a_key_of_16_bit_colours_is_compared_in_16_bits() -> None:
+def test_a_key_of_16_bit_colors_is_compared_in_16_bits() -> None:
     key = [0x1234, 0x0056, 0xFF00]
     near = [[0x1235, 0x0056, 0xFF00], [0x1234, 0x0057, 0xFF00], [0x1234, 0x0056, 0xFF01]]
     samples = np.array([[key, near[0]], [near[1], key], [near[2], [0, 0, 0]]])
@@ -63,7 +63,7 @@ def test_a_key_of_16_bit_colours_is_compared_in_16_bits() -> None:
 
 
 def test_every_kind_of_transparency_shows_white() -> None:
-    """A hole in a black picture, as a channel (8 bits and palette) and through the API."""
+    """A hole in a black image, as a channel (8 bits and palette) and through the API."""
     black = Image.new("RGBA", (4, 4), (0, 0, 0, 255))
     black.putpixel((1, 2), (0, 0, 0, 0))
     holes = [black, black.convert("LA"), black.convert("PA"), black.convert("RGBa")]
@@ -80,15 +80,15 @@ def test_an_image_of_the_api_is_that_of_the_file(tmp_path) -> None:
     Image.fromarray(np.arange(48, dtype=np.uint8).reshape(2, 8, 3)).save(
         tmp_path / "turned.png", exif=exif
     )
-    grey = Image.fromarray((np.arange(16, dtype=np.uint16) * 4369).reshape(2, 8))
-    grey.save(tmp_path / "grey.png")
+    gray = Image.fromarray((np.arange(16, dtype=np.uint16) * 4369).reshape(2, 8))
+    gray.save(tmp_path / "grey.png")
     for name, size in (("turned.png", (2, 8)), ("grey.png", (8, 2))):
         with Image.open(tmp_path / name) as image:
             ours = flatten(image)
         theirs = open_image(tmp_path / name)
         assert ours.size == size and ours.tobytes() == theirs.tobytes()
-    assert np.asarray(flatten(grey))[..., 0].ravel().tolist() == [17 * k for k in range(16)]
-    assert flatten(grey.convert("I")).tobytes() == flatten(grey).tobytes()
+    assert np.asarray(flatten(gray))[..., 0].ravel().tolist() == [17 * k for k in range(16)]
+    assert flatten(gray.convert("I")).tobytes() == flatten(gray).tobytes()
 
 
 def test_modes_without_a_range_are_refused() -> None:

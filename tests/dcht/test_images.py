@@ -70,7 +70,7 @@ def test_transparency_is_put_on_white(tmp_path: Path) -> None:
     assert open_image(tmp_path / "clear.png").getpixel((1, 1)) == (255, 255, 255)
 
 
-def test_sixteen_bit_grey_keeps_its_range(tmp_path: Path) -> None:
+def test_sixteen_bit_gray_keeps_its_range(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 32768, dtype=np.uint16)).save(tmp_path / "deep.png")
     assert open_image(tmp_path / "deep.png").getpixel((1, 1)) == (128, 128, 128)
 
@@ -112,7 +112,7 @@ def test_the_name_does_not_choose_the_decoder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "target"), [((300, 200), (96, 96)), ((50, 400), (64, 32)), ((64, 32), (64, 32))]
 )
-def test_resize_crop_keeps_the_centre(size: tuple[int, int], target: tuple[int, int]) -> None:
+def test_resize_crop_keeps_the_center(size: tuple[int, int], target: tuple[int, int]) -> None:
     image = Image.new("RGB", size, "black")
     width, height = size
     image.paste("white", (width // 2 - 2, height // 2 - 2, width // 2 + 2, height // 2 + 2))
@@ -142,8 +142,8 @@ def test_grid_places_row_by_row() -> None:
     assert sheet.getpixel((4, 4)) == (255, 255, 255)
 
 
-def test_list_images_is_sorted_and_deep(pictures: Path) -> None:
-    names = [path.relative_to(pictures).as_posix() for path in list_images(pictures)]
+def test_list_images_is_sorted_and_deep(images: Path) -> None:
+    names = [path.relative_to(images).as_posix() for path in list_images(images)]
     assert names == ["a.png", "b.jpg", "c.webp", "d.bmp", "e.png", "more/f.jpg"]
 
 
@@ -193,7 +193,7 @@ def test_the_texts_of_a_bomb_are_not_read(tmp_path: Path, side: int) -> None:
         read_png_text(tmp_path / "x.png")
 
 
-def test_what_is_no_png_has_no_texts(pictures: Path) -> None:
+def test_what_is_no_png_has_no_texts(images: Path) -> None:
     for name, reason in (("b.jpg", "not a PNG image"), ("gone.png", "no such file")):
         with pytest.raises(ImageError, match=reason):
-            read_png_text(pictures / name)
+            read_png_text(images / name)

@@ -25,7 +25,7 @@ SAME_INDICES = {torch.bfloat16: 0.95, torch.float16: 0.98}
 """Share of the positions whose index is fp32's; measured on 14 photographs: 0.991 and 0.999."""
 HALVES = [torch.float16, torch.bfloat16]
 DECODED = {torch.float16: 60.0, torch.bfloat16: 50.0}
-"""PSNR in dB between pictures decoded in half precision and in fp32; measured: 77 and 57."""
+"""PSNR in dB between images decoded in half precision and in fp32; measured: 77 and 57."""
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_nearest_gives_no_code_to_what_is_no_number(tokenizer: Tokenizer) -> Non
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("key", ["quantizer.codebook", "decoder.stages.3.1.norm.running_var"])
 def test_weights_that_are_not_finite_are_refused(
-    saved_tokenizer: Path, pictures: Path, key: str, value: float
+    saved_tokenizer: Path, images: Path, key: str, value: float
 ) -> None:
     path = saved_tokenizer / "model.safetensors"
     tensors = load_file(path)
@@ -197,8 +197,8 @@ def test_weights_that_are_not_finite_are_refused(
     save_file(tensors, path)
     with pytest.raises(CheckpointError, match=f"that are not finite: {key}"):
         Tokenizer.from_pretrained(saved_tokenizer)
-    out = pictures.parent / "out"
-    words = ["reconstruct", pictures, "--ckpt", saved_tokenizer, "--size", 64, "--out", out]
+    out = images.parent / "out"
+    words = ["reconstruct", images, "--ckpt", saved_tokenizer, "--size", 64, "--out", out]
     assert dcht(*words) == 4
     assert not out.exists()
 
@@ -214,12 +214,12 @@ def test_weights_of_another_type_are_refused(saved_tokenizer: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["nan", "inf", "index"])
 def test_a_store_without_numbers_is_refused(
-    saved_tokenizer: Path, pictures: Path, tmp_path: Path, damage: str
+    saved_tokenizer: Path, images: Path, tmp_path: Path, damage: str
 ) -> None:
     """By whoever reads it: decode, inspect and the dataset; a manifest without hashes included."""
     store = tmp_path / "store"
     common = ["--ckpt", saved_tokenizer]
-    encode = ["encode", pictures, *common, "--size", 64, "--out", store]
+    encode = ["encode", images, *common, "--size", 64, "--out", store]
     assert dcht(*encode) == 0
     path = store / "shard-00000.safetensors"
     tensors = load_file(path)
@@ -241,7 +241,7 @@ def test_a_store_without_numbers_is_refused(
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_pixels_that_are_not_finite_make_no_picture(value: float) -> None:
+def test_pixels_that_are_not_finite_make_no_image(value: float) -> None:
     """255 of NaN is 0 on one machine and 255 on the next."""
     pixels = torch.zeros(3, 4, 4)
     assert isinstance(to_pil(pixels), Image.Image)
@@ -290,7 +290,7 @@ def test_what_is_made_in_another_precision_says_so(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The plan holds what `auto` became; folders of pictures know it, without a word for fp32."""
+    """The plan holds what `auto` became; folders of images know it, without a word for fp32."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     store, out = tmp_path / "store", tmp_path / "out"
     assert dcht("encode", folder, "--out", store, "--size", 64, "--precision", "auto") == 0

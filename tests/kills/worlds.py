@@ -1,4 +1,4 @@
-"""A small world to run every resumable command in: pictures, checkpoints, a store, a benchmark."""
+"""A small world to run every resumable command in: images, checkpoints, a store, a benchmark."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def patches() -> nn.Module:
 def make(world: Path) -> None:
     """Make everything; takes seconds."""
     world.mkdir()
-    _write_pictures(world)
+    _write_images(world)
     _write_checkpoints(world)
     _write_benchmark(world / MJHQ)
     _write_sprites(world / SPRITES)
@@ -45,24 +45,24 @@ def make(world: Path) -> None:
     _write_results(world)
 
 
-def _picture(seed: int, side: int = 64) -> Image.Image:
+def _image(seed: int, side: int = 64) -> Image.Image:
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
 
 
-def _write_pictures(world: Path) -> None:
+def _write_images(world: Path) -> None:
     """Eight, one of them in a folder, with captions; and one that cannot be read."""
     folder = world / PICTURES
     (folder / "more").mkdir(parents=True)
     for number in range(8):
         stem = folder / ("more" if number == 7 else "") / f"{number:02d}"
-        _picture(number).save(stem.with_suffix(".png"))
+        _image(number).save(stem.with_suffix(".png"))
         stem.with_suffix(".txt").write_text(CAPTIONS[number % 4] + "\n")
-    (folder / "05-broken.png").write_text("no picture")
+    (folder / "05-broken.png").write_text("no image")
     with tarfile.open(world / TAR, "w") as tar:
         for path in sorted(folder.rglob("*.*")):
             tar.add(path, path.relative_to(folder).as_posix())
-    _picture(20).save(world / PHOTO)
+    _image(20).save(world / PHOTO)
     mask = Image.new("L", (64, 64))
     mask.paste(255, (0, 0, 32, 64))
     mask.save(world / MASK)
@@ -111,7 +111,7 @@ def _write_benchmark(folder: Path) -> None:
         category, key = ("people", "animals")[number % 2], f"{number:02d}beef"
         rows[key] = {"category": category, "prompt": CAPTIONS[number % 4].splitlines()[0]}
         (folder / "imgs" / category).mkdir(parents=True, exist_ok=True)
-        _picture(40 + number).save(folder / "imgs" / category / f"{key}.jpg")
+        _image(40 + number).save(folder / "imgs" / category / f"{key}.jpg")
     (folder / "meta_data.json").write_text(json.dumps(rows))
 
 
@@ -156,9 +156,9 @@ def _write_results(world: Path) -> None:
     )  # fmt: skip
 
 
-ENCODE = "dcht encode {pictures} --out {out} {tokenizer} --size 64 --batch-size 2 --shard-size 3"
+ENCODE = "dcht encode {images} --out {out} {tokenizer} --size 64 --batch-size 2 --shard-size 3"
 RECONSTRUCTION = (
-    "dcar-eval reconstruction --images {pictures} --out {out} {tokenizer} --size 64 --batch-size 2 "
+    "dcar-eval reconstruction --images {images} --out {out} {tokenizer} --size 64 --batch-size 2 "
     "--extractor {extractor}"
 )
 SCENES = (
@@ -173,7 +173,7 @@ COMMANDS = (
     Command("encode in two processes", f"{ENCODE} --workers 2", code=3),
     Command(
         "reconstruct",
-        "dcht reconstruct {pictures} --out {out} {tokenizer} --size 64 --batch-size 2",
+        "dcht reconstruct {images} --out {out} {tokenizer} --size 64 --batch-size 2",
         code=3,
     ),
     Command("decode", "dcht decode {world}/store --out {out} {tokenizer} --batch-size 2"),

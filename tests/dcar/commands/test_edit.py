@@ -86,7 +86,7 @@ def test_an_edit_is_replayed_byte_for_byte(
         assert Path("x.png").read_bytes() == path.read_bytes()
 
 
-def test_replay_of_an_edit_needs_the_picture_that_was_edited(
+def test_replay_of_an_edit_needs_the_image_that_was_edited(
     dcar: Dcar, photo: Path, mask: Path, tmp_path: Path
 ) -> None:
     out, again = tmp_path / "new.png", tmp_path / "again.png"
@@ -95,7 +95,7 @@ def test_replay_of_an_edit_needs_the_picture_that_was_edited(
     code, _, stderr = dcar("replay", out, "--out", again)
     assert code == 2 and "--image" in stderr and sha256 in stderr
     code, _, stderr = dcar("replay", out, "--image", mask, "--out", again)
-    assert code == 2 and "is not the picture that was edited" in stderr and sha256 in stderr
+    assert code == 2 and "is not the image that was edited" in stderr and sha256 in stderr
     code, _, stderr = dcar("replay", out, "--image", tmp_path / "nowhere", "--out", again)
     assert code == 2 and "no such file" in stderr
     assert not again.exists()
@@ -124,7 +124,7 @@ def test_an_edit_has_a_film_too(dcar: Dcar, photo: Path, mask: Path, tmp_path: P
         ([], "what is to change? give --mask FILE"),
         (["--outpaint", "left=32", "--strength", "0.5"], "--strength is for --mask"),
         (["--outpaint", "left=40"], "left 40 is not a multiple of 32; the nearest is 32"),
-        (["--outpaint", "left=0"], "nothing to draw"),
+        (["--outpaint", "left=0"], "nothing to generate"),
         (["--outpaint", "up=32"], "'up=32' is not SIDE=PIXELS; for example left=128,top=64"),
         (["--outpaint", "left=-32"], "is not SIDE=PIXELS"),
         (["--strength", "0"], "strength is 0.0"),
@@ -134,7 +134,7 @@ def test_an_edit_has_a_film_too(dcar: Dcar, photo: Path, mask: Path, tmp_path: P
         (["--mask", "black.png"], "nothing to change: the mask is nowhere bright"),
         (["--mask", "pipe.png"], "pipe.png: not a regular file"),
         (["--mask", "."], ".: Is a directory"),
-        (["--strength", "1", "--num-images", "2"], "is one file for 2 pictures"),
+        (["--strength", "1", "--num-images", "2"], "is one file for 2 images"),
     ],
 )
 def test_bad_usage_is_one_line(
@@ -157,7 +157,7 @@ def test_bad_usage_is_one_line(
     assert not Path("x.png").exists()
 
 
-def test_a_picture_of_odd_size_says_how_to_fit_it(dcar: Dcar, tmp_path: Path) -> None:
+def test_a_image_of_odd_size_says_how_to_fit_it(dcar: Dcar, tmp_path: Path) -> None:
     odd = tmp_path / "odd.png"
     Image.new("RGB", (250, 100)).save(odd)
     words = ("edit", odd, "a dog", "--strength", 1, "--out", tmp_path / "x.png")

@@ -30,7 +30,7 @@ def test_what_a_prompt_leaves_out_is_said_everywhere(dcar: Dcar, tmp_path: Path)
     assert json.loads(read_png_text(out)["dcar"])["left_out"] == "and two green dogs"
     assert dcar("replay", out, "--out", tmp_path / "again.png")[0] == 0
     assert (tmp_path / "again.png").read_bytes() == out.read_bytes()
-    # The picture is that of what was read, and a prompt that fits has a record as before.
+    # The image is that of what was read, and a prompt that fits has a record as before.
     short = tmp_path / "short.png"
     code, stdout, _ = dcar("generate", "a red apple and a blue car", "--out", short, "--json")
     assert json.loads(stdout)["left_out"] == {}
@@ -71,7 +71,7 @@ def test_a_byte_order_mark_changes_nothing(
     assert marked.read_bytes() == plain.read_bytes()
 
 
-def test_what_nobody_sees_in_a_prompt_draws_the_same_picture(dcar: Dcar, tmp_path: Path) -> None:
+def test_what_nobody_sees_in_a_prompt_draws_the_same_image(dcar: Dcar, tmp_path: Path) -> None:
     out = tmp_path / "out"
     prompts = ["a red apple", "\ufeffa red apple", "a re\u200bd ap\u00adple", "a\u202e red apple"]
     code, _, stderr = dcar("generate", *prompts, "--seed", 3, "--batch-size", 1, "--out", out)
@@ -112,7 +112,7 @@ def test_a_pipe_that_nobody_writes_is_no_prompt(dcar: Dcar, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["apple.jpg", "apple.WEBP", "apple.gif", "apple.tiff"])
 @pytest.mark.parametrize("verb", ["generate", "edit", "replay"])
-def test_a_picture_of_another_format_is_refused_and_no_folder(
+def test_a_image_of_another_format_is_refused_and_no_folder(
     dcar: Dcar, tmp_path: Path, verb: str, name: str
 ) -> None:
     photo = tmp_path / "photo.png"

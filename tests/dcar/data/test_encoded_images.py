@@ -12,7 +12,7 @@ from dcht import Tokenizer, UsageError
 
 
 def save(folder: Path, name: str, size: tuple[int, int], caption: str = "a scene") -> Image.Image:
-    """A picture whose left half is dark and whose right half is bright."""
+    """An image whose left half is dark and whose right half is bright."""
     image = Image.new("RGB", size, (30, 60, 90))
     image.paste((250, 200, 150), (size[0] // 2, 0, size[0], size[1]))
     image.save(folder / name)
@@ -25,7 +25,7 @@ def opened(root: Path, tokenizer: Tokenizer, **settings: object) -> Data:
     return open_data(config, tokenizer)
 
 
-def test_each_picture_takes_the_bucket_nearest_to_its_shape(
+def test_each_image_takes_the_bucket_nearest_to_its_shape(
     tmp_path: Path, tokenizer: Tokenizer
 ) -> None:
     save(tmp_path, "square.png", (100, 100))

@@ -7,19 +7,19 @@ import pytest
 from PIL import Image
 
 from dcar.data import open_data
-from dcar.data.image_sets import list_pictures
+from dcar.data.image_sets import list_images
 from dcar.train_config import DataConfig, DataKind
 from dcht import Tokenizer, UsageError
 
 
-def png(colour: str = "red") -> bytes:
+def png(color: str = "red") -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (64, 64), colour).save(buffer, "PNG")
+    Image.new("RGB", (64, 64), color).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def captions(root: Path | str, kind: DataKind, tokenizer: Tokenizer) -> list[list[str]]:
-    """Of a set, after reading each of its pictures once."""
+    """Of a set, after reading each of its images once."""
     data = open_data(DataConfig(kind=kind, root=str(root), size=64), tokenizer)
     assert data.read(range(len(data))).indices.shape == (len(data), 2, 2)
     return data.captions
@@ -94,15 +94,15 @@ def test_journeydb(tmp_path: Path, tokenizer: Tokenizer) -> None:
         ["a castle"],
         ["b --ar 1:1", "A letter."],
     ]
-    found = list_pictures(str(tmp_path), DataKind.journeydb)
-    assert [picture.entry.name for picture in found.pictures] == ["000/a.jpg", "000/b.jpg"]
+    found = list_images(str(tmp_path), DataKind.journeydb)
+    assert [image.entry.name for image in found.images] == ["000/a.jpg", "000/b.jpg"]
     assert "3 left out" in found.notes[0]
     table.unlink()
     with pytest.raises(UsageError, match=r"holds 0 files \*_repath\.jsonl"):
-        list_pictures(str(tmp_path), DataKind.journeydb)
+        list_images(str(tmp_path), DataKind.journeydb)
 
 
-def test_a_set_without_a_picture(tmp_path: Path) -> None:
+def test_a_set_without_a_image(tmp_path: Path) -> None:
     (tmp_path / "a.gif").write_bytes(b"")
-    with pytest.raises(UsageError, match=r"holds no pictures that can be used: \.gif is not read"):
-        list_pictures(str(tmp_path), DataKind.folder)
+    with pytest.raises(UsageError, match=r"holds no images that can be used: \.gif is not read"):
+        list_images(str(tmp_path), DataKind.folder)

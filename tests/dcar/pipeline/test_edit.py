@@ -116,13 +116,13 @@ def test_a_mask_is_bright_or_true(pipe: TextToImage, photo: Image.Image) -> None
 
 
 def test_command_line_and_api_read_a_mask_alike(photo: Image.Image, tmp_path: Path) -> None:
-    """A transparent hole in black is one token, 16-bit grey of 30 % none, of 60 % two."""
+    """A transparent hole in black is one token, 16-bit gray of 30 % none, of 60 % two."""
     hole = Image.new("RGBA", SIZE, (0, 0, 0, 255))
     hole.paste((0, 0, 0, 0), (40, 40, 50, 50))
-    grey = np.where(rectangle(40, 40, 70, 50), 0.6, 0.3) * 65535
+    gray = np.where(rectangle(40, 40, 70, 50), 0.6, 0.3) * 65535
     masks = {
         "hole": (hole, ["....", ".#..", "...."]),
-        "deep": (Image.fromarray(grey.astype(np.uint16)), ["....", ".##.", "...."]),
+        "deep": (Image.fromarray(gray.astype(np.uint16)), ["....", ".##.", "...."]),
         "palette": (hole.convert("PA"), ["....", ".#..", "...."]),
         "bits": (Image.fromarray(rectangle(0, 0, 1, 1)), ["#...", "....", "...."]),
     }
@@ -139,7 +139,7 @@ def test_command_line_and_api_read_a_mask_alike(photo: Image.Image, tmp_path: Pa
             assert np.array_equal(inpaint(photo, opened).region, region), name
 
 
-def test_outpainting_keeps_the_picture_in_its_place(pipe: TextToImage, photo: Image.Image) -> None:
+def test_outpainting_keeps_the_image_in_its_place(pipe: TextToImage, photo: Image.Image) -> None:
     result = pipe.outpaint(photo, "a dog", left=32, right=64, top=32, seed=1)
     image = result.images[0]
     assert image.size == (128 + 96, 96 + 32) and result.indices.shape == (1, 4, 7)
@@ -147,7 +147,7 @@ def test_outpainting_keeps_the_picture_in_its_place(pipe: TextToImage, photo: Im
     assert result.masks is not None
     box = result.masks[0].point(lambda value: 255 - value).getbbox()
     assert box == (32, 32, 160, 128)
-    # Tokens move whole: they are those of the picture alone.
+    # Tokens move whole: they are those of the image alone.
     kept, _, _ = pipe.tokenizer.tokenize(to_tensor(photo)[None])
     assert torch.equal(result.indices[0, 1:, 1:5], kept[0])
 
@@ -157,20 +157,20 @@ def test_strength_is_the_share_that_is_drawn_anew(pipe: TextToImage, photo: Imag
     for strength, count in ((0.01, 1), (0.5, 6), (1.0, 12)):
         edit = inpaint(photo, None, strength=strength)
         canvas = encode_edits(pipe.tokenizer, [edit] * 3, seed=2, numbers=range(3))
-        assert canvas.redraw.sum(dim=(1, 2)).tolist() == [count] * 3
+        assert canvas.regenerate.sum(dim=(1, 2)).tolist() == [count] * 3
         result = pipe.edit(photo, None, "a dog", strength=strength, seed=2)
-        assert torch.equal(result.indices[0][~canvas.redraw[0]], kept[0][~canvas.redraw[0]])
+        assert torch.equal(result.indices[0][~canvas.regenerate[0]], kept[0][~canvas.regenerate[0]])
     half = encode_edits(
         pipe.tokenizer, [inpaint(photo, None, strength=0.5)] * 4, seed=2, numbers=range(4)
-    ).redraw
+    ).regenerate
     assert len({tuple(row.flatten().tolist()) for row in half}) > 1, "each image has its own choice"
     # Inside a mask it picks of the mask, and pixels outside stay.
     inside = inpaint(photo, TEN[4], strength=0.5)
     canvas = encode_edits(pipe.tokenizer, [inside], seed=2, numbers=[0])
-    assert canvas.redraw.sum() == 3 and not canvas.redraw[0, :, :2].any()
+    assert canvas.regenerate.sum() == 3 and not canvas.regenerate[0, :, :2].any()
 
 
-def test_every_step_of_an_edit_shows_the_picture(pipe: TextToImage, photo: Image.Image) -> None:
+def test_every_step_of_an_edit_shows_the_image(pipe: TextToImage, photo: Image.Image) -> None:
     edit = inpaint(photo, TEN[7])
     settings = pipe.settings(num_steps=4)
     previews = list(
@@ -190,14 +190,14 @@ def test_every_step_of_an_edit_shows_the_picture(pipe: TextToImage, photo: Image
         (lambda p, i: p.edit(i, Image.new("L", (64, 64)), "a"), "the mask is 64 x 64"),
         (lambda p, i: p.edit(i, np.zeros((96, 128)), "a"), "an array of float64"),
         (lambda p, i: p.edit(i, "mask.png", "a"), "the mask is a str; give an image"),
-        (lambda p, i: p.edit(np.asarray(i), None, "a"), "the picture is a ndarray; give a PIL"),
+        (lambda p, i: p.edit(np.asarray(i), None, "a"), "the image is a ndarray; give a PIL"),
         (lambda p, i: p.edit(i, Image.new("F", SIZE, 1.0), "a"), "mode F .* has no range"),
         (lambda p, i: p.outpaint(i.convert("F"), "a", left=32), "mode F .* has no range"),
         (lambda p, i: p.edit(i, None, "a", strength=0), "strength is 0"),
         (lambda p, i: p.edit(i, None, "a", strength=1.5), "strength is 1.5"),
         (lambda p, i: p.edit([i, i], [FULL] * 3, "a"), "2 and 3 of a kind do not pair up"),
         (lambda p, i: p.edit([i, i.crop((0, 0, 64, 64))], None, "a"), "of several sizes"),
-        (lambda p, i: p.outpaint(i, "a"), "nothing to draw"),
+        (lambda p, i: p.outpaint(i, "a"), "nothing to generate"),
         (lambda p, i: p.outpaint(i, "a", left=40), "left 40 is not a multiple of 32; .* is 32"),
         (lambda p, i: p.outpaint(i, "a", top=-32), "top -32 is not a multiple of 32; .* is 0"),
     ],
@@ -209,7 +209,7 @@ def test_what_does_not_fit_is_one_line(  # type: ignore[no-untyped-def]
         call(pipe, photo)
 
 
-def test_a_picture_with_transparency_or_grey_is_edited_as_rgb(pipe: TextToImage) -> None:
+def test_a_image_with_transparency_or_gray_is_edited_as_rgb(pipe: TextToImage) -> None:
     for mode in ("L", "RGBA", "P"):
         edited = pipe.edit(Image.new(mode, (64, 64)), None, "a dog")
         assert edited.images[0].mode == "RGB"

@@ -11,7 +11,7 @@ def levels(a: Image.Image, b: Image.Image) -> np.ndarray:
     return np.asarray(ImageChops.difference(a, b))
 
 
-def test_pictures_come_in_the_order_of_the_prompts(pipe: TextToImage) -> None:
+def test_images_come_in_the_order_of_the_prompts(pipe: TextToImage) -> None:
     result = pipe(["a red apple", "a blue car"], num_images=2, seed=3)
     assert len(result.images) == 4
     assert result.prompts == ["a red apple", "a red apple", "a blue car", "a blue car"]
@@ -35,7 +35,7 @@ def test_image_k_is_the_same_whatever_the_batch_size(pipe: TextToImage, order: O
             assert levels(a, b).max() <= 1 and (levels(a, b) > 0).mean() <= 1e-3
 
 
-def test_a_seed_is_a_picture(pipe: TextToImage) -> None:
+def test_a_seed_is_a_image(pipe: TextToImage) -> None:
     one, same, other = (pipe("a dog", seed=seed).images[0] for seed in (5, 5, 6))
     assert one.tobytes() == same.tobytes() != other.tobytes()
 
@@ -52,7 +52,7 @@ def test_settings_take_the_place_of_the_checkpoint_s(pipe: TextToImage) -> None:
     assert settings.order is Order.random
 
 
-def test_stream_shows_every_step_and_ends_with_the_picture(pipe: TextToImage) -> None:
+def test_stream_shows_every_step_and_ends_with_the_image(pipe: TextToImage) -> None:
     previews = list(pipe.stream(["a red apple", "a blue car"], seed=1))
     assert [preview.step for preview in previews] == [1, 2, 3, 3]
     assert [preview.refined for preview in previews] == [False, False, False, True]
@@ -67,7 +67,7 @@ def test_stream_shows_every_step_and_ends_with_the_picture(pipe: TextToImage) ->
     assert previews[2].images[0].tobytes() != previews[3].images[0].tobytes()
 
 
-def test_without_a_head_the_discrete_picture_is_final(pipe: TextToImage) -> None:
+def test_without_a_head_the_discrete_image_is_final(pipe: TextToImage) -> None:
     pipe.model.head = None
     previews = list(pipe.stream("a red apple"))
     assert previews[-1].images[0].tobytes() == previews[-2].images[0].tobytes()

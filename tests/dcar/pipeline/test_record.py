@@ -109,9 +109,7 @@ Change = Callable[[dict[str, Any]], object]
         (lambda r: r["safety"].update(scores=[1]), r"safety.scores: \[1\] is not of type dict"),
     ],
 )
-def test_what_no_picture_depends_on_is_one_line(
-    tmp_path: Path, change: Change, message: str
-) -> None:
+def test_what_no_image_depends_on_is_one_line(tmp_path: Path, change: Change, message: str) -> None:
     content = RECORD.content()
     change(content)
     path = write(tmp_path / "x.png", content)
@@ -126,7 +124,7 @@ def test_what_no_picture_depends_on_is_one_line(
         ("", "is not JSON"),
         ("null", "None is not of type dict"),
         ("3", "3 is not of type dict"),
-        ("[]", "is a sheet of 0 pictures"),
+        ("[]", "is a sheet of 0 images"),
         ("[" * 100_000, "nested too deeply"),
         ('{"seed": NaN}', "NaN is not a number"),
         ('{"settings": {"temperature": Infinity}}', "Infinity is not a number"),

@@ -117,7 +117,7 @@ def test_a_rejected_prompt_becomes_a_red_heart(
     assert pipe([high, low], seed=4).prompts == [high, low]
 
 
-def test_every_way_to_a_picture_is_screened(shield: Path, pipe: TextToImage) -> None:
+def test_every_way_to_a_image_is_screened(shield: Path, pipe: TextToImage) -> None:
     pipe.safety = SafetyChecker.from_pretrained(shield, threshold=1e-6)
     heart = pipe("a dog").images[0]
     assert list(pipe.stream("a dog"))[-1].images[0].tobytes() == heart.tobytes()
@@ -185,7 +185,7 @@ def test_a_replacement_is_said_on_stderr_in_json_and_in_the_png(
     assert code == 0
     (line,) = [line for line in stderr.splitlines() if "rejected" in line]
     assert line.startswith(f"prompt 0 was rejected ({shield}: ")
-    assert line.endswith("'A red heart' is drawn instead") and high not in stderr
+    assert line.endswith("'A red heart' is generated instead") and high not in stderr
     found = json.loads(stdout)["safety"]
     assert [verdict["rejected"] for verdict in found] == [True, False]
     records = [json.loads(read_png_text(out / f"0000{k}.png")["dcar"]) for k in (0, 1)]

@@ -20,7 +20,7 @@ def test_words_go_to_their_groups() -> None:
     )
 
 
-def test_an_orange_is_a_colour_and_with_its_plural_a_thing_too() -> None:
+def test_an_orange_is_a_color_and_with_its_plural_a_thing_too() -> None:
     assert group_words(["orange", "oranges"])[:2] == (["orange"], ["orange"])
 
 

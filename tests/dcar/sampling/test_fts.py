@@ -51,7 +51,7 @@ def test_entropy_in_nats() -> None:
 @pytest.mark.parametrize(("positions", "expected"), [(64, 6), (256, 26), (128, 13), (4, 0)])
 def test_a_tenth_of_each_image(positions: int, expected: int) -> None:
     z = condition(3, positions, 8)
-    chosen = select(Selector.norm, z, share=0.1, draws=z[..., 0])
+    chosen = select(Selector.norm, z, share=0.1, variates=z[..., 0])
     assert chosen.sum(dim=1).tolist() == [expected] * 3
     lengths = z.norm(dim=-1)
     for image in range(3):
@@ -62,21 +62,21 @@ def test_a_tenth_of_each_image(positions: int, expected: int) -> None:
 def test_ties_give_the_planned_number() -> None:
     same = torch.ones(2, 10, 4)
     for selector in (Selector.frequency, Selector.norm, Selector.entropy):
-        chosen = select(selector, same, share=0.3, draws=same[..., 0], to_logits=lambda z: z)
+        chosen = select(selector, same, share=0.3, variates=same[..., 0], to_logits=lambda z: z)
         assert chosen.sum(dim=1).tolist() == [3, 3]
 
 
 def test_selectors_look_at_different_things() -> None:
     z = condition(1, 50, 16)
-    draws = torch.rand(1, 50, generator=torch.Generator().manual_seed(0))
+    variates = torch.rand(1, 50, generator=torch.Generator().manual_seed(0))
     chosen = {
-        selector: select(selector, z, share=0.2, draws=draws, to_logits=lambda z: 3 * z)
+        selector: select(selector, z, share=0.2, variates=variates, to_logits=lambda z: 3 * z)
         for selector in Selector
     }
-    assert torch.equal(chosen[Selector.random], draws >= draws.sort().values[0, 40])
+    assert torch.equal(chosen[Selector.random], variates >= variates.sort().values[0, 40])
     assert len({tuple(mask[0].tolist()) for mask in chosen.values()}) == len(Selector)
     with pytest.raises(ValueError, match="entropy needs to_logits"):
-        select(Selector.entropy, z, share=0.2, draws=draws)
+        select(Selector.entropy, z, share=0.2, variates=variates)
 
 
 def refine(head: DiffusionHead, hidden: torch.Tensor, **settings: Any) -> torch.Tensor:
@@ -109,7 +109,7 @@ def test_each_position_is_drawn_as_its_own_schedule_says(
     hidden = condition(4, 10, 32)
     settings = {"num_diffusion_steps": 6, "solver": solver}
     mixed = refine(head, hidden, **settings, fts=Selector.frequency, fts_steps=3, fts_share=0.3)
-    long = select(Selector.frequency, hidden[:2], share=0.3, draws=hidden[:2, :, 0])
+    long = select(Selector.frequency, hidden[:2], share=0.3, variates=hidden[:2, :, 0])
     assert long.sum(dim=1).tolist() == [3, 3]
     plain = refine(head, hidden, **settings)
     torch.testing.assert_close(mixed[long], plain[long], atol=1e-5, rtol=1e-4)

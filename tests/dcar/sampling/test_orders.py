@@ -22,7 +22,7 @@ def test_sizes_of_the_stages() -> None:
     assert parity_stages(16, 16, 4).sum(dim=1).tolist() == [32, 32, 64, 128]
 
 
-def test_no_two_positions_of_a_stage_are_neighbours() -> None:
+def test_no_two_positions_of_a_stage_are_neighbors() -> None:
     for stage in parity_stages(8, 12, 3).unflatten(1, (8, 12)):
         assert not (stage[1:] & stage[:-1]).any()
         assert not (stage[:, 1:] & stage[:, :-1]).any()

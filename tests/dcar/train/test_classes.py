@@ -11,7 +11,7 @@ from PIL import Image
 
 from dcar.config import PRESETS, ClassesConfig, TextConfig
 from dcar.data import open_data
-from dcar.data.image_sets import list_pictures
+from dcar.data.image_sets import list_images
 from dcar.modules.classes import ClassEncoder, sort_classes
 from dcar.pipeline import TextToImage
 from dcar.train import train
@@ -122,8 +122,8 @@ def test_imagenet_names_its_classes_apart(tmp_path: Path) -> None:
     for synset in ("n01", "n02", "n03"):
         (tmp_path / synset).mkdir()
         Image.new("RGB", (8, 8)).save(tmp_path / synset / "a.png")
-    found = list_pictures(str(tmp_path), DataKind.imagenet).pictures
-    assert [picture.row["label"] for picture in found] == ["tench", "crane (n02)", "crane (n03)"]
+    found = list_images(str(tmp_path), DataKind.imagenet).images
+    assert [image.row["label"] for image in found] == ["tench", "crane (n02)", "crane (n03)"]
 
 
 def test_a_layout_without_classes_is_written_as_before() -> None:

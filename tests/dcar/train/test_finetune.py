@@ -1,4 +1,4 @@
-"""`docs/finetune.md` from end to end, in small: pictures, latents, the bundled checkpoint, LoRA."""
+"""`docs/finetune.md` from end to end, in small: images, latents, the bundled checkpoint, LoRA."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize("rank", [0, 4])
-def test_the_bundled_checkpoint_takes_in_pictures_and_words(
+def test_the_bundled_checkpoint_takes_in_images_and_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], rank: int
 ) -> None:
     rng = np.random.default_rng(0)

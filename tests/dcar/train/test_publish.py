@@ -45,7 +45,7 @@ def test_export_publishes_weights_settings_and_a_card(run: Path, tmp_path: Path)
     for fact in (
         "library_name: dcar", "pipeline_tag: text-to-image", "12 images, 15 captions",
         "4 of 4 steps of 6 images, from scratch", "generator 0.03 M", f"cross-entropy {loss:.3f}",
-        "64 x 64", "No licence was chosen", "../../tokenizer |",
+        "64 x 64", "No license was chosen", "../../tokenizer |",
     ):  # fmt: skip
         assert fact in card, fact
     assert str(tmp_path) not in card

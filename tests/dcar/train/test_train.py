@@ -88,11 +88,11 @@ def test_a_run_logs_samples_and_publishes(
     assert "2.0 steps an epoch" in report and "generator 0.03 M" in report
     assert "GiB a rank for weights, gradients, moments and average" in report
 
-    pictures = {name: (out / "samples" / name).read_bytes() for name in names}
+    images = {name: (out / "samples" / name).read_bytes() for name in names}
     for name in names:  # as if killed before it, behind the save: the same command draws it
         (out / "samples" / name).unlink()
         assert train(config)
-        assert {path.name: path.read_bytes() for path in (out / "samples").iterdir()} == pictures
+        assert {path.name: path.read_bytes() for path in (out / "samples").iterdir()} == images
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -161,18 +161,18 @@ def test_changed_data_is_noticed(config: TrainConfig, store: Path) -> None:
         train(config)
 
 
-def test_changed_pictures_are_noticed(config: TrainConfig, captioned: Path) -> None:
+def test_changed_images_are_noticed(config: TrainConfig, captioned: Path) -> None:
     data = DataConfig(kind=DataKind.folder, root=str(captioned), size=64)
     config = replace(config, data=data, steps=1, prompts=[], reconstructions=0)
     train(config)
-    picture = captioned / "03.png"
-    before = picture.read_bytes()
-    os.utime(picture, (1, 1))
+    image = captioned / "03.png"
+    before = image.read_bytes()
+    os.utime(image, (1, 1))
     assert train(config)
-    Image.open(picture).rotate(180).save(picture)
+    Image.open(image).rotate(180).save(image)
     with pytest.raises(UsageError, match=r"\(changed: images of source 1"):
         train(config)
-    picture.write_bytes(before)
+    image.write_bytes(before)
     assert train(config)
     tokenizer = Tokenizer.from_pretrained(config.tokenizer_ckpt)
     tokenizer.set_residual_std(0.5)
@@ -278,18 +278,18 @@ def test_an_evaluation_that_fails_costs_nothing(
     assert str(failure).split("(")[0] in said and "Traceback" not in said
 
 
-def test_pictures_that_cannot_be_drawn_cost_nothing(
+def test_images_that_cannot_be_drawn_cost_nothing(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*arguments: object, **settings: object) -> None:
-        raise RuntimeError("no colours left")
+        raise RuntimeError("no colors left")
 
     monkeypatch.setattr("dcar.train.generate_samples", broken)
     config = replace(config, steps=2)
     assert train(config)
     assert saves(config) == ["step-000000002"] and weights(config)
     said = capsys.readouterr().err
-    assert "the pictures of step 2 failed, and the run goes on: RuntimeError: no colours" in said
+    assert "the images of step 2 failed, and the run goes on: RuntimeError: no colors" in said
 
 
 @pytest.mark.parametrize("reason", [UsageError("it knows no dogs"), KeyError("dog")])

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from dcar.config import JointTextConfig, LossConfig, Schedule, TextConfig
-from dcar.model import DCAR, Draws
+from dcar.model import DCAR, Randomness
 from dcar.train import train
 from dcar.train.learner import make_optimizer
 from dcar.train.trainer import Trainer
@@ -34,9 +34,9 @@ def test_accumulation_is_the_whole_batch(config: TrainConfig) -> None:
         replace(config, accumulate=4)
 
 
-def test_one_batch_is_memorised(config: TrainConfig, store: Path) -> None:
+def test_one_batch_is_memorized(config: TrainConfig, store: Path) -> None:
     """With a caption of its own each, twelve images are known by heart after 150 steps."""
-    captions = [f"{colour} {noun}" for colour in ("red", "blue", "green") for noun in "abcd"]
+    captions = [f"{color} {noun}" for color in ("red", "blue", "green") for noun in "abcd"]
     shard = store / "shard-00000.jsonl"
     rows = [json.loads(line) for line in shard.read_text().splitlines()]
     for row, caption in zip(rows, captions, strict=True):
@@ -161,7 +161,7 @@ def test_head_and_trunk_can_be_clipped_apart(
         return trainer, trainer.train_step().scalars
 
     def norms(trainer: Trainer) -> tuple[float, float]:
-        """Of trunk and head, as they are left for the optimiser."""
+        """Of trunk and head, as they are left for the optimizer."""
         parts: dict[bool, list[torch.Tensor]] = {False: [], True: []}
         for name, parameter in trainer.learner.named_parameters():
             if parameter.grad is not None:
@@ -210,13 +210,13 @@ def test_the_law_of_the_mask_is_a_setting_of_the_run_and_not_of_its_checkpoint(
 ) -> None:
     monkeypatch.setattr("dcar.train.plot_run", lambda out: None)
     laws: list[Schedule] = []
-    draw = DCAR.draw
+    sample_randomness = DCAR.sample_randomness
 
-    def watched(self: DCAR, *arguments: Any, mask_schedule: Schedule) -> Draws:
+    def watched(self: DCAR, *arguments: Any, mask_schedule: Schedule) -> Randomness:
         laws.append(mask_schedule)
-        return draw(self, *arguments, mask_schedule=mask_schedule)
+        return sample_randomness(self, *arguments, mask_schedule=mask_schedule)
 
-    monkeypatch.setattr(DCAR, "draw", watched)
+    monkeypatch.setattr(DCAR, "sample_randomness", watched)
     train(replace(config, steps=1, mask_schedule=Schedule.cosine))
     assert laws == [Schedule.cosine]
     assert json.loads((Path(config.out) / "config.json").read_text())["mask_schedule"] == "cosine"

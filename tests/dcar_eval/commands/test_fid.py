@@ -48,25 +48,25 @@ def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     return run
 
 
-def test_statistics_are_written_and_compared(ask: Ask, pictures: Path, tmp_path: Path) -> None:
+def test_statistics_are_written_and_compared(ask: Ask, images: Path, tmp_path: Path) -> None:
     how = ("--size", 64, "--device", "cpu", "--extractor", "somebodys:means")
     stats = tmp_path / "stats.npz"
-    assert ask("stats", pictures, "--out", stats, *how).code == 0
+    assert ask("stats", images, "--out", stats, *how).code == 0
     with np.load(stats) as stored:
         assert stored.files == ["mu", "sigma"]
         assert stored["sigma"].shape == (3, 3)
     written = stats.stat().st_mtime_ns
-    assert ask("stats", pictures, "--out", stats, *how).code == 0  # the same: it is left alone
+    assert ask("stats", images, "--out", stats, *how).code == 0  # the same: it is left alone
     assert stats.stat().st_mtime_ns == written
-    other = ask("stats", pictures, "--out", stats, *how, "--size", 32)
+    other = ask("stats", images, "--out", stats, *how, "--size", 32)
     assert other.code == 2 and "is of others; use --force" in other.err
-    answer = ask("fid", stats, pictures, *how, "--json")
+    answer = ask("fid", stats, images, *how, "--json")
     found = json.loads(answer.out)
     assert found["fid[somebodys:means]"] == {"value": pytest.approx(0, abs=1e-6), "n": 6}
     assert "kid[somebodys:means]" not in found
     assert found["extractor"]["name"] == "somebodys:means"
     assert "is of 6 images: below 2,048" in answer.err
-    both = ask("fid", pictures, pictures, *how)
+    both = ask("fid", images, images, *how)
     assert [line.split()[0] for line in both.out.splitlines()] == [
         "fid[somebodys:means]",
         "kid[somebodys:means]",
@@ -85,17 +85,17 @@ def test_statistics_are_written_and_compared(ask: Ask, pictures: Path, tmp_path:
         ("mjhq --data . --out x --shard 2/2", "'2/2' is not I/N with 0 <= I < N"),
     ],
 )
-def test_mistakes_are_named(ask: Ask, pictures: Path, words: str, message: str) -> None:
-    answer = ask(*(word.format(images=pictures) for word in words.split()))
+def test_mistakes_are_named(ask: Ask, images: Path, words: str, message: str) -> None:
+    answer = ask(*(word.format(images=images) for word in words.split()))
     assert answer.code == 2
     assert message in answer.err
     assert answer.out == ""
 
 
-def test_further_metrics_stand_beside_the_distances(ask: Ask, pictures: Path) -> None:
+def test_further_metrics_stand_beside_the_distances(ask: Ask, images: Path) -> None:
     how = ("--size", 64, "--device", "cpu", "--extractor", "somebodys:means", "--json")
-    plain = json.loads(ask("fid", pictures, pictures, *how).out)
-    answer = ask("fid", pictures, pictures, *how, "--metrics", "mind,precision-recall,cmmd")
+    plain = json.loads(ask("fid", images, images, *how).out)
+    answer = ask("fid", images, images, *how, "--metrics", "mind,precision-recall,cmmd")
     assert answer.code == 0
     found = json.loads(answer.out)
     assert {name: found[name] for name in plain} == plain  # and no other number moves
@@ -107,22 +107,22 @@ def test_further_metrics_stand_beside_the_distances(ask: Ask, pictures: Path) ->
 
 
 def test_a_metric_that_cannot_be_had_is_said_before_any_work(
-    ask: Ask, pictures: Path, tmp_path: Path
+    ask: Ask, images: Path, tmp_path: Path
 ) -> None:
     how = ("--size", 64, "--device", "cpu", "--extractor", "somebodys:means")
-    answer = ask("fid", pictures, pictures, *how, "--metrics", "fidelity")
+    answer = ask("fid", images, images, *how, "--metrics", "fidelity")
     assert answer.code == 2
     assert "metric 'fidelity' is not known; use mind" in answer.err
     stats = tmp_path / "stats.npz"
-    ask("stats", pictures, "--out", stats, *how)
-    assert "need images" in ask("fid", stats, pictures, *how, "--metrics", "mind").err
-    answer = ask("fid", pictures, pictures, *how, "--metrics", "inception-score")
+    ask("stats", images, "--out", stats, *how)
+    assert "need images" in ask("fid", stats, images, *how, "--metrics", "mind").err
+    answer = ask("fid", images, images, *how, "--metrics", "inception-score")
     assert "needs a classifier" in answer.err
 
 
-def test_inception_score_of_a_classifier(ask: Ask, pictures: Path) -> None:
+def test_inception_score_of_a_classifier(ask: Ask, images: Path) -> None:
     how = ("--size", 64, "--device", "cpu", "--extractor", "efficientnet-lite0", "--json")
-    answer = ask("fid", pictures, pictures, *how, "--metrics", "inception-score")
+    answer = ask("fid", images, images, *how, "--metrics", "inception-score")
     assert answer.code in (0, 2)  # 2: fewer images than splits
     if answer.code == 0:
         assert 1 <= json.loads(answer.out)["inception-score[efficientnet-lite0]"]["value"] <= 1000

@@ -25,7 +25,7 @@ from dcar_eval.geneval.networks import Judges
 from dcar_eval.geneval.prompts import lines, metadata
 from dcar_eval.geneval.report import notes, table
 from dcar_eval.geneval.smoke import random_networks
-from dcar_eval.geneval.sources import choose_prompts, drawn_images, given_images
+from dcar_eval.geneval.sources import choose_prompts, generated_images, given_images
 from dcar_eval.runs.shares import Share
 from dcht import Tokenizer
 from dcht.errors import UsageError
@@ -162,7 +162,7 @@ def test_what_is_missing_or_twice_is_named(images: Path, tmp_path: Path, network
         "00260/samples has 3 of 4 images",
     ]
     assert results["duplicates"] == [
-        "00080/samples/0001.png is the same picture as 00080/samples/0000.png"
+        "00080/samples/0001.png is the same image as 00080/samples/0000.png"
     ]
     assert results["skipped"] == 1
     (error,) = (tmp_path / "out" / "errors.jsonl").read_text().splitlines()
@@ -209,7 +209,7 @@ def test_a_checkpoint_draws_into_the_benchmarks_layout(
     assert len(choose_prompts(None)) == 553
     chosen = prompts[:2]
     out = tmp_path / "out"
-    results = evaluate_geneval(drawn_images(pipe, chosen, seed=3), out, networks=networks)
+    results = evaluate_geneval(generated_images(pipe, chosen, seed=3), out, networks=networks)
     assert results is not None
     assert results["settings"]["seed"] == 3
     assert results["missing"] == []

@@ -78,7 +78,7 @@ def networks() -> Judges:
     return random_networks()
 
 
-def test_a_colour_is_the_nearest_mean_of_three_phrases(networks: Judges) -> None:
+def test_a_color_is_the_nearest_mean_of_three_phrases(networks: Judges) -> None:
     classifier = networks.colors
     crop = noise(40, 50)
 
@@ -119,7 +119,7 @@ def test_both_networks_come_back_from_their_folders(networks: Judges, tmp_path: 
     phrase = "a photo of a red-colored bench"
     assert colors.tokenizer(phrase).input_ids == networks.colors.tokenizer(phrase).input_ids
     # They are not smoke any more: random weights do not pass for a detector.
-    with pytest.raises(CheckpointError, match="the person in scikit-image's picture 'astronaut'"):
+    with pytest.raises(CheckpointError, match="the person in scikit-image's image 'astronaut'"):
         check_networks(Judges(detector, colors))
     with pytest.raises(CheckpointError, match="cannot be loaded as Mask2Former"):
         Detector.from_pretrained(tmp_path)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dcar_eval.geneval import COLORS, Detection, Options, evaluate_detections, relations
-from dcar_eval.scenes.world import COLOURS, RELATIONS
+from dcar_eval.scenes.world import COLORS as SCENE_COLORS
+from dcar_eval.scenes.world import RELATIONS
 from dcht.errors import UsageError
 
 
@@ -18,8 +19,8 @@ def asks(tag: str = "custom", **clauses: Any) -> dict[str, Any]:
     return {"tag": tag, "prompt": "p"} | clauses
 
 
-def test_the_world_of_scenes_has_the_same_colours() -> None:
-    assert tuple(COLOURS) == COLORS
+def test_the_world_of_scenes_has_the_same_colors() -> None:
+    assert tuple(SCENE_COLORS) == COLORS
     assert set(RELATIONS) == {"left of", "right of", "above", "below"}
 
 
@@ -57,7 +58,7 @@ def test_overlap_has_pixels_at_both_ends() -> None:
         assert len(verdict.details["cat"]) == number
 
 
-def test_only_the_best_are_asked_for_their_colour() -> None:
+def test_only_the_best_are_asked_for_their_color() -> None:
     row = asks(include=[{"class": "car", "count": 1, "color": "blue"}])
     calls: list[str] = []
 
@@ -113,9 +114,9 @@ def test_what_is_refused() -> None:
         Detection.from_dict({"class": "cat", "box": [0, 0, 1, 1]})
     with pytest.raises(UsageError, match=r"box \[0, 1\] is not"):
         Detection.from_dict({"class": "cat", "score": 1, "box": [0, 1]})
-    colour = asks(include=[{"class": "cat", "count": 1, "color": "red"}])
+    color = asks(include=[{"class": "cat", "count": 1, "color": "red"}])
     with pytest.raises(UsageError, match="the cat found has none"):
-        evaluate_detections(colour, [found("cat", 0.9)])
+        evaluate_detections(color, [found("cat", 0.9)])
     ahead = asks(include=[{"class": "cat", "count": 1, "position": ["above", 1]}])
     with pytest.raises(UsageError, match="only 0 come before it"):
         evaluate_detections(ahead, [found("cat", 0.9)])

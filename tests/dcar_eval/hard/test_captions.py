@@ -5,7 +5,7 @@ import pytest
 from dcar_eval.hard.captions import captions
 from dcar_eval.hard.grammar import Group, HardScene, HardTask
 
-APPLES, CAR = Group(name="apple", count=2, colour="red"), Group(name="car", colour="blue")
+APPLES, CAR = Group(name="apple", count=2, color="red"), Group(name="car", color="blue")
 CAT, DOG, SKIS = Group(name="cat"), Group(name="dog"), Group(name="scissors")
 
 
@@ -25,9 +25,9 @@ def test_groups() -> None:
     assert written(Group(name="elephant"))[0] == "a photo of an elephant"
 
 
-def test_sizes_come_before_colours() -> None:
+def test_sizes_come_before_colors() -> None:
     texts = written(
-        Group(name="dog", size="large", colour="orange"), Group(name="cat", size="small")
+        Group(name="dog", size="large", color="orange"), Group(name="cat", size="small")
     )
     assert texts[0] == "a photo of a large orange dog and a small cat"
     assert "a big orange dog and a small cat" in texts

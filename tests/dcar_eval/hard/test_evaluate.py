@@ -19,7 +19,7 @@ from dcar_eval.hard.grammar import BENCHMARK
 from dcar_eval.hard.held_out import OBJECTS
 from dcar_eval.hard.prompts import SHA256, prompts
 from dcar_eval.scenes.recognizer import Recognizer, RecognizerConfig
-from dcar_eval.scenes.world import COLOURS
+from dcar_eval.scenes.world import COLORS
 from dcht.errors import UsageError
 
 SIDE = 64
@@ -69,14 +69,14 @@ def test_a_score_that_is_known_beforehand(
             Image.new("RGB", (SIDE, SIDE), (number, 0, 0)).save(out / f"{number:05d}.png")
         return sorted(out.iterdir())
 
-    def look(self: Recognizer, pictures: list[Image.Image]) -> list[list[Detection]]:
-        (number,) = {picture.getpixel((0, 0))[0] for picture in pictures}  # type: ignore[index]
+    def look(self: Recognizer, images: list[Image.Image]) -> list[list[Detection]]:
+        (number,) = {image.getpixel((0, 0))[0] for image in images}  # type: ignore[index]
         row = rows[number]
         right = number % 2 == 0 or (row["seen"] and row["tag"] != "two_relations")
         return [obedient(row) if right else []]
 
     own = {"overall": 0.9, "tasks": {task.value: 0.9 for task in BENCHMARK}}
-    stub = Recognizer(RecognizerConfig(classes=list(OBJECTS), colours=list(COLOURS), ceiling=own))
+    stub = Recognizer(RecognizerConfig(classes=list(OBJECTS), colours=list(COLORS), ceiling=own))
     monkeypatch.setattr(Recognizer, "from_pretrained", lambda name: (stub, "0" * 64))
     monkeypatch.setattr(Recognizer, "detect", look)
     monkeypatch.setattr(evaluate, "generate_images", write)
@@ -108,8 +108,8 @@ def test_a_score_that_is_known_beforehand(
         evaluate_hard(pipe, out, num_per_task=4, seed=4)
 
 
-def test_more_pictures_of_a_prompt_are_one_prompt() -> None:
-    """Two prompts of ten pictures each tell less than twenty prompts: the interval is wider."""
+def test_more_images_of_a_prompt_are_one_prompt() -> None:
+    """Two prompts of ten images each tell less than twenty prompts: the interval is wider."""
 
     def column(prompts: int) -> tuple[float, float]:
         rows = [

@@ -7,11 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dcar_eval.hard.draw import WEIGHTS, draw_hard_scene
 from dcar_eval.hard.grammar import Group, HardScene, HardTask
 from dcar_eval.hard.held_out import OBJECTS, by_kind, combinations_of, held_out, kind_of
+from dcar_eval.hard.sample import WEIGHTS, sample_hard_scene
 from dcar_eval.scenes import held_out as standard
-from dcar_eval.scenes.draw import draw_scene
+from dcar_eval.scenes.sample import sample_scene
 from dcar_eval.scenes.things import parse_objects
 from dcar_eval.scenes.world import STYLES, WORLDS, Split, Task
 
@@ -50,7 +50,7 @@ def test_no_word_is_spared_and_none_is_stripped() -> None:
 
 def test_what_a_scene_combines() -> None:
     scene = scene_of(
-        Group(name="car", count=2, colour="red"), Group(name="apple", size="large"),
+        Group(name="car", count=2, color="red"), Group(name="apple", size="large"),
         relations=((0, "right of", 1),),
     )  # fmt: skip
     assert set(combinations_of(scene)) == {
@@ -73,7 +73,7 @@ def test_what_two_relations_say_together_counts_too() -> None:
 def test_another_name_is_no_way_round() -> None:
     mark, name = next(c for c in by_kind()["colour"] if c[1] in ("bicycle", "airplane", "donut"))
     other = {"bicycle": "bike", "airplane": "plane", "donut": "doughnut"}[name]
-    scene = scene_of(Group(name=other, colour=mark.removeprefix("in ")))
+    scene = scene_of(Group(name=other, color=mark.removeprefix("in ")))
     assert (mark, name) in set(combinations_of(scene))
 
 
@@ -83,7 +83,7 @@ def test_no_training_set_of_the_harder_grammar_shows_one(world: str, task: HardT
     objects = parse_objects(world)
     for index in range(400):
         rng = np.random.default_rng([1, index])
-        scene = draw_hard_scene(objects, Split.TRAIN, rng, task, STYLES)
+        scene = sample_hard_scene(objects, Split.TRAIN, rng, task, STYLES)
         assert held_out().isdisjoint(combinations_of(scene))
 
 
@@ -92,7 +92,7 @@ def test_no_training_set_of_the_harder_grammar_shows_one(world: str, task: HardT
 def test_no_training_set_of_the_standard_grammar_shows_one(world: str, task: Task | None) -> None:
     objects = parse_objects(world)
     for index in range(400):
-        scene = draw_scene(objects, Split.TRAIN, np.random.default_rng([2, index]), task)
+        scene = sample_scene(objects, Split.TRAIN, np.random.default_rng([2, index]), task)
         assert held_out().isdisjoint(standard.combinations_of(scene))
 
 
@@ -100,6 +100,6 @@ def test_no_training_set_of_the_standard_grammar_shows_one(world: str, task: Tas
 def test_a_held_out_scene_shows_one(task: HardTask) -> None:
     for index in range(30):
         rng = np.random.default_rng([3, index])
-        scene = draw_hard_scene(OBJECTS, Split.HELD_OUT, rng, task)
+        scene = sample_hard_scene(OBJECTS, Split.HELD_OUT, rng, task)
         assert not held_out().isdisjoint(combinations_of(scene))
         assert scene.task is task

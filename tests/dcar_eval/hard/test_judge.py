@@ -1,4 +1,4 @@
-"""What a prompt asks for, and what is wrong with a picture."""
+"""What a prompt asks for, and what is wrong with an image."""
 
 import pytest
 
@@ -9,13 +9,13 @@ from dcar_eval.hard.judge import judge, metadata
 OPTIONS = Options()
 
 
-def seen(name: str, box: tuple[float, ...], colour: str = "red") -> Detection:
-    return Detection.from_dict({"class": name, "score": 0.9, "box": box, "color": colour})
+def seen(name: str, box: tuple[float, ...], color: str = "red") -> Detection:
+    return Detection.from_dict({"class": name, "score": 0.9, "box": box, "color": color})
 
 
 def test_no_more_and_no_less_than_was_asked_for() -> None:
-    groups = Group(name="apple", count=2, colour="red"), Group(name="car", colour="blue")
-    row = metadata(HardScene(task=HardTask.COLOURED_GROUPS, groups=groups))
+    groups = Group(name="apple", count=2, color="red"), Group(name="car", color="blue")
+    row = metadata(HardScene(task=HardTask.COLORED_GROUPS, groups=groups))
     assert row["exclude"] == [{"class": "apple", "count": 3}, {"class": "car", "count": 2}]
     right = [
         seen("apple", (0, 0, 50, 50)), seen("apple", (100, 0, 150, 50)),
@@ -32,7 +32,7 @@ def test_no_more_and_no_less_than_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize(("side", "size"), [(256, "large"), (512, "small")])
-def test_a_size_is_a_share_of_the_picture(side: int, size: str) -> None:
+def test_a_size_is_a_share_of_the_image(side: int, size: str) -> None:
     for asked in ("large", "small"):
         group = Group(name="dog", size=asked)
         row = metadata(HardScene(task=HardTask.ONE, groups=(group,)))

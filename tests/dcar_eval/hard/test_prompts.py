@@ -18,7 +18,7 @@ def scene_of(row: dict[str, Any]) -> HardScene:
     names = list(dict.fromkeys(clause["class"] for clause in row["include"]))
     first = {clause["class"]: clause for clause in reversed(row["include"])}
     groups = tuple(
-        Group(name=name, count=first[name]["count"], colour=first[name].get("color"),
+        Group(name=name, count=first[name]["count"], color=first[name].get("color"),
               size=first[name].get("size"))
         for name in names
     )  # fmt: skip

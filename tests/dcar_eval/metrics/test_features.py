@@ -69,19 +69,19 @@ def test_an_extractor_has_a_name(extractor: Extractor) -> None:
 
 
 def test_features_are_kept_by_content(
-    extractor: Extractor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    extractor: Extractor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entries = list_inputs(pictures)
+    entries = list_inputs(images)
     found = cached_features(entries, extractor, size=(64, 32), crop=Crop.cover, batch_size=4)
-    crops = [resize_crop(open_image(pictures / entry.name), (64, 32)) for entry in entries]
+    crops = [resize_crop(open_image(images / entry.name), (64, 32)) for entry in entries]
     pixels = eight_bits(torch.stack([to_tensor(crop) for crop in crops]))
     assert np.allclose(found, pixels.float().mean(dim=(2, 3)), atol=1e-4)
     with monkeypatch.context() as patch:
         patch.setattr(Extractor, "__call__", lambda *_: pytest.fail("was there already"))
         again = cached_features(entries, extractor, size=(64, 32), crop=Crop.cover, batch_size=4)
     assert np.array_equal(again, found)
-    Image.new("RGB", (70, 70), "red").save(pictures / "a.png")
-    entries = list_inputs(pictures)
+    Image.new("RGB", (70, 70), "red").save(images / "a.png")
+    entries = list_inputs(images)
     other = cached_features(entries, extractor, size=(64, 32), crop=Crop.cover, batch_size=4)
     assert other[0].tolist() == [255, 0, 0]
     assert np.array_equal(other[1:], found[1:])
@@ -90,10 +90,10 @@ def test_features_are_kept_by_content(
 
 
 def test_a_killed_run_goes_on_in_the_cache(
-    extractor: Extractor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    extractor: Extractor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(features, "SAVED_EVERY", 2)
-    entries = list_inputs(pictures)
+    entries = list_inputs(images)
     calls = 0
 
     def stop(journal: Journal) -> None:
@@ -116,9 +116,9 @@ def test_a_killed_run_goes_on_in_the_cache(
     assert np.array_equal(found, whole)
 
 
-def test_a_damaged_cache_begins_anew(extractor: Extractor, pictures: Path, tmp_path: Path) -> None:
+def test_a_damaged_cache_begins_anew(extractor: Extractor, images: Path, tmp_path: Path) -> None:
     """It may be deleted, so it may be damaged."""
-    entries = list_inputs(pictures)
+    entries = list_inputs(images)
     found = cached_features(entries, extractor, size=(32, 32), crop=Crop.cover)
     (folder,) = (tmp_path / "cache" / "features").iterdir()
     values = folder / ".features-images.f32"
@@ -147,11 +147,11 @@ def test_somebodys_own_network_is_known_by_its_code_too(
     assert load_extractor("their_network:Own", device=CPU).sha256 != first
 
 
-def test_what_cannot_be_compared_is_refused(extractor: Extractor, pictures: Path) -> None:
-    entries = list_inputs(pictures)
+def test_what_cannot_be_compared_is_refused(extractor: Extractor, images: Path) -> None:
+    entries = list_inputs(images)
     with pytest.raises(UsageError, match=r"b\.jpg: is 96 x 70, the first one 80 x 70; give --size"):
         cached_features(entries, extractor, size=None, crop=Crop.cover)
     assert cached_features(entries[:1], extractor, size=None, crop=Crop.cover).shape == (1, 3)
-    (pictures / "b.jpg").write_text("no picture")
+    (images / "b.jpg").write_text("no image")
     with pytest.raises(UsageError, match=r"b\.jpg: not a PNG"):
-        cached_features(list_inputs(pictures), extractor, size=(32, 32), crop=Crop.cover)
+        cached_features(list_inputs(images), extractor, size=(32, 32), crop=Crop.cover)

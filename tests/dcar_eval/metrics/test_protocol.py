@@ -63,7 +63,7 @@ def test_short_side_is_torchvision(
 
 
 def test_adm_halves_by_box_first() -> None:
-    """Of a picture four times as large, blocks of 4 x 4 are averaged, in two steps that round."""
+    """Of an image four times as large, blocks of 4 x 4 are averaged, in two steps that round."""
     image = picture(128, 140)
     found = np.asarray(cropping(Crop.adm, (32, 32))(image, (32, 32))).astype(float)
     pixels = np.asarray(image).astype(float)

@@ -24,7 +24,7 @@ from dcar_eval.metrics.features import Extractor, cached_features
 from dcar_eval.metrics.protocol import GENERATION_PROTOCOLS
 from dcar_eval.mjhq import evaluate_mjhq, notes, table
 from dcar_eval.mjhq.benchmark import read_prompts, reference_images
-from dcar_eval.mjhq.sources import DrawnPictures, GivenPictures
+from dcar_eval.mjhq.sources import GeneratedImages, GivenImages
 from dcar_eval.runs.journal import Journal
 from dcar_eval.runs.shares import Share
 from dcht import Tokenizer
@@ -36,7 +36,7 @@ Evaluate = Callable[..., dict[str, Any] | None]
 
 
 class Patches(nn.Module):
-    """Means over patches: 12 numbers that differ from picture to picture."""
+    """Means over patches: 12 numbers that differ from image to image."""
 
     def forward(self, images: Tensor) -> Tensor:
         return nn.functional.adaptive_avg_pool2d(images.float() / 255, 2).flatten(1)
@@ -96,7 +96,7 @@ def evaluate(
     prompts = read_prompts(look_alike)
 
     def run(out: Path = tmp_path / "out", seed: int = 0, **options: Any) -> Any:
-        source = DrawnPictures(
+        source = GeneratedImages(
             pipe, prompts, out / "images", protocol=PROTOCOL, seed=seed, batch_size=2,
             sampling=pipe.sampling,
         )  # fmt: skip
@@ -185,18 +185,18 @@ def test_shares_and_killed_runs_are_one_run(
         evaluate(seed=1)
 
 
-def test_pictures_of_other_settings_are_not_taken(evaluate: Evaluate, tmp_path: Path) -> None:
+def test_images_of_other_settings_are_not_taken(evaluate: Evaluate, tmp_path: Path) -> None:
     evaluate(share=Share(1, 2))
     with pytest.raises(UsageError, match=r"beef\.jpg was made otherwise; use --force"):
         evaluate(share=Share(1, 3), seed=1)
 
 
-def test_anyones_pictures_and_stored_statistics(
+def test_anyones_images_and_stored_statistics(
     evaluate: Evaluate, look_alike: Path, extractor: Extractor, tmp_path: Path
 ) -> None:
     """The benchmark's own images are at distance 0 of themselves."""
     prompts = read_prompts(look_alike)
-    given = GivenPictures(look_alike / "imgs", prompts)
+    given = GivenImages(look_alike / "imgs", prompts)
     results = evaluate(source=given)
     assert results is not None
     assert results["metrics"]["gfid"]["value"] == pytest.approx(0, abs=1e-9)
@@ -210,7 +210,7 @@ def test_anyones_pictures_and_stored_statistics(
     assert stored["categories"] == {}
     (look_alike / "imgs/people" / f"{prompts[4].key}.jpg").unlink()
     with pytest.raises(UsageError, match=f"lacks 1 of 12 images, the first is {prompts[4].key}"):
-        GivenPictures(look_alike / "imgs", prompts)
+        GivenImages(look_alike / "imgs", prompts)
 
 
 def test_images_are_in_folders_or_in_a_zip(look_alike: Path, tmp_path: Path) -> None:

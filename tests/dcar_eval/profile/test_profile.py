@@ -11,7 +11,13 @@ from dcar.pipeline import TextToImage
 from dcar.sampling_config import SamplingConfig
 from dcar_eval.metrics.random_weights import random_pipeline
 from dcar_eval.profile import measure as profiling
-from dcar_eval.profile.measure import count_flops, count_parameters, drawn_parts, profile, table
+from dcar_eval.profile.measure import (
+    count_flops,
+    count_parameters,
+    generation_parts,
+    profile,
+    table,
+)
 from dcar_eval.profile.memory import PeakMemory
 from dcar_eval.profile.protocol import PAPER, PRECISIONS, ProfileProtocol
 from dcht.errors import UsageError
@@ -31,10 +37,10 @@ def pipe() -> TextToImage:
         return pipe
 
 
-def test_the_parts_draw_the_pictures(pipe: TextToImage) -> None:
+def test_the_parts_draw_the_images(pipe: TextToImage) -> None:
     prompts = ["a red apple", "a blue car"]
     settings = SamplingConfig(num_steps=3, num_diffusion_steps=4)
-    made = dict(drawn_parts(pipe, prompts, settings=settings, size=(64, 96), seed=5))
+    made = dict(generation_parts(pipe, prompts, settings=settings, size=(64, 96), seed=5))
     assert list(made) == ["text", "transformer", "head", "decoder"]
     drawn = pipe(prompts, height=64, width=96, seed=5, num_steps=3, num_diffusion_steps=4)
     expected = [image.tobytes() for image in drawn.images]

@@ -167,8 +167,8 @@ def test_pages_hold_every_table_and_need_no_other_file(tmp_path: Path) -> None:
     tables.feed(page)
     assert len(tables.rows) == 4  # Tables 1 and 2, the scenes, the sources
     assert all(len(set(widths)) == 1 for widths in tables.rows)
-    (picture,) = tables.loaded
-    assert picture.startswith("data:image/png;base64,")
+    (image,) = tables.loaded
+    assert image.startswith("data:image/png;base64,")
     assert "<scenes>" not in page and "&lt;scenes&gt;" in page
     for cell in (
         "0.432",

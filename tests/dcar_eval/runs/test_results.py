@@ -35,7 +35,7 @@ def test_a_process_killed_while_it_wrote_the_settings_is_no_obstacle(tmp_path: P
     assert [path.name for path in out.iterdir()] == [SETTINGS]
 
 
-def test_parts_of_pictures_go_too_and_foreign_files_stay(tmp_path: Path) -> None:
+def test_parts_of_images_go_too_and_foreign_files_stay(tmp_path: Path) -> None:
     prepare(tmp_path, {"a": 1}, files=(), force=False)
     (tmp_path / "images").mkdir()
     partial_path(tmp_path / "images" / "00000.png").write_bytes(b"half a picture")
@@ -66,18 +66,18 @@ def test_settings_that_only_one_has_differ_also_where_they_are_null(
     assert json.loads((tmp_path / SETTINGS).read_text()) == known
 
 
-def test_the_image_that_changed_is_named(pictures: Path, tmp_path: Path) -> None:
+def test_the_image_that_changed_is_named(images: Path, tmp_path: Path) -> None:
     """The same name, the same size in bytes, the same times: other pixels."""
     out = tmp_path / "out"
 
     def begin(force: bool = False) -> None:
-        contents = hash_contents(list_inputs(pictures))
+        contents = hash_contents(list_inputs(images))
         settings = {CONTENT: hash_all(contents), "more": 1}
         prepare(out, settings, files=(), force=force, contents=contents)
 
     begin()
     begin()
-    file = pictures / "d.bmp"
+    file = images / "d.bmp"
     before, content = file.stat(), bytearray(file.read_bytes())
     content[-1] ^= 255
     file.write_bytes(content)
@@ -89,7 +89,7 @@ def test_the_image_that_changed_is_named(pictures: Path, tmp_path: Path) -> None
         begin()
     begin(force=True)
     begin()
-    (pictures / "a.png").rename(pictures / "z.png")
+    (images / "a.png").rename(images / "z.png")
     with pytest.raises(UsageError, match=r"^z\.png is no longer"):
         begin()
 

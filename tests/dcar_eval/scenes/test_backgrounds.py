@@ -7,19 +7,21 @@ from dcar_eval.scenes.backgrounds import (
     CONTRAST,
     KINDS,
     SHADES,
-    draw_background,
     ends,
     names_of,
     paint_background,
+    sample_background,
 )
-from dcar_eval.scenes.world import COLOURS, Scene, SceneObject, Task
+from dcar_eval.scenes.world import COLORS, Scene, SceneObject, Task
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_background_stands_apart_from_the_colours(kind: str) -> None:
-    for colour, rgb in COLOURS.items():
-        scene = Scene(task=Task.COLORS, objects=(SceneObject(name="car", colour=colour),))
-        names = {draw_background(scene, np.random.default_rng(index), kind) for index in range(60)}
+def test_a_background_stands_apart_from_the_colors(kind: str) -> None:
+    for color, rgb in COLORS.items():
+        scene = Scene(task=Task.COLORS, objects=(SceneObject(name="car", color=color),))
+        names = {
+            sample_background(scene, np.random.default_rng(index), kind) for index in range(60)
+        }
         assert len(names) >= 2
         for end in (end for name in names for end in ends(name)):
             assert abs(end - np.array(rgb)).max() >= CONTRAST
@@ -27,11 +29,11 @@ def test_a_background_stands_apart_from_the_colours(kind: str) -> None:
 
 @pytest.mark.parametrize("name", names_of("photographic"))
 def test_a_background_is_what_lies_between_its_shades(name: str) -> None:
-    picture = paint_background(name, 96)
-    pixels = np.asarray(picture).astype(float)
+    image = paint_background(name, 96)
+    pixels = np.asarray(image).astype(float)
     first, second = ends(name)
-    assert picture.size == (96, 96)
-    assert picture.tobytes() == paint_background(name, 96).tobytes()
+    assert image.size == (96, 96)
+    assert image.tobytes() == paint_background(name, 96).tobytes()
     assert (pixels >= np.minimum(first, second) - 1).all()
     assert (pixels <= np.maximum(first, second) + 1).all()
     # It does go from the one to the other, all the way but for the middle of its outermost pixels.

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from dcar_eval.scenes.captions import captions, plural, with_article
-from dcar_eval.scenes.draw import draw_scene
+from dcar_eval.scenes.sample import sample_scene
 from dcar_eval.scenes.world import (
-    COLOURS,
+    COLORS,
     SPRITE_LABELS,
     Scene,
     SceneObject,
@@ -30,7 +30,7 @@ def test_plurals(name: str, several: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "colour", "text"),
+    ("name", "color", "text"),
     [
         ("apple", None, "an apple"), ("apple", "red", "a red apple"), ("bus", None, "a bus"),
         ("dog", "orange", "an orange dog"), ("umbrella", None, "an umbrella"),
@@ -38,12 +38,12 @@ def test_plurals(name: str, several: str) -> None:
         ("skis", "blue", "blue skis"), ("hot dog", None, "a hot dog"),
     ],
 )  # fmt: skip
-def test_articles(name: str, colour: str | None, text: str) -> None:
-    assert with_article(SceneObject(name=name, colour=colour)) == text
+def test_articles(name: str, color: str | None, text: str) -> None:
+    assert with_article(SceneObject(name=name, color=color)) == text
 
 
 def scene(task: Task, *things: tuple[str, str | None], relation: str | None = None) -> Scene:
-    objects = tuple(SceneObject(name=name, colour=colour) for name, colour in things)
+    objects = tuple(SceneObject(name=name, color=color) for name, color in things)
     return Scene(task=task, objects=objects, relation=relation)
 
 
@@ -117,15 +117,15 @@ def test_wordings(asked: Scene, wording: str, another: str) -> None:
 
 def test_every_wording_names_everything_and_nothing_else() -> None:
     for index in range(400):
-        asked = draw_scene(tuple(SPRITE_LABELS), Split.TRAIN, np.random.default_rng(index))
-        wanted = {thing.colour for thing in asked.objects if thing.colour}
+        asked = sample_scene(tuple(SPRITE_LABELS), Split.TRAIN, np.random.default_rng(index))
+        wanted = {thing.color for thing in asked.objects if thing.color}
         # Longest first: "hot dog" holds "dog", "carrot" holds "car".
         names = sorted({thing.name for thing in asked.objects}, key=len, reverse=True)
         for text in captions(asked):
             for name in names:
                 assert name in text or plural(name) in text
                 text = text.replace(plural(name), "").replace(name, "")
-            assert {word for word in text.replace(",", " ").split() if word in COLOURS} <= wanted
+            assert {word for word in text.replace(",", " ").split() if word in COLORS} <= wanted
 
 
 def test_objects_without_a_relation_keep_their_order() -> None:

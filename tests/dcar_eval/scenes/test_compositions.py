@@ -1,4 +1,4 @@
-"""What a recogniser learns from: true labels, and pictures that depend on their number alone."""
+"""What a recognizer learns from: true labels, and images that depend on their number alone."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from PIL import ImageChops
 from dcar_eval.scenes import compositions
 from dcar_eval.scenes.compositions import compose, degrade
 from dcar_eval.scenes.sprites import Sprites
-from dcar_eval.scenes.world import COLOURS
+from dcar_eval.scenes.world import COLORS
 
 CLASSES = ["apple", "banana", "car", "dog"]
 
@@ -20,18 +20,18 @@ def test_a_composition_depends_on_its_number_and_the_seed_alone(npm_folder: Path
         made = compose(index, seed=seed, classes=CLASSES, sprites=sprites, size=128)
         return degrade(made.image, index, seed=seed).tobytes()
 
-    pictures = [draw(0, 0), draw(1, 0), draw(0, 1)]
-    assert len(set(pictures)) == 3
-    assert [draw(0, 0), draw(1, 0), draw(0, 1)] == pictures
+    images = [draw(0, 0), draw(1, 0), draw(0, 1)]
+    assert len(set(images)) == 3
+    assert [draw(0, 0), draw(1, 0), draw(0, 1)] == images
 
 
-def test_boxes_and_colours_are_those_of_the_pixels(
+def test_boxes_and_colors_are_those_of_the_pixels(
     npm_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against the same composition with nothing in it: a box holds all that differs."""
     sprites = Sprites(npm_folder, tuple(CLASSES))
     monkeypatch.setattr(compositions, "COUNT_WEIGHTS", (1.0, 0, 0, 0, 0))
-    names = list(COLOURS)
+    names = list(COLORS)
     seen = 0
     for index in range(40):
         made = compose(index, seed=0, classes=CLASSES, sprites=sprites, size=128)
@@ -45,10 +45,10 @@ def test_boxes_and_colours_are_those_of_the_pixels(
         # An object may be as pale as what is behind it: then less differs, never more.
         assert changed[0] >= left - 2 and changed[1] >= top - 2
         assert changed[2] <= right + 2 and changed[3] <= bottom + 2
-        if thing.colour >= 0:
+        if thing.color >= 0:
             inside = made.image.crop((round(left), round(top), round(right), round(bottom)))
             median = np.median(np.asarray(inside).reshape(-1, 3), axis=0)
-            assert np.abs(median - COLOURS[names[thing.colour]]).max() <= 60
+            assert np.abs(median - COLORS[names[thing.color]]).max() <= 60
             seen += 1
     assert seen > 10
 

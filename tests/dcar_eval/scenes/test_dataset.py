@@ -51,7 +51,7 @@ def test_the_layout_is_that_of_any_training_set(npm_folder: Path, tmp_path: Path
 
 
 def test_the_truth_passes_the_benchmark_rules(npm_folder: Path) -> None:
-    """Boxes and colours of the truth, taken as detections, satisfy GenEval's own decision."""
+    """Boxes and colors of the truth, taken as detections, satisfy GenEval's own decision."""
     sprites = Sprites(npm_folder, SETTINGS.objects)
     tags = set()
     for index in range(120):
@@ -68,17 +68,17 @@ def test_the_truth_passes_the_benchmark_rules(npm_folder: Path) -> None:
     assert len(tags) == 7
 
 
-def test_a_picture_depends_on_the_settings_and_its_number_alone(npm_folder: Path) -> None:
-    def pictures(settings: Settings, order: list[int]) -> list[bytes]:
+def test_a_image_depends_on_the_settings_and_its_number_alone(npm_folder: Path) -> None:
+    def images(settings: Settings, order: list[int]) -> list[bytes]:
         sprites = Sprites(npm_folder, settings.objects)
         made = {index: make_example(index, settings, sprites) for index in order}
         return [made[index].image.tobytes() for index in sorted(order)]
 
-    first = pictures(SETTINGS, [0, 1, 2])
-    assert pictures(SETTINGS, [2, 0, 1]) == first
+    first = images(SETTINGS, [0, 1, 2])
+    assert images(SETTINGS, [2, 0, 1]) == first
     assert len(set(first)) == 3
-    assert not set(first) & set(pictures(replace(SETTINGS, seed=4), [0, 1, 2]))
-    assert not set(first) & set(pictures(replace(SETTINGS, split="held-out"), [0, 1, 2]))
+    assert not set(first) & set(images(replace(SETTINGS, seed=4), [0, 1, 2]))
+    assert not set(first) & set(images(replace(SETTINGS, split="held-out"), [0, 1, 2]))
 
 
 @pytest.mark.slow
@@ -142,7 +142,7 @@ def test_other_settings_need_force(npm_folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_parts")
 def test_other_sprites_are_other_scenes(npm_folder: Path, tmp_path: Path) -> None:
-    """A set of pictures from two releases of the art would be neither's."""
+    """A set of images from two releases of the art would be neither's."""
     out = tmp_path / "scenes"
     write_scenes(npm_folder, out, num=6, settings=SETTINGS, workers=1)
     sprite = next(npm_folder.rglob("*.webp"))

@@ -19,12 +19,12 @@ from dcar.sampling_config import SamplingConfig
 from dcar_eval.geneval import Detection
 from dcar_eval.scenes import evaluate
 from dcar_eval.scenes.captions import captions
-from dcar_eval.scenes.draw import draw_scene
 from dcar_eval.scenes.evaluate import during_training, evaluate_scenes
 from dcar_eval.scenes.held_out import held_out
-from dcar_eval.scenes.prompts import draw_prompts, known_objects
+from dcar_eval.scenes.prompts import known_objects, sample_prompts
 from dcar_eval.scenes.recognizer import Recognizer, RecognizerConfig
-from dcar_eval.scenes.world import BENCHMARK, COLOURS, WORLDS, Split
+from dcar_eval.scenes.sample import sample_scene
+from dcar_eval.scenes.world import BENCHMARK, COLORS, WORLDS, Split
 from dcht import Tokenizer
 from dcht.errors import UsageError
 
@@ -37,7 +37,7 @@ def texts() -> list[str]:
     found = []
     for index in range(800):
         rng = np.random.default_rng([9, index])
-        found += captions(draw_scene(STARTER, Split.TRAIN, rng))
+        found += captions(sample_scene(STARTER, Split.TRAIN, rng))
     return found
 
 
@@ -62,7 +62,7 @@ def pipe(texts: list[str], tokenizer: Tokenizer) -> TextToImage:
 
 def asked(num_per_task: int, seed: int) -> list[dict[str, Any]]:
     """Rows of the prompts of the starter world."""
-    prompts = draw_prompts(STARTER, num_per_task=num_per_task, seed=seed)
+    prompts = sample_prompts(STARTER, num_per_task=num_per_task, seed=seed)
     return [prompt.metadata for prompt in prompts]
 
 
@@ -81,7 +81,7 @@ def obedient(metadata: dict[str, Any]) -> list[Detection]:
 
 
 def test_an_object_is_known_by_its_words(pipe: TextToImage) -> None:
-    """Orange is among the colours, so it is not an object for that."""
+    """Orange is among the colors, so it is not an object for that."""
     assert "orange" in (pipe.text.known_words() or [])
     assert known_objects(pipe) == STARTER
 
@@ -121,14 +121,14 @@ def test_what_the_page_says_of_the_prompts() -> None:
     "A cat left of a dog" may be held out while "a cat and a dog", which looks the same, is not.
     """
     objects = tuple(sorted(WORLDS["wide"]))
-    prompts = [p.metadata for p in draw_prompts(objects, num_per_task=40, seed=0)]
+    prompts = [p.metadata for p in sample_prompts(objects, num_per_task=40, seed=0)]
     different = {task.value: {p["prompt"] for p in prompts if p["tag"] == task.value}
                  for task in BENCHMARK}  # fmt: skip
     assert {task: len(found) for task, found in different.items()} == {
         "single_object": 23, "two_object": 32, "counting": 9, "colors": 25, "position": 40,
         "color_attr": 40,
     }  # fmt: skip
-    many = draw_prompts(objects, num_per_task=400, seed=0)
+    many = sample_prompts(objects, num_per_task=400, seed=0)
     placed = [p.metadata["include"] for p in many if p.metadata["tag"] == "position"]
     looks_seen = [
         clauses[1]["position"][0] in ("left of", "right of")
@@ -141,7 +141,7 @@ def test_what_the_page_says_of_the_prompts() -> None:
 def test_a_score_that_is_known_beforehand(
     pipe: TextToImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every second picture shows what it should, the others nothing: one half in each task."""
+    """Every second image shows what it should, the others nothing: one half in each task."""
     rows = asked(4, seed=3)
 
     def write(pipe: object, plan: ImageSeries, out: Path, **options: object) -> list[Path]:
@@ -151,12 +151,12 @@ def test_a_score_that_is_known_beforehand(
             Image.new("RGB", (64, 64), (number, 0, 0)).save(out / f"{number:05d}.png")
         return sorted(out.iterdir())
 
-    def look(self: Recognizer, pictures: list[Image.Image]) -> list[list[Detection]]:
-        (number,) = {picture.getpixel((0, 0))[0] for picture in pictures}  # type: ignore[index]
+    def look(self: Recognizer, images: list[Image.Image]) -> list[list[Detection]]:
+        (number,) = {image.getpixel((0, 0))[0] for image in images}  # type: ignore[index]
         return [obedient(rows[number]) if number % 2 else []]
 
     stub = Recognizer(
-        RecognizerConfig(classes=list(STARTER), colours=list(COLOURS), ceiling={"overall": 0.99})
+        RecognizerConfig(classes=list(STARTER), colours=list(COLORS), ceiling={"overall": 0.99})
     )
     monkeypatch.setattr(Recognizer, "from_pretrained", lambda: (stub, "0" * 64))
     monkeypatch.setattr(Recognizer, "detect", look)
@@ -165,7 +165,7 @@ def test_a_score_that_is_known_beforehand(
     results = evaluate_scenes(pipe, out, num_per_task=4, seed=3)
     assert results["tasks"] == {task.value: 0.5 for task in BENCHMARK}
     assert results["overall"] == 0.5
-    assert results["gated"] is None  # nothing to hold pictures against
+    assert results["gated"] is None  # nothing to hold images against
     assert set(results["fidelity"].values()) == {None}
     assert (results["seen"], results["unseen"]) == (None, None)
     assert results["distinct"]["counting"] == len({row["prompt"] for row in rows[8:12]})
@@ -186,7 +186,7 @@ def test_a_score_that_is_known_beforehand(
 def test_a_run_that_was_killed_makes_the_same(
     pipe: TextToImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the recogniser that ships, on what random weights draw."""
+    """With the recognizer that ships, on what random weights draw."""
     whole = evaluate_scenes(pipe, tmp_path / "whole", num_per_task=1, batch_size=2)
     draw, drawn = ImageSeries.images, []
 

@@ -1,4 +1,4 @@
-"""The truth that a picture is held against: found again, whatever its caption leaves open."""
+"""The truth that an image is held against: found again, whatever its caption leaves open."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +18,8 @@ from dcar_eval.scenes.fidelity import (
     through,
 )
 from dcar_eval.scenes.grid import arrange, on_grid
+from dcar_eval.scenes.layout import Layout, box_of, render_layout
 from dcar_eval.scenes.likeness import IDENTICAL
-from dcar_eval.scenes.picture import Picture, box_of, draw_picture
 from dcar_eval.scenes.prompts import BACKGROUNDS
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import Scene, SceneObject, Task
@@ -36,30 +36,30 @@ def sprites(npm_folder: Path) -> Sprites:
 
 
 @pytest.fixture
-def pair() -> Picture:
-    things = (SceneObject(name="car", colour="blue"), SceneObject(name="dog"))
+def pair() -> Layout:
+    things = (SceneObject(name="car", color="blue"), SceneObject(name="dog"))
     scene = Scene(task=Task.TWO, objects=things)
     return on_grid(scene, arrange(scene), "mist", SIZE)
 
 
-def found(picture: Picture, sprites: Sprites, off: float = 0) -> list[Detection]:
-    """What a detector would say of a picture, its boxes off by so many pixels."""
+def found(layout: Layout, sprites: Sprites, off: float = 0) -> list[Detection]:
+    """What a detector would say of an image, its boxes off by so many pixels."""
     return [
         Detection(
             class_name=thing.name,
             score=0.9,
             box=tuple(edge + off for edge in box_of(thing, sprites)),  # type: ignore[arg-type]
-            color=thing.colour or "white",
+            color=thing.color or "white",
         )
-        for thing in reversed(picture.objects)
+        for thing in reversed(layout.objects)
     ]
 
 
 @pytest.mark.parametrize("background", BACKGROUNDS)
-def test_whatever_stands_behind_it_a_right_picture_is_right(
-    pair: Picture, sprites: Sprites, background: str
+def test_whatever_stands_behind_it_a_right_image_is_right(
+    pair: Layout, sprites: Sprites, background: str
 ) -> None:
-    seen = draw_picture(replace(pair, background=background), sprites)
+    seen = render_layout(replace(pair, background=background), sprites)
     truth = nearest_truth(seen, pair, BACKGROUNDS, sprites, found(pair, sprites))
     assert truth.background == background
     measured = hold_against(seen, truth, None)
@@ -68,9 +68,9 @@ def test_whatever_stands_behind_it_a_right_picture_is_right(
     assert measured.lpips is None
 
 
-def test_objects_count_within_their_boxes(pair: Picture, sprites: Sprites) -> None:
+def test_objects_count_within_their_boxes(pair: Layout, sprites: Sprites) -> None:
     """Twenty levels off in the boxes: 22.1 dB there, and their share of it in the whole."""
-    seen = np.asarray(draw_picture(pair, sprites)).astype(int)
+    seen = np.asarray(render_layout(pair, sprites)).astype(int)
     mask = np.zeros((SIZE, SIZE), dtype=bool)
     for thing in pair.objects:
         left, top, right, bottom = box_of(thing, sprites)
@@ -85,7 +85,7 @@ def test_objects_count_within_their_boxes(pair: Picture, sprites: Sprites) -> No
     assert measured.psnr == pytest.approx(measured.psnr_objects - share, abs=1e-3)
 
 
-def test_the_truth_goes_where_the_objects_were_found(pair: Picture, sprites: Sprites) -> None:
+def test_the_truth_goes_where_the_objects_were_found(pair: Layout, sprites: Sprites) -> None:
     """Smaller and elsewhere, which is right too; the boxes found are three pixels off."""
     car, dog = pair.objects
     free = replace(
@@ -93,7 +93,7 @@ def test_the_truth_goes_where_the_objects_were_found(pair: Picture, sprites: Spr
         background="sand",
         objects=(replace(car, x=4, y=70, side=44), replace(dog, x=70, y=6, side=50)),
     )
-    seen = draw_picture(free, sprites)
+    seen = render_layout(free, sprites)
     boxes = found(free, sprites, off=3)
     moved = hold_against(seen, nearest_truth(seen, pair, BACKGROUNDS, sprites, boxes), None)
     assert moved.psnr_objects > 35
@@ -105,33 +105,33 @@ def test_the_truth_goes_where_the_objects_were_found(pair: Picture, sprites: Spr
     assert hold_against(seen, only_one, None) == stayed
 
 
-def test_objects_of_one_kind_are_told_apart_by_their_colour(sprites: Sprites) -> None:
-    things = (SceneObject(name="car", colour="blue"), SceneObject(name="car", colour="red"))
+def test_objects_of_one_kind_are_told_apart_by_their_color(sprites: Sprites) -> None:
+    things = (SceneObject(name="car", color="blue"), SceneObject(name="car", color="red"))
     scene = Scene(task=Task.FREE, objects=things)
     asked = on_grid(scene, arrange(scene), "mist", SIZE)
     blue, red = asked.objects
     swapped = replace(asked, objects=(replace(blue, x=red.x), replace(red, x=blue.x)))
-    seen = draw_picture(swapped, sprites)
+    seen = render_layout(swapped, sprites)
     truth = nearest_truth(seen, asked, BACKGROUNDS, sprites, found(swapped, sprites))
     assert hold_against(seen, truth, None).psnr_objects > 35
 
 
 def test_the_ceiling_is_the_tokenizer_s(
-    pair: Picture, sprites: Sprites, tokenizer: Tokenizer
+    pair: Layout, sprites: Sprites, tokenizer: Tokenizer
 ) -> None:
-    truth = nearest_truth(draw_picture(pair, sprites), pair, BACKGROUNDS, sprites)
+    truth = nearest_truth(render_layout(pair, sprites), pair, BACKGROUNDS, sprites)
     with torch.no_grad():
         expected = to_pil(tokenizer.reconstruct(to_tensor(truth.pixels)[None])[0])
     assert through(tokenizer, truth).tobytes() == expected.tobytes()
 
 
-def test_lpips_is_asked_in_its_own_range(pair: Picture, sprites: Sprites) -> None:
+def test_lpips_is_asked_in_its_own_range(pair: Layout, sprites: Sprites) -> None:
     def distance(ours: Tensor, theirs: Tensor) -> Tensor:
         assert ours.shape == theirs.shape == (1, 3, SIZE, SIZE)
         assert -1 <= float(ours.min()) < -0.5 < 0.5 < float(ours.max()) <= 1
         return (ours - theirs).abs().amax((1, 2, 3)) + 0.25
 
-    seen = draw_picture(pair, sprites)
+    seen = render_layout(pair, sprites)
     truth = nearest_truth(seen, pair, BACKGROUNDS, sprites)
     assert hold_against(seen, truth, distance).lpips == 0.25
 

@@ -1,4 +1,4 @@
-"""Pictures that are there: whose they are, and which are refused."""
+"""Images that are there: whose they are, and which are refused."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dcar_eval.scenes.given import GivenPictures, find_pictures
+from dcar_eval.scenes.given import GivenImages, find_images
 from dcar_eval.scenes.world import WORLDS
 from dcht.errors import UsageError
 
@@ -16,7 +16,7 @@ COUNT = 12
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two pictures of each of the six tasks."""
+    """Two images of each of the six tasks."""
     folder = tmp_path / "run" / "images"
     folder.mkdir(parents=True)
     for number in range(COUNT):
@@ -24,16 +24,16 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def find(folder: Path, **changes: Any) -> GivenPictures:
+def find(folder: Path, **changes: Any) -> GivenImages:
     asked: dict[str, Any] = {"num_per_task": 2, "seed": 3, "objects": None, "truths": False}
-    return find_pictures(folder, **(asked | changes))
+    return find_images(folder, **(asked | changes))
 
 
 def settle(folder: Path, **settings: Any) -> None:
     (folder.parent / "settings.json").write_text(json.dumps(settings))
 
 
-def test_anybody_s_pictures_are_of_the_thirty_objects(folder: Path) -> None:
+def test_anybody_s_images_are_of_the_thirty_objects(folder: Path) -> None:
     given = find(folder)
     assert given.objects == tuple(sorted(WORLDS["wide"]))
     assert [file.name for file in given.files] == [f"{n:05d}.png" for n in range(COUNT)]
@@ -64,11 +64,11 @@ def test_settings_of_something_else_say_nothing(folder: Path, tmp_path: Path) ->
 
 
 def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"nowhere is not a folder of pictures"):
+    with pytest.raises(UsageError, match=r"nowhere is not a folder of images"):
         find(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match=r"00012\.png: no such file; one picture is needed for"):
+    with pytest.raises(UsageError, match=r"00012\.png: no such file; one image is needed for"):
         find(folder, num_per_task=3)
-    with pytest.raises(UsageError, match=r"00006\.png is one picture too many: 1 of a task are 6"):
+    with pytest.raises(UsageError, match=r"00006\.png is one image too many: 1 of a task are 6"):
         find(folder, num_per_task=1)
     (folder / "00003.png").write_bytes(b"no picture")
     with pytest.raises(UsageError, match=r"00003\.png: not a PNG"):
@@ -82,7 +82,7 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
         find(folder, truths=True)
 
 
-def test_the_hash_is_of_the_pictures(folder: Path) -> None:
+def test_the_hash_is_of_the_images(folder: Path) -> None:
     before = find(folder).sha256()
     assert find(folder).sha256() == before
     Image.new("RGB", (64, 64), (99, 0, 0)).save(folder / "00003.png")

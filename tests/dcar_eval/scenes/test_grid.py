@@ -1,4 +1,4 @@
-"""Layout and picture: whole cells, no overlap, boxes that are where the pixels are."""
+"""Layout and image: whole cells, no overlap, boxes that are where the pixels are."""
 
 from itertools import combinations
 from pathlib import Path
@@ -8,12 +8,12 @@ import pytest
 from PIL import Image, ImageChops
 
 from dcar_eval.scenes.backgrounds import paint_background
-from dcar_eval.scenes.draw import draw_scene
 from dcar_eval.scenes.grid import CELLS, SIDE, Square, arrange, on_grid
-from dcar_eval.scenes.picture import Box, box_of, draw_picture
+from dcar_eval.scenes.layout import Box, box_of, render_layout
+from dcar_eval.scenes.sample import sample_scene
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import (
-    COLOURS,
+    COLORS,
     SPRITE_LABELS,
     Scene,
     SceneObject,
@@ -27,14 +27,14 @@ OBJECTS = ("apple", "banana", "car", "dog")
 def render(
     scene: Scene, squares: list[Square], background: str, sprites: Sprites, size: int
 ) -> tuple[Image.Image, list[Box]]:
-    """The picture of a scene on the grid, and the box of each object."""
-    picture = on_grid(scene, squares, background, size)
-    return draw_picture(picture, sprites), [box_of(thing, sprites) for thing in picture.objects]
+    """The image of a scene on the grid, and the box of each object."""
+    layout = on_grid(scene, squares, background, size)
+    return render_layout(layout, sprites), [box_of(thing, sprites) for thing in layout.objects]
 
 
 def drawn(number: int) -> list[Scene]:
     rngs = (np.random.default_rng(index) for index in range(number))
-    return [draw_scene(tuple(SPRITE_LABELS), Split.TRAIN, rng) for rng in rngs]
+    return [sample_scene(tuple(SPRITE_LABELS), Split.TRAIN, rng) for rng in rngs]
 
 
 def test_squares_are_inside_and_apart() -> None:
@@ -71,12 +71,12 @@ def test_without_a_relation_objects_stand_in_the_order_of_reading() -> None:
 
 @pytest.mark.parametrize("size", [64, 256])
 def test_boxes_are_the_extents_of_what_is_seen(npm_folder: Path, size: int) -> None:
-    """Against the picture itself: where it differs from its background, that is the object."""
+    """Against the image itself: where it differs from its background, that is the object."""
     sprites = Sprites(npm_folder, OBJECTS)
     for kind, name in enumerate(OBJECTS):
         scene = Scene(task=Task.SINGLE, objects=(SceneObject(name=name),))
-        picture, boxes = render(scene, [(kind % 3, 2)], "mist", sprites, size)
-        difference = ImageChops.difference(picture, paint_background("mist", size))
+        layout, boxes = render(scene, [(kind % 3, 2)], "mist", sprites, size)
+        difference = ImageChops.difference(layout, paint_background("mist", size))
         visible = difference.convert("L").point([0] * 25 + [255] * 231).getbbox()
         assert boxes[0] == pytest.approx(visible, abs=1)
         cell = size // CELLS
@@ -85,20 +85,20 @@ def test_boxes_are_the_extents_of_what_is_seen(npm_folder: Path, size: int) -> N
         assert 2 * cell <= top < bottom <= 6 * cell
 
 
-def test_objects_appear_in_the_colour_that_is_asked_for(npm_folder: Path) -> None:
+def test_objects_appear_in_the_color_that_is_asked_for(npm_folder: Path) -> None:
     sprites = Sprites(npm_folder, OBJECTS)
-    for colour, rgb in COLOURS.items():
-        scene = Scene(task=Task.COLORS, objects=(SceneObject(name="car", colour=colour),))
-        picture, boxes = render(scene, [(1, 1)], "mist", sprites, 256)
-        pixels = np.asarray(picture.crop(boxes[0])).reshape(-1, 3)
+    for color, rgb in COLORS.items():
+        scene = Scene(task=Task.COLORS, objects=(SceneObject(name="car", color=color),))
+        layout, boxes = render(scene, [(1, 1)], "mist", sprites, 256)
+        pixels = np.asarray(layout.crop(boxes[0])).reshape(-1, 3)
         assert np.abs(np.median(pixels, axis=0) - rgb).max() <= 60
 
 
-def test_a_picture_is_the_same_at_another_size(npm_folder: Path) -> None:
+def test_a_image_is_the_same_at_another_size(npm_folder: Path) -> None:
     """The grid scales: at twice the size every box is twice as far, give or take a pixel."""
     sprites = Sprites(npm_folder, OBJECTS)
     scene = Scene(
-        task=Task.TWO, objects=(SceneObject(name="dog"), SceneObject(name="car", colour="blue"))
+        task=Task.TWO, objects=(SceneObject(name="dog"), SceneObject(name="car", color="blue"))
     )
     small, at_128 = render(scene, arrange(scene), "sand", sprites, 128)
     large, at_256 = render(scene, arrange(scene), "sand", sprites, 256)

@@ -1,4 +1,4 @@
-"""The recogniser: what it is told is what it says, the one that ships, and a run that goes on."""
+"""The recognizer: what it is told is what it says, the one that ships, and a run that goes on."""
 
 import json
 from dataclasses import asdict
@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from dcar_eval.geneval import COLORS, Options
-from dcar_eval.scenes.compositions import Labelled
+from dcar_eval.scenes.compositions import Labeled
 from dcar_eval.scenes.recognizer import (
     BUNDLED,
     GRID,
@@ -27,16 +27,17 @@ from dcar_eval.scenes.recognizer_train import (
     train_recognizer,
     weights_for,
 )
-from dcar_eval.scenes.world import BENCHMARK, COLOURS, SPRITE_LABELS
+from dcar_eval.scenes.world import BENCHMARK, SPRITE_LABELS
+from dcar_eval.scenes.world import COLORS as SCENE_COLORS
 from dcht.checkpoint import checkpoint_sha256, read_tensors
 from dcht.engine.run_folder import RESUME_PATTERN
 from dcht.errors import CheckpointError, UsageError
 
 CLASSES = ["apple", "banana", "car", "dog"]
 OBJECTS = [
-    Labelled(2, 4, (0.05, 0.1, 0.4, 0.5)),
-    Labelled(0, -1, (0.55, 0.5, 0.95, 0.9)),
-    Labelled(0, 0, (0.6, 0.05, 0.9, 0.35)),
+    Labeled(2, 4, (0.05, 0.1, 0.4, 0.5)),
+    Labeled(0, -1, (0.55, 0.5, 0.95, 0.9)),
+    Labeled(0, 0, (0.6, 0.05, 0.9, 0.35)),
 ]
 
 
@@ -44,33 +45,33 @@ OBJECTS = [
 def small() -> Recognizer:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Recognizer(RecognizerConfig(classes=CLASSES, colours=list(COLOURS))).eval()
+        return Recognizer(RecognizerConfig(classes=CLASSES, colours=list(SCENE_COLORS))).eval()
 
 
-def perfect(objects: list[Labelled]) -> Answers:
+def perfect(objects: list[Labeled]) -> Answers:
     """The answers of a network that knows the truth."""
     truth = targets(objects)
     heat = truth.heat[None].clamp(1e-4, 1 - 1e-4)
     classes = torch.zeros(1, len(CLASSES), GRID, GRID)
-    colours = torch.zeros(1, len(COLOURS), GRID, GRID)
-    for name, wanted in (("classes", truth.classes), ("colours", truth.colours)):
-        logits = {"classes": classes, "colours": colours}[name]
+    colors = torch.zeros(1, len(SCENE_COLORS), GRID, GRID)
+    for name, wanted in (("classes", truth.classes), ("colours", truth.colors)):
+        logits = {"classes": classes, "colours": colors}[name]
         for row, column in (wanted != IGNORED).nonzero().tolist():
             logits[0, wanted[row, column], row, column] = 20.0
-    return Answers(heat.logit(), classes, colours, truth.edges[None])
+    return Answers(heat.logit(), classes, colors, truth.edges[None])
 
 
 def test_the_truth_comes_back_as_detections(
     small: Recognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Recognizer, "forward", lambda self, pictures: perfect(OBJECTS))
+    monkeypatch.setattr(Recognizer, "forward", lambda self, images: perfect(OBJECTS))
     (found,) = small.detect([Image.new("RGB", (200, 200))])
     assert len(found) == len(OBJECTS)
-    for kind, colour, box in OBJECTS:
+    for kind, color, box in OBJECTS:
         (match,) = [d for d in found if d.box == pytest.approx([200 * v for v in box], abs=0.1)]
         assert match.class_name == CLASSES[kind]
         assert match.score > 0.99
-        assert colour < 0 or match.color == list(COLOURS)[colour]
+        assert color < 0 or match.color == list(SCENE_COLORS)[color]
 
 
 def test_the_truth_has_the_least_loss() -> None:
@@ -78,23 +79,23 @@ def test_the_truth_has_the_least_loss() -> None:
     batch = type(truth)(*(part[None] for part in truth))
     right = losses(perfect(OBJECTS), batch)
     assert all(float(right[name]) < 0.02 for name in ("classes", "colours", "edges"))
-    moved = [Labelled(kind, (colour + 1) % 10, box) for kind, colour, box in OBJECTS[::-1]]
+    moved = [Labeled(kind, (color + 1) % 10, box) for kind, color, box in OBJECTS[::-1]]
     moved[0] = moved[0]._replace(kind=3)
     wrong = losses(perfect(moved), batch)
     assert float(wrong["classes"]) > 1
     assert float(wrong["colours"]) > 1
-    plain = [thing._replace(colour=-1) for thing in OBJECTS]
-    uncoloured = losses(perfect(plain), type(truth)(*(part[None] for part in targets(plain))))
-    assert float(uncoloured["colours"]) == 0  # not the mean of nothing
+    plain = [thing._replace(color=-1) for thing in OBJECTS]
+    uncolored = losses(perfect(plain), type(truth)(*(part[None] for part in targets(plain))))
+    assert float(uncolored["colours"]) == 0  # not the mean of nothing
     nowhere = losses(perfect([]), batch)
     assert float(nowhere["heat"]) > 2 * float(right["heat"])
 
 
 def test_it_reads_any_square_size_alike() -> None:
-    picture = torch.rand(1, 3, 16, 16).repeat_interleave(16, 2).repeat_interleave(16, 3)
-    large = picture.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    assert shrink(picture).shape == (1, 3, SIDE, SIDE)
-    assert (shrink(picture) - shrink(large)).abs().mean() < 0.02
+    image = torch.rand(1, 3, 16, 16).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    large = image.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert shrink(image).shape == (1, 3, SIDE, SIDE)
+    assert (shrink(image) - shrink(large)).abs().mean() < 0.02
 
 
 def test_saved_and_loaded_it_is_the_same(small: Recognizer, tmp_path: Path) -> None:
@@ -177,19 +178,23 @@ def test_a_run_that_was_stopped_goes_on_exactly(
 
 
 def test_it_may_begin_with_one_that_knows_more(small: Recognizer) -> None:
-    """What the two classes had, and colours and edges, are where they were."""
-    fewer = Recognizer(RecognizerConfig(classes=["dog", "banana"], colours=list(COLOURS))).eval()
+    """What the two classes had, and colors and edges, are where they were."""
+    fewer = Recognizer(
+        RecognizerConfig(classes=["dog", "banana"], colours=list(SCENE_COLORS))
+    ).eval()
     fewer.load_state_dict(weights_for(small, ["dog", "banana"]))
-    pictures = torch.rand(1, 3, SIDE, SIDE)
-    theirs, ours = small(pictures), fewer(pictures)
+    images = torch.rand(1, 3, SIDE, SIDE)
+    theirs, ours = small(images), fewer(images)
     torch.testing.assert_close(ours.classes, theirs.classes[:, [3, 1]])
     for part in ("heat", "colours", "edges"):
         torch.testing.assert_close(getattr(ours, part), getattr(theirs, part))
 
 
 def test_another_side_has_its_own_grid() -> None:
-    config = RecognizerConfig(classes=CLASSES, colours=list(COLOURS), side=160, neighbourhood=3)
+    config = RecognizerConfig(
+        classes=CLASSES, colours=list(SCENE_COLORS), side=160, neighbourhood=3
+    )
     assert Recognizer(config)(torch.zeros(1, 3, 160, 160)).heat.shape == (1, 20, 20)
-    truth = targets([Labelled(0, 0, (0.4, 0.4, 0.6, 0.6))], 20)
+    truth = targets([Labeled(0, 0, (0.4, 0.4, 0.6, 0.6))], 20)
     assert truth.heat[10, 10] == 1
     assert float(truth.edges[0, 10, 10]) == pytest.approx(10.5 / 20 - 0.4)

@@ -1,4 +1,4 @@
-"""The art: found in npm's layout, recoloured so that the colour is the colour."""
+"""The art: found in npm's layout, recolored so that the color is the color."""
 
 import os
 import shutil
@@ -8,44 +8,44 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcar_eval.scenes.sprites import Sprites, recolour
-from dcar_eval.scenes.world import COLOURS, SPRITE_LABELS
+from dcar_eval.scenes.sprites import Sprites, recolor
+from dcar_eval.scenes.world import COLORS, SPRITE_LABELS
 from dcht.errors import UsageError
 
 OBJECTS = ("apple", "banana", "car", "dog")
 
 
 def shaded(*levels: int) -> Image.Image:
-    """A grey sprite whose shares of dark, middle and light pixels are given."""
-    grey = np.concatenate([np.full(n, v) for n, v in zip(levels, (60, 120, 240), strict=True)])
-    pixels = np.repeat(grey[None, :, None], 4, axis=2).astype(np.uint8)
+    """A gray sprite whose shares of dark, middle and light pixels are given."""
+    gray = np.concatenate([np.full(n, v) for n, v in zip(levels, (60, 120, 240), strict=True)])
+    pixels = np.repeat(gray[None, :, None], 4, axis=2).astype(np.uint8)
     pixels[..., 3] = 255
     pixels[:, -5:, 3] = 0  # a clear edge, which must not count
     return Image.fromarray(pixels)
 
 
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("color", COLORS)
 @pytest.mark.parametrize("levels", [(70, 20, 10), (10, 20, 70)], ids=["dark", "light"])
-def test_most_of_a_recoloured_sprite_has_the_colour_itself(
-    colour: str, levels: tuple[int, int, int]
+def test_most_of_a_recolored_sprite_has_the_color_itself(
+    color: str, levels: tuple[int, int, int]
 ) -> None:
-    out = np.asarray(recolour(shaded(*levels), COLOURS[colour]))[0]
-    assert tuple(np.median(out[out[:, 3] == 255][:, :3], axis=0)) == COLOURS[colour]
+    out = np.asarray(recolor(shaded(*levels), COLORS[color]))[0]
+    assert tuple(np.median(out[out[:, 3] == 255][:, :3], axis=0)) == COLORS[color]
 
 
-def test_recolouring_keeps_alpha_and_the_order_of_light_and_shade() -> None:
+def test_recoloring_keeps_alpha_and_the_order_of_light_and_shade() -> None:
     image = shaded(30, 40, 30)
-    out = np.asarray(recolour(image, COLOURS["blue"])).astype(int)
+    out = np.asarray(recolor(image, COLORS["blue"])).astype(int)
     assert np.array_equal(out[..., 3], np.asarray(image)[..., 3])
     dark, middle, light = out[0, 0, :3], out[0, 50, :3], out[0, 90, :3]
-    assert tuple(middle) == COLOURS["blue"]
+    assert tuple(middle) == COLORS["blue"]
     assert (dark < middle).all()
     assert (middle < light).all()
 
 
-def test_a_flat_sprite_takes_the_colour() -> None:
-    out = np.asarray(recolour(shaded(0, 50, 0), COLOURS["green"]))
-    assert tuple(out[0, 0, :3]) == COLOURS["green"]
+def test_a_flat_sprite_takes_the_color() -> None:
+    out = np.asarray(recolor(shaded(0, 50, 0), COLORS["green"]))
+    assert tuple(out[0, 0, :3]) == COLORS["green"]
 
 
 def test_sprites_are_found_with_and_without_a_variation_selector(npm_folder: Path) -> None:
@@ -65,8 +65,8 @@ def test_a_sprite_of_any_shape_fits_its_square(npm_folder: Path) -> None:
     assert sprite.getpixel((33, 0)) == pytest.approx((200, 10, 10, 255), abs=2)
 
 
-def test_hidden_colours_do_not_bleed_into_the_edge(npm_folder: Path) -> None:
-    """Clear pixels of a file may hold any colour: here bright green, around a red square."""
+def test_hidden_colors_do_not_bleed_into_the_edge(npm_folder: Path) -> None:
+    """Clear pixels of a file may hold any color: here bright green, around a red square."""
     pixels = np.zeros((256, 256, 4), dtype=np.uint8)
     pixels[..., 1] = 255
     pixels[64:192, 64:192] = (200, 0, 0, 255)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dcar_eval.scenes.captions import plural
-from dcar_eval.scenes.sprites import Sprites, recolour
+from dcar_eval.scenes.sprites import Sprites, recolor
 from dcar_eval.scenes.things import PEOPLE, labels, parse_objects, same_things, things
-from dcar_eval.scenes.world import COLOURS, SPRITE_LABELS, STYLES
+from dcar_eval.scenes.world import COLORS, SPRITE_LABELS, STYLES
 from dcht.errors import UsageError
 
 
@@ -20,7 +20,7 @@ def test_at_least_five_hundred_things_have_names_of_their_own() -> None:
     assert set(PEOPLE) <= set(things())
     for name in things():
         assert not set(name.split()) & {"and", "in", "of", "with", "small", "large"}
-        assert name == "orange" or not set(name.split()) & set(COLOURS)
+        assert name == "orange" or not set(name.split()) & set(COLORS)
 
 
 def test_the_sixty_two_are_among_them_under_their_own_names() -> None:
@@ -53,8 +53,8 @@ def test_a_name_that_is_not_known_gets_near_ones() -> None:
 
 def test_painted_small_it_is_what_is_painted_and_made_small(npm_folder: Path) -> None:
     sprites = Sprites(npm_folder, ("apple", "car"))
-    for shade in (COLOURS["red"], COLOURS["black"], (200, 120, 90)):
-        painted = recolour(sprites._original("car"), shade).resize((64, 64))
+    for shade in (COLORS["red"], COLORS["black"], (200, 120, 90)):
+        painted = recolor(sprites._original("car"), shade).resize((64, 64))
         ours = np.asarray(sprites.in_shade("car", "3d", shade, 64)).astype(float)
         opaque = ours[..., 3] > 250
         difference = np.abs(ours - np.asarray(painted))[opaque][:, :3]

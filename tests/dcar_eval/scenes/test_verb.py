@@ -34,12 +34,12 @@ def test_scenes_are_written_once_and_others_refused(
     for words, change in ((("--seed", "5"), "seed 0, not 5"),):
         assert run(*words) == 2
         assert f"holds scenes with {change}" in capsys.readouterr().err
-    # Forced with the same settings, a picture that was spoilt is drawn again.
-    picture = out / "part-0000" / "000001.jpg"
-    content = picture.read_bytes()
-    picture.write_bytes(b"spoilt")
+    # Forced with the same settings, an image that was spoilt is drawn again.
+    image = out / "part-0000" / "000001.jpg"
+    content = image.read_bytes()
+    image.write_bytes(b"spoilt")
     assert run("--force") == 0
-    assert picture.read_bytes() == content
+    assert image.read_bytes() == content
 
 
 def test_the_harder_grammar_has_its_own_tasks(

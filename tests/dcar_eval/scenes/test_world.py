@@ -8,15 +8,15 @@ from itertools import combinations, permutations, product
 import numpy as np
 import pytest
 
-from dcar_eval.scenes.draw import draw_scene
 from dcar_eval.scenes.held_out import HELD_OUT_SHARE, combinations_of, held_out, is_held_out
+from dcar_eval.scenes.sample import sample_scene
 from dcar_eval.scenes.things import parse_objects
 from dcar_eval.scenes.world import (
     BENCHMARK,
-    COLOURS,
+    COLORS,
     COUNTS,
     GATHERINGS,
-    NEVER_COLOURED,
+    NEVER_COLORED,
     RELATIONS,
     SPRITE_LABELS,
     TASK_WEIGHTS,
@@ -38,8 +38,8 @@ STARTER_PAIRS = [
 ALL_DIGEST = "55d9cde87292241e7bd086ce755161c9e8e192836841f35fa4323b9f79aa07d4"
 
 
-def coloured(name: str, colour: str) -> Scene:
-    return Scene(task=Task.COLORS, objects=(SceneObject(name=name, colour=colour),))
+def colored(name: str, color: str) -> Scene:
+    return Scene(task=Task.COLORS, objects=(SceneObject(name=name, color=color),))
 
 
 def counted(name: str, count: int) -> Scene:
@@ -54,15 +54,15 @@ def pair(first: str, second: str, relation: str | None = None) -> Scene:
 
 def scenes(split: Split, number: int, objects: tuple[str, ...] = ALL) -> Iterator[Scene]:
     for index in range(number):
-        yield draw_scene(objects, split, np.random.default_rng([7, index]))
+        yield sample_scene(objects, split, np.random.default_rng([7, index]))
 
 
 def kinds(world: str) -> dict[str, list[Scene]]:
     """Every combination of a world that may be held out, by kind."""
     names = WORLDS[world]
-    coloured_names = [name for name in names if name not in NEVER_COLOURED]
+    colored_names = [name for name in names if name not in NEVER_COLORED]
     return {
-        "colour": [coloured(name, colour) for name, colour in product(coloured_names, COLOURS)],
+        "colour": [colored(name, color) for name, color in product(colored_names, COLORS)],
         "count": [counted(name, count) for name in names for count in COUNTS],
         "pair": [pair(first, second) for first, second in combinations(names, 2)],
     }
@@ -85,16 +85,16 @@ def test_relations_hold_out_a_tenth_of_the_pairs_that_are_not(world: str) -> Non
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_no_object_is_spared_and_none_is_stripped(world: str) -> None:
-    """Every object loses its share of pairs, and no colour or count goes without."""
+    """Every object loses its share of pairs, and no color or count goes without."""
     names = WORLDS[world]
     by_kind = kinds(world)
     pairs = [s for s in by_kind["pair"] if is_held_out(s, names)]
     lost = [sum(name in {t.name for t in s.objects} for s in pairs) for name in names]
     assert max(lost) <= np.ceil((len(names) - 1) * HELD_OUT_SHARE)
     assert min(lost) >= max(1, max(lost) - 2)
-    colours = [s.objects[0].colour for s in by_kind["colour"] if is_held_out(s, names)]
+    colors = [s.objects[0].color for s in by_kind["colour"] if is_held_out(s, names)]
     counts = [len(s.objects) for s in by_kind["count"] if is_held_out(s, names)]
-    assert set(colours) == set(COLOURS)
+    assert set(colors) == set(COLORS)
     assert set(counts) == set(COUNTS)
     placed = [c[1] for c in held_out(names) if len(c) == 3]
     assert placed.count("left of") == pytest.approx(placed.count("above"), rel=0.2)
@@ -109,28 +109,28 @@ def test_the_split_never_moves() -> None:
     assert digest == ALL_DIGEST
 
 
-@pytest.mark.parametrize(("colour", "name"), [("red", "apple"), ("blue", "car")])
+@pytest.mark.parametrize(("color", "name"), [("red", "apple"), ("blue", "car")])
 @pytest.mark.parametrize("world", WORLDS)
-def test_the_readme_prompts_are_never_held_out(world: str, colour: str, name: str) -> None:
-    assert not is_held_out(coloured(name, colour), WORLDS[world])
+def test_the_readme_prompts_are_never_held_out(world: str, color: str, name: str) -> None:
+    assert not is_held_out(colored(name, color), WORLDS[world])
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_every_class_colour_count_and_relation_is_trained(world: str) -> None:
+def test_every_class_color_count_and_relation_is_trained(world: str) -> None:
     names = WORLDS[world]
 
     def seen(scenes: Iterator[Scene]) -> bool:
         return not all(is_held_out(scene, names) for scene in scenes)
 
     for name in names:
-        assert seen(coloured(name, colour) for colour in COLOURS)
+        assert seen(colored(name, color) for color in COLORS)
         assert seen(counted(name, count) for count in COUNTS)
         others = [other for other in names if other != name]
         assert seen(pair(name, other) for other in others)
         for relation in RELATIONS:
             assert seen(pair(name, other, relation) for other in others)
-    for colour in COLOURS:
-        assert seen(coloured(name, colour) for name in names)
+    for color in COLORS:
+        assert seen(colored(name, color) for name in names)
     for count in COUNTS:
         assert seen(counted(name, count) for name in names)
 
@@ -144,12 +144,12 @@ def test_one_arrangement_in_other_words_is_one_combination() -> None:
 
 
 def test_a_held_out_part_holds_out_the_whole() -> None:
-    """Neither beside something else, nor as a place, nor in colours."""
+    """Neither beside something else, nor as a place, nor in colors."""
     names = WORLDS["starter"]
     kept = held_out(names)
     mark, thing = next(c for c in sorted(kept) if c[0].startswith("in "))
     other = next(name for name in names if name != thing)
-    both = (SceneObject(name=other), SceneObject(name=thing, colour=mark.removeprefix("in ")))
+    both = (SceneObject(name=other), SceneObject(name=thing, color=mark.removeprefix("in ")))
     assert is_held_out(Scene(task=Task.FREE, objects=both), names)
     a, b = next(c for c in sorted(kept) if set(c) <= set(names) and len(c) == 2)
     assert all(is_held_out(pair(a, b, relation), names) for relation in RELATIONS)
@@ -157,11 +157,11 @@ def test_a_held_out_part_holds_out_the_whole() -> None:
     three = (SceneObject(name=a), SceneObject(name=third), SceneObject(name=b))
     assert is_held_out(Scene(task=Task.FREE, objects=three), names)
     number, name = next(c for c in sorted(kept) if c[0].isdecimal())
-    several = (SceneObject(name=name, colour="red"),) * int(number)
+    several = (SceneObject(name=name, color="red"),) * int(number)
     assert is_held_out(Scene(task=Task.FREE, objects=several), names)
 
 
-def test_an_orange_is_not_the_colour() -> None:
+def test_an_orange_is_not_the_color() -> None:
     held = [c for c in held_out(ALL) if len(c) == 2 and c[0].startswith("in ")]
     assert sum(name == "orange" for _, name in held) == 1
 
@@ -176,7 +176,7 @@ def test_training_never_sees_what_is_held_out() -> None:
 def test_a_task_can_be_asked_for(task: Task) -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
-        scene = draw_scene(WORLDS["starter"], Split.HELD_OUT, rng, task)
+        scene = sample_scene(WORLDS["starter"], Split.HELD_OUT, rng, task)
         assert scene.task is task
         assert task is Task.SINGLE or is_held_out(scene, WORLDS["starter"])
         if task is Task.GATHERING:
@@ -194,13 +194,13 @@ def test_a_scene_has_what_its_task_asks_for() -> None:
     free = []
     for scene in scenes(Split.TRAIN, 600):
         names = [thing.name for thing in scene.objects]
-        colours = [thing.colour for thing in scene.objects]
-        assert not any(t.colour and t.name in NEVER_COLOURED for t in scene.objects)
+        colors = [thing.color for thing in scene.objects]
+        assert not any(t.color and t.name in NEVER_COLORED for t in scene.objects)
         if scene.task is Task.FREE:
             free.append(scene)
             continue
-        wants_colour = scene.task in (Task.COLORS, Task.ATTRIBUTION)
-        assert all((colour is not None) == wants_colour for colour in colours)
+        wants_color = scene.task in (Task.COLORS, Task.ATTRIBUTION)
+        assert all((color is not None) == wants_color for color in colors)
         assert (scene.relation is not None) == (scene.task is Task.POSITION)
         if scene.task is Task.COUNTING:
             assert len(set(names)) == 1
@@ -209,12 +209,12 @@ def test_a_scene_has_what_its_task_asks_for() -> None:
             pairs = (Task.TWO, Task.POSITION, Task.ATTRIBUTION)
             assert len(set(names)) == len(names) == (2 if scene.task in pairs else 1)
         if scene.task is Task.ATTRIBUTION:
-            assert colours[0] != colours[1]
-    # Free forms are what no task is: coloured counts, and colours with a place or without.
-    assert all(any(t.colour for t in s.objects) for s in free if len(set(s.objects)) <= 2)
+            assert colors[0] != colors[1]
+    # Free forms are what no task is: colored counts, and colors with a place or without.
+    assert all(any(t.color for t in s.objects) for s in free if len(set(s.objects)) <= 2)
     assert any(len(set(scene.objects)) == 1 for scene in free)
-    assert any(scene.relation and scene.objects[0].colour for scene in free)
-    assert any(scene.relation is None and not scene.objects[1].colour for scene in free)
+    assert any(scene.relation and scene.objects[0].color for scene in free)
+    assert any(scene.relation is None and not scene.objects[1].color for scene in free)
     gatherings = [scene for scene in free if len({t.name for t in scene.objects}) > 2]
     assert {len(scene.objects) for scene in gatherings} == set(GATHERINGS)
 

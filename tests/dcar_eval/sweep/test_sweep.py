@@ -113,7 +113,7 @@ def test_without_the_residual_the_codes_are_decoded_alone(pipe: TextToImage) -> 
     )
     assert torch.equal(whole.indices, result.indices)
     assert whole.images[0].tobytes() != result.images[0].tobytes()
-    assert bare.sha256 is None  # these pictures are of no checkpoint
+    assert bare.sha256 is None  # these images are of no checkpoint
     with pytest.raises(UsageError, match="has no residual head"):
         at_point(bare, {"residual": True})
 

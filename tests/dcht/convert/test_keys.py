@@ -136,7 +136,7 @@ def test_the_norm_is_folded_exactly(published: Path, norm: float) -> None:
 
 
 def test_the_norm_is_measured(published: Path, pictures: Path) -> None:
-    (pictures / "broken.png").write_text("no picture")
+    (pictures / "broken.png").write_text("no image")
     tokenizer, norm = convert(read_source(published), codebook_size=16, images=pictures)
     plain, _ = convert(read_source(published))
     images = [
@@ -165,14 +165,14 @@ def test_codes_are_the_same_every_time(published: Path) -> None:
 
 
 def smooth(count: int, seed: int) -> torch.Tensor:
-    """Images (b, 3, 64, 64) of soft colours: what an autoencoder learns in a minute."""
+    """Images (b, 3, 64, 64) of soft colors: what an autoencoder learns in a minute."""
     coarse = torch.rand(count, 3, 2, 2, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     return torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bilinear")
 
 
 @pytest.fixture(scope="module")
 def trained() -> Tokenizer:
-    """A continuous autoencoder, trained a little, without any normalisation of its latents."""
+    """A continuous autoencoder, trained a little, without any normalization of its latents."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         plain = Tokenizer(replace(PRESETS["tiny"], codebook_size=None))

@@ -24,7 +24,7 @@ from dcht.latents.encode_job import EncodeSettings
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "bmp": "BMP"}
 
 
-def picture(draw: random.Random, suffix: str) -> bytes:
+def image(draw: random.Random, suffix: str) -> bytes:
     pixels = np.frombuffer(draw.randbytes(40 * 36 * 3), np.uint8).reshape(40, 36, 3)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format=FORMATS[suffix])
@@ -44,14 +44,14 @@ def bomb(draw: random.Random, suffix: str) -> bytes:
 
 
 def cut(draw: random.Random, suffix: str) -> bytes:
-    whole = picture(draw, suffix)
+    whole = image(draw, suffix)
     # The pixels of these formats fill the file: what is left of it never holds all of them.
     return whole[: draw.randrange(len(whole) * 3 // 4)]
 
 
 def fuzzed_header(draw: random.Random, suffix: str) -> bytes:
     """Random bytes over the first ones: the signature never survives."""
-    content = bytearray(picture(draw, suffix))
+    content = bytearray(image(draw, suffix))
     content[:12] = bytes(byte ^ draw.randrange(1, 256) for byte in content[:12])
     for _ in range(draw.randrange(20)):
         content[draw.randrange(12, min(200, len(content)))] = draw.randrange(256)
@@ -67,7 +67,7 @@ def something_else(draw: random.Random, suffix: str) -> bytes:
 
 def fuzzed_body(draw: random.Random, suffix: str) -> bytes:
     """Damage behind the signature: a decoder may notice it or not."""
-    content = bytearray(picture(draw, suffix))
+    content = bytearray(image(draw, suffix))
     for _ in range(draw.randrange(1, 40)):
         content[draw.randrange(12, min(draw.choice([80, 5000]), len(content)))] = draw.randrange(
             256
@@ -108,7 +108,7 @@ def write_malformed(root: Path, count: int, seed: int) -> tuple[set[str], set[st
         elif kind == 8:
             draw.choice([os.mkfifo, os.mkdir])(path)
         elif kind == 9:
-            path.write_bytes(picture(draw, suffix))
+            path.write_bytes(image(draw, suffix))
             garbage = draw.choice([b"\xff\xfe", b"{", b"[" * 5000, b'{"a": 1e', b"\x80" * 9])
             # A text needs only be UTF-8; JSON fails in more ways.
             text = draw.random() < 0.3
@@ -143,7 +143,7 @@ def write_archive(draw: random.Random, path: Path, number: int) -> str:
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         member = tarfile.TarInfo(name)
         member.size = 512
-        tar.addfile(member, io.BytesIO(picture(draw, "png")))
+        tar.addfile(member, io.BytesIO(image(draw, "png")))
     content = bytearray(buffer.getvalue())
     if draw.random() < 0.5:
         path.write_bytes(content)
@@ -162,7 +162,7 @@ def test_two_thousand_malformed_inputs(saved_tokenizer: Path, tmp_path: Path) ->
     draw = random.Random(1)
     good = [f"good-{number}.png" for number in range(8)]
     for name in good:
-        (root / name).write_bytes(picture(draw, "png"))
+        (root / name).write_bytes(image(draw, "png"))
     before = set(tmp_path.rglob("*"))
     settings = EncodeSettings(size=(32, 32), shard_size=700)
     with warnings.catch_warnings():

@@ -56,13 +56,13 @@ def archive(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_folder_gives_what_list_images_gives(pictures: Path) -> None:
-    found = list_inputs(pictures)
-    expected = [path.relative_to(pictures).as_posix() for path in list_images(pictures)]
+def test_a_folder_gives_what_list_images_gives(images: Path) -> None:
+    found = list_inputs(images)
+    expected = [path.relative_to(images).as_posix() for path in list_images(images)]
     assert [entry.name for entry in found] == expected
-    assert not problems(pictures)
+    assert not problems(images)
     opened = found[0].open()
-    with Image.open(pictures / "a.png") as image:
+    with Image.open(images / "a.png") as image:
         assert opened.tobytes() == image.convert("RGB").tobytes()
 
 
@@ -99,7 +99,7 @@ def test_a_folder_of_archives_a_pattern_and_a_list_of_them_are_one(archive: Path
 
 
 @pytest.mark.parametrize("name", ["list.txt", "list.jsonl", "list.csv"])
-def test_lists_name_images_with_their_captions(pictures: Path, tmp_path: Path, name: str) -> None:
+def test_lists_name_images_with_their_captions(images: Path, tmp_path: Path, name: str) -> None:
     content = {
         "list.txt": "pictures/c.webp\n\npictures/a.png\n",
         "list.jsonl": '{"path": "pictures/c.webp", "caption": "from the list", "n": 1}\n'
@@ -109,58 +109,58 @@ def test_lists_name_images_with_their_captions(pictures: Path, tmp_path: Path, n
     (tmp_path / name).write_text(content[name])
     rows = [entry.row() for entry in list_inputs(tmp_path / name)]
     assert [row["file"] for row in rows] == ["pictures/a.png", "pictures/c.webp"]
-    assert rows[0]["captions"] == ["a first picture", "the first one"]
+    assert rows[0]["captions"] == ["a first image", "the first one"]
     expected = None if name == "list.txt" else "from the list"
     assert rows[1]["caption"] == expected
     assert [entry.open().size for entry in list_inputs(tmp_path / name)] == [(80, 70), (112, 70)]
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
-def test_a_metadata_file_as_imagefolder_has_it(pictures: Path, suffix: str) -> None:
+def test_a_metadata_file_as_imagefolder_has_it(images: Path, suffix: str) -> None:
     rows = [("c.webp", "named above"), ("more/f.jpg", "named above, too"), ("gone.png", "x")]
     if suffix == "jsonl":
         lines = [json.dumps({"file_name": file, "text": text}) for file, text in rows]
     else:
         lines = ["file_name,text", *(f'"{file}","{text}"' for file, text in rows)]
-    (pictures / f"metadata.{suffix}").write_text("\n".join(lines))
-    captions = {e.name: e.row()["caption"] for e in list_inputs(pictures) if not e.problem}
+    (images / f"metadata.{suffix}").write_text("\n".join(lines))
+    captions = {e.name: e.row()["caption"] for e in list_inputs(images) if not e.problem}
     assert captions["c.webp"] == "named above"
     assert captions["more/f.jpg"] == "named above, too"
-    assert captions["a.png"] == "a first picture"
+    assert captions["a.png"] == "a first image"
     assert captions["d.bmp"] is None
-    assert list(problems(pictures)) == ["gone.png"]
+    assert list(problems(images)) == ["gone.png"]
 
 
-def test_names_and_sizes_make_the_hash(pictures: Path) -> None:
-    seen = {hash_entries(list_inputs(pictures))}
+def test_names_and_sizes_make_the_hash(images: Path) -> None:
+    seen = {hash_entries(list_inputs(images))}
     changes = [
-        lambda: (pictures / "a.txt").write_text("another caption"),
-        lambda: (pictures / "metadata.csv").write_text("file_name,text\nd.bmp,word\n"),
-        lambda: (pictures / "metadata.csv").write_text("file_name,text\nd.bmp,world\n"),
-        lambda: (pictures / "d.bmp").rename(pictures / "g.bmp"),
-        lambda: (pictures / "e.png").write_bytes(b"shorter"),
+        lambda: (images / "a.txt").write_text("another caption"),
+        lambda: (images / "metadata.csv").write_text("file_name,text\nd.bmp,word\n"),
+        lambda: (images / "metadata.csv").write_text("file_name,text\nd.bmp,world\n"),
+        lambda: (images / "d.bmp").rename(images / "g.bmp"),
+        lambda: (images / "e.png").write_bytes(b"shorter"),
     ]
     for number, change in enumerate(changes, start=2):
         change()
-        seen.add(hash_entries(list_inputs(pictures)))
+        seen.add(hash_entries(list_inputs(images)))
         assert len(seen) == number
 
 
-def test_what_cannot_be_read_is_said(pictures: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_said(images: Path, tmp_path: Path) -> None:
     outside = tmp_path / "secret.png"
     outside.write_bytes(png("red"))
     (tmp_path / "secret.txt").write_text("a secret")
-    (pictures / "inside.png").symlink_to("a.png")
-    (pictures / "outside.png").symlink_to(outside)
-    (pictures / "nowhere.png").symlink_to("gone.png")
-    (pictures / "loop.png").symlink_to("loop.png")
-    (pictures / "linked").symlink_to(tmp_path)
-    (pictures / "folder.png").mkdir()
-    (pictures / "d.txt").symlink_to(tmp_path / "secret.txt")
-    (pictures / "old.gif").write_bytes(b"GIF89a")
-    os.mkfifo(pictures / "pipe.png")
+    (images / "inside.png").symlink_to("a.png")
+    (images / "outside.png").symlink_to(outside)
+    (images / "nowhere.png").symlink_to("gone.png")
+    (images / "loop.png").symlink_to("loop.png")
+    (images / "linked").symlink_to(tmp_path)
+    (images / "folder.png").mkdir()
+    (images / "d.txt").symlink_to(tmp_path / "secret.txt")
+    (images / "old.gif").write_bytes(b"GIF89a")
+    os.mkfifo(images / "pipe.png")
     link_out = "is a link out of the folder; a list may name its target"
-    assert problems(pictures) == {
+    assert problems(images) == {
         "d.bmp": f"d.txt {link_out}",
         "folder.png": "a folder, not an image",
         "linked": "a link to a folder: not followed",
@@ -170,31 +170,31 @@ def test_what_cannot_be_read_is_said(pictures: Path, tmp_path: Path) -> None:
         "outside.png": f"outside.png {link_out}",
         "pipe.png": "pipe.png is not a regular file",
     }
-    entries = {entry.name: entry for entry in list_inputs(pictures)}
+    entries = {entry.name: entry for entry in list_inputs(images)}
     assert entries["inside.png"].open().size == (80, 70)
     with pytest.raises(ImageError, match="link out of the folder"):
         entries["outside.png"].open()
 
 
-def test_a_pipe_in_the_place_of_a_file_does_not_block(pictures: Path) -> None:
-    (entry,) = list_inputs(pictures / "a.png")
-    (pictures / "a.png").unlink()
-    os.mkfifo(pictures / "a.png")
+def test_a_pipe_in_the_place_of_a_file_does_not_block(images: Path) -> None:
+    (entry,) = list_inputs(images / "a.png")
+    (images / "a.png").unlink()
+    os.mkfifo(images / "a.png")
     with pytest.raises(ImageError, match="not a regular file"):
         entry.open()
 
 
-def test_sidecars_that_cannot_be_read_are_problems_of_their_image(pictures: Path) -> None:
+def test_sidecars_that_cannot_be_read_are_problems_of_their_image(images: Path) -> None:
     for name, content, reason in (
         ("a.json", b"{", r"a\.json is not JSON"),
         ("a.json", b"[" * 100_000, r"a\.json is not JSON"),
         ("a.json", b'"\xff"', r"a\.json: not a text in UTF-8"),
     ):
-        (pictures / name).write_bytes(content)
+        (images / name).write_bytes(content)
         with pytest.raises(UsageError, match=reason):
-            list_inputs(pictures)[0].row()
-    (pictures / "a.json").write_bytes(b'\xef\xbb\xbf["with", "a byte order mark"]')
-    assert list_inputs(pictures)[0].row()["json"] == ["with", "a byte order mark"]
+            list_inputs(images)[0].row()
+    (images / "a.json").write_bytes(b'\xef\xbb\xbf["with", "a byte order mark"]')
+    assert list_inputs(images)[0].row()["json"] == ["with", "a byte order mark"]
 
 
 def test_hostile_members_of_archives(tmp_path: Path) -> None:
@@ -277,74 +277,74 @@ def rows(source: Path) -> dict[str, dict[str, object]]:
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
-def test_every_row_of_an_image_gives_a_caption(pictures: Path, suffix: str) -> None:
+def test_every_row_of_an_image_gives_a_caption(images: Path, suffix: str) -> None:
     """In one table, in two of them, and in a list: an image is one input with all its captions."""
     texts = ["one", "two", "one", "three"]
     if suffix == "jsonl":
         lines = [json.dumps({"file_name": "c.webp", "text": text, "n": text}) for text in texts]
     else:
         lines = ["file_name,text,n", *(f"c.webp,{text},{text}" for text in texts)]
-    (pictures / f"metadata.{suffix}").write_text("\n".join(lines))
-    (pictures / "more" / "metadata.csv").write_text("file_name,text\n../c.webp,four\n")
-    row = rows(pictures)["c.webp"]
+    (images / f"metadata.{suffix}").write_text("\n".join(lines))
+    (images / "more" / "metadata.csv").write_text("file_name,text\n../c.webp,four\n")
+    row = rows(images)["c.webp"]
     assert row["captions"] == ["one", "two", "three", "four"]
     assert (row["caption"], row["n"]) == ("one", "one")
-    (pictures / "more" / "metadata.csv").unlink()
-    (entry,) = list_inputs((pictures / f"metadata.{suffix}").rename(pictures / f"list.{suffix}"))
+    (images / "more" / "metadata.csv").unlink()
+    (entry,) = list_inputs((images / f"metadata.{suffix}").rename(images / f"list.{suffix}"))
     assert entry.row()["captions"] == ["one", "two", "three"]
 
 
-def test_a_json_beside_an_image_goes_before_a_table(pictures: Path) -> None:
+def test_a_json_beside_an_image_goes_before_a_table(images: Path) -> None:
     """Whatever the keys are called."""
-    (pictures / "e.json").write_text('{"text": "beside", "score": 1}')
+    (images / "e.json").write_text('{"text": "beside", "score": 1}')
     line = {"file_name": "e.png", "captions": ["of", "the table"], "score": 2, "more": 3}
-    (pictures / "metadata.jsonl").write_text(json.dumps(line))
-    row = rows(pictures)["e.png"]
+    (images / "metadata.jsonl").write_text(json.dumps(line))
+    row = rows(images)["e.png"]
     assert row["caption"] == "beside"
     assert "captions" not in row
     assert (row["score"], row["more"]) == (1, 3)
 
 
-def test_long_fields_of_a_csv_are_read(pictures: Path) -> None:
+def test_long_fields_of_a_csv_are_read(images: Path) -> None:
     long = "a cat and " * 20_000
-    (pictures / "metadata.csv").write_text(f'file_name,text\nd.bmp,"{long}"\ne.png,behind it\n')
-    assert not problems(pictures)
-    assert rows(pictures)["d.bmp"]["caption"] == long
-    assert rows(pictures)["e.png"]["caption"] == "behind it"
+    (images / "metadata.csv").write_text(f'file_name,text\nd.bmp,"{long}"\ne.png,behind it\n')
+    assert not problems(images)
+    assert rows(images)["d.bmp"]["caption"] == long
+    assert rows(images)["e.png"]["caption"] == "behind it"
 
 
-def test_a_csv_row_that_loses_a_part_of_its_caption_is_listed(pictures: Path) -> None:
+def test_a_csv_row_that_loses_a_part_of_its_caption_is_listed(images: Path) -> None:
     table = "file_name, text\nd.bmp,a cat, sitting\ne.png,whole\n"
-    (pictures / "metadata.csv").write_text(table)
-    assert list(problems(pictures)) == ["metadata.csv line 2"]
-    assert "quotes" in problems(pictures)["metadata.csv line 2"]
-    assert rows(pictures)["e.png"]["caption"] == "whole"
+    (images / "metadata.csv").write_text(table)
+    assert list(problems(images)) == ["metadata.csv line 2"]
+    assert "quotes" in problems(images)["metadata.csv line 2"]
+    assert rows(images)["e.png"]["caption"] == "whole"
 
 
 @pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e"])
-def test_only_line_ends_end_a_line(pictures: Path, mark: str) -> None:
-    (pictures / "d.txt").write_bytes(f"a{mark}b\r\nsecond\rthird\n".encode())
-    assert rows(pictures)["d.bmp"]["captions"] == [f"a{mark}b", "second", "third"]
+def test_only_line_ends_end_a_line(images: Path, mark: str) -> None:
+    (images / "d.txt").write_bytes(f"a{mark}b\r\nsecond\rthird\n".encode())
+    assert rows(images)["d.bmp"]["captions"] == [f"a{mark}b", "second", "third"]
     odd = f"x{mark}y.png"
-    (pictures / odd).write_bytes(png("red"))
-    (pictures / "list.txt").write_bytes(f"{odd}\r\na.png".encode())
-    assert [entry.name for entry in list_inputs(pictures / "list.txt")] == ["a.png", odd]
+    (images / odd).write_bytes(png("red"))
+    (images / "list.txt").write_bytes(f"{odd}\r\na.png".encode())
+    assert [entry.name for entry in list_inputs(images / "list.txt")] == ["a.png", odd]
 
 
-def test_a_caption_that_is_no_text_is_refused(pictures: Path) -> None:
-    (pictures / "d.json").write_text('{"caption": "half \\ud800 a pair"}')
-    entry = next(entry for entry in list_inputs(pictures) if entry.name == "d.bmp")
+def test_a_caption_that_is_no_text_is_refused(images: Path) -> None:
+    (images / "d.json").write_text('{"caption": "half \\ud800 a pair"}')
+    entry = next(entry for entry in list_inputs(images) if entry.name == "d.bmp")
     with pytest.raises(UsageError, match="caption is no text"):
         entry.row()
 
 
-def test_tables_and_texts_that_are_not_read_are_named(pictures: Path, archive: Path) -> None:
+def test_tables_and_texts_that_are_not_read_are_named(images: Path, archive: Path) -> None:
     for name in ("captions.csv", "more/labels.json", "c.TXT", "gone.txt", "f.parquet"):
-        (pictures / name).write_text("file,caption\na.png,x\n")
-    (pictures / "metadata.csv").write_text("file_name,text\nd.bmp,word\n")
-    found = find_inputs(pictures)
+        (images / name).write_text("file,caption\na.png,x\n")
+    (images / "metadata.csv").write_text("file_name,text\nd.bmp,word\n")
+    found = find_inputs(images)
     assert found.unread == ["c.TXT", "captions.csv", "f.parquet", "gone.txt", "more/labels.json"]
-    assert not problems(pictures)
+    assert not problems(images)
     write_tar(archive, {"1.png": png("red"), "1.txt": b"x", "1.cls": b"3", "labels.csv": b"x"})
     assert find_inputs(archive).unread == ["007.tar/labels.csv"]
 
@@ -359,25 +359,25 @@ def test_lists_of_different_folders_keep_their_images_apart(tmp_path: Path) -> N
     assert [entry.open().getpixel((0, 0)) for entry in entries] == [(255, 0, 0), (0, 0, 255)]
 
 
-def test_an_image_that_two_sources_name_is_one(pictures: Path) -> None:
-    twice = list_inputs([pictures, pictures / "a.png", pictures])
-    once = [f"pictures/{entry.name}" for entry in list_inputs(pictures)]
+def test_an_image_that_two_sources_name_is_one(images: Path) -> None:
+    twice = list_inputs([images, images / "a.png", images])
+    once = [f"pictures/{entry.name}" for entry in list_inputs(images)]
     assert [entry.name for entry in twice] == once
 
 
-def test_what_is_read_has_a_hash(pictures: Path, archive: Path) -> None:
-    """Of the picture, the text and the fields: a change of equal size shows."""
-    (pictures / "a.json").write_text('{"n": 1}')
+def test_what_is_read_has_a_hash(images: Path, archive: Path) -> None:
+    """Of the image, the text and the fields: a change of equal size shows."""
+    (images / "a.json").write_text('{"n": 1}')
     expected = b"".join(
-        hashlib.sha256((pictures / name).read_bytes()).digest()
+        hashlib.sha256((images / name).read_bytes()).digest()
         for name in ("a.png", "a.txt", "a.json")
     )
-    assert next(digest_all(list_inputs(pictures))) == expected
-    whole = content_sha256(list_inputs(pictures))
-    pixels = bytearray((pictures / "d.bmp").read_bytes())
+    assert next(digest_all(list_inputs(images))) == expected
+    whole = content_sha256(list_inputs(images))
+    pixels = bytearray((images / "d.bmp").read_bytes())
     pixels[-1] ^= 1
-    (pictures / "d.bmp").write_bytes(pixels)
-    assert content_sha256(list_inputs(pictures)) != whole
+    (images / "d.bmp").write_bytes(pixels)
+    assert content_sha256(list_inputs(images)) != whole
     members = list(digest_all(list_inputs(archive)))
     assert members[0][:32] == hashlib.sha256(png("red")).digest()
     assert members[0][32:64] == hashlib.sha256(b"a red one\n").digest()
@@ -405,12 +405,12 @@ def test_a_pattern_of_too_much_answers_at_once(archive: Path, pattern: str) -> N
     assert time.perf_counter() - start < 1
 
 
-def test_a_pattern_is_bounded(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pattern_is_bounded(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dcht.data.sources.MAX_PATTERN", 3)
     with pytest.raises(UsageError, match="stands for more than 3 paths"):
-        list_inputs(f"{pictures}/*")
+        list_inputs(f"{images}/*")
     with pytest.raises(UsageError, match="stands for more than 3 paths"):
-        list_inputs(f"{pictures}/{{a,a,a,a}}.png")
+        list_inputs(f"{images}/{{a,a,a,a}}.png")
 
 
 def test_images_of_other_formats_alone_are_said(tmp_path: Path) -> None:
@@ -419,7 +419,7 @@ def test_images_of_other_formats_alone_are_said(tmp_path: Path) -> None:
         (tmp_path / "in" / name).write_bytes(b"GIF89a")
     for source in (tmp_path / "in", [tmp_path / "in" / "a.gif"]):
         with pytest.raises(
-            UsageError, match=r"no pictures that can be used: \.gif.* not read; convert"
+            UsageError, match=r"no images that can be used: \.gif.* not read; convert"
         ):
             list_inputs(source)
     with pytest.raises(UsageError, match=r"can be used: \.gif, \.tiff are not read"):
@@ -441,8 +441,8 @@ def test_headers_of_an_archive_are_bounded(tmp_path: Path) -> None:
         assert time.perf_counter() - start < 1
 
 
-def test_a_large_file_beside_an_image_is_not_read(pictures: Path) -> None:
-    with (pictures / "a.json").open("wb") as file:
+def test_a_large_file_beside_an_image_is_not_read(images: Path) -> None:
+    with (images / "a.json").open("wb") as file:
         file.truncate(MAX_SIDECAR + 1)
     with pytest.raises(ImageError, match=r"a\.json: .* the cap is"):
-        list_inputs(pictures)[0].row()
+        list_inputs(images)[0].row()

@@ -15,25 +15,25 @@ from dcht.images import ImageError, open_image
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_members_are_the_files(pictures: Path, tmp_path: Path, method: int) -> None:
+def test_members_are_the_files(images: Path, tmp_path: Path, method: int) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w", method) as archive:
         archive.mkdir("folder.png")
         for name in ("more/f.jpg", "a.png", "a.txt"):
-            archive.write(pictures / name, name)
+            archive.write(images / name, name)
     entries = list_zip(tmp_path / "x.zip")
     assert [entry.name for entry in entries] == ["more/f.jpg", "a.png"]
     for entry in entries:
-        expected = open_image(pictures / entry.name)
+        expected = open_image(images / entry.name)
         assert np.array_equal(np.asarray(entry.open()), np.asarray(expected))
         assert entry.image is not None
-        assert entry.image.size == (pictures / entry.name).stat().st_size
+        assert entry.image.size == (images / entry.name).stat().st_size
 
 
-def test_what_cannot_be_read_is_named(pictures: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_named(images: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.write(pictures / "a.png", "a.png", zipfile.ZIP_DEFLATED)
-        archive.write(pictures / "e.png", "e.png", zipfile.ZIP_LZMA)
+        archive.write(images / "a.png", "a.png", zipfile.ZIP_DEFLATED)
+        archive.write(images / "e.png", "e.png", zipfile.ZIP_LZMA)
     first, second = list_zip(path)
     with pytest.raises(ImageError, match="compressed otherwise than by deflate"):
         second.open()
@@ -85,11 +85,11 @@ def test_a_member_that_lies_about_its_size(tmp_path: Path, says: int, stored: in
         entry.open()
 
 
-def test_a_changed_byte_of_a_member_is_found(pictures: Path, tmp_path: Path) -> None:
+def test_a_changed_byte_of_a_member_is_found(images: Path, tmp_path: Path) -> None:
     """Decoders do not see every one; the archive has a checksum."""
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.write(pictures / "d.bmp", "d.bmp")
+        archive.write(images / "d.bmp", "d.bmp")
     (entry,) = list_zip(path)
     assert entry.image is not None
     content = bytearray(path.read_bytes())
@@ -112,10 +112,10 @@ def test_what_is_no_zip_is_said_in_a_line(tmp_path: Path, content: bytes) -> Non
         list_zip(tmp_path / "gone.zip")
 
 
-def test_a_member_that_is_not_where_the_directory_says(pictures: Path, tmp_path: Path) -> None:
+def test_a_member_that_is_not_where_the_directory_says(images: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.write(pictures / "a.png", "a.png")
+        archive.write(images / "a.png", "a.png")
     content = bytearray(path.read_bytes())
     where = content.index(b"PK\1\2")
     content[where + 42 : where + 46] = (where).to_bytes(4, "little")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcht.engine.curves import Panel, draw_curves
+from dcht.engine.curves import Panel, plot_curves
 from dcht.engine.metrics import read_metrics
 
 PANELS = [
@@ -18,11 +18,11 @@ def rows(count: int) -> list[dict[str, float]]:
     return [{"step": step, "l2": 1 / (step + 1), "psnr": float(step)} for step in range(count)]
 
 
-def ink(path, colour: tuple[int, int, int]) -> int:
-    """How many pixels are about of this colour."""
-    with Image.open(path) as picture:
-        pixels = np.asarray(picture.convert("RGB")).astype(int)
-    return int((np.abs(pixels - colour).max(axis=-1) < 24).sum())
+def ink(path, color: tuple[int, int, int]) -> int:
+    """How many pixels are about of this color."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    return int((np.abs(pixels - color).max(axis=-1) < 24).sum())
 
 
 def test_rows_come_in_the_order_of_their_steps(tmp_path):
@@ -34,21 +34,21 @@ def test_rows_come_in_the_order_of_their_steps(tmp_path):
 def test_a_curve_is_drawn_and_a_panel_without_values_is_not(tmp_path):
     sizes = {}
     for name, count in (("two", 2), ("many", 200)):
-        draw_curves(rows(count), PANELS, tmp_path / f"{name}.png", marks={0: "a", 100: "b"})
-        assert ink(tmp_path / f"{name}.png", (31, 119, 180)) > 100  # the first colour of a plot
-        with Image.open(tmp_path / f"{name}.png") as picture:
-            sizes[name] = picture.size
+        plot_curves(rows(count), PANELS, tmp_path / f"{name}.png", marks={0: "a", 100: "b"})
+        assert ink(tmp_path / f"{name}.png", (31, 119, 180)) > 100  # the first color of a plot
+        with Image.open(tmp_path / f"{name}.png") as image:
+            sizes[name] = image.size
     assert sizes["two"] == sizes["many"]
-    draw_curves(rows(3), PANELS[:1] + PANELS[1:2] * 5, tmp_path / "one.png", marks={})
-    with Image.open(tmp_path / "one.png") as picture:
-        assert picture.size == sizes["two"]  # one row of two places, one of them empty
+    plot_curves(rows(3), PANELS[:1] + PANELS[1:2] * 5, tmp_path / "one.png", marks={})
+    with Image.open(tmp_path / "one.png") as image:
+        assert image.size == sizes["two"]  # one row of two places, one of them empty
     assert [path.suffix for path in tmp_path.iterdir()] == [".png"] * 3
 
 
 @pytest.mark.parametrize("marks", [{}, {50: "discrete_learning"}])
 def test_marks_are_lines_through_every_panel(tmp_path, marks):
-    draw_curves(rows(100), PANELS, tmp_path / "a.png", marks=marks)
-    grey = ink(tmp_path / "a.png", (153, 153, 153))
-    draw_curves(rows(100), PANELS, tmp_path / "b.png", marks={})
+    plot_curves(rows(100), PANELS, tmp_path / "a.png", marks=marks)
+    gray = ink(tmp_path / "a.png", (153, 153, 153))
+    plot_curves(rows(100), PANELS, tmp_path / "b.png", marks={})
     plain = ink(tmp_path / "b.png", (153, 153, 153))
-    assert (grey > plain + 100) == bool(marks)
+    assert (gray > plain + 100) == bool(marks)

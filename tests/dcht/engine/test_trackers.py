@@ -27,12 +27,12 @@ def service(request, monkeypatch) -> Any:
     return module
 
 
-def test_a_service_gets_every_row_and_picture_under_one_name(service, tmp_path):
+def test_a_service_gets_every_row_and_image_under_one_name(service, tmp_path):
     tracker = Tracker(service.__name__)
     for first_step in (0, 5):  # the second time, the run goes on
         log = RunLog(tmp_path / "run", first_step=first_step, trackers=[tracker])
         log.scalars(first_step, {"loss": 2.0})
-        log.picture(first_step, "grid", Image.new("RGB", (8, 6)))
+        log.image(first_step, "grid", Image.new("RGB", (8, 6)))
         log.close()
     verbs = [verb for verb, _ in service.calls]
     assert verbs == ["init", "log", "log", "finish"] * 2
@@ -53,7 +53,7 @@ def test_a_service_gets_every_row_and_picture_under_one_name(service, tmp_path):
 def test_tensorboard_holds_what_was_logged(tmp_path):
     log = RunLog(tmp_path)
     log.scalars(3, {"loss": 2.5})
-    log.picture(3, "grid", Image.new("RGB", (8, 6), "red"))
+    log.image(3, "grid", Image.new("RGB", (8, 6), "red"))
     log.close()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()

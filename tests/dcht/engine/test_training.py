@@ -71,7 +71,7 @@ def test_run_log_has_one_row_a_step_after_a_resume(tmp_path):
     log = RunLog(tmp_path)
     for step in range(4):
         log.scalars(step, {"loss": float(step)})
-    log.picture(3, "grid", Image.new("RGB", (8, 6), "red"))
+    log.image(3, "grid", Image.new("RGB", (8, 6), "red"))
     log.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')
@@ -80,8 +80,8 @@ def test_run_log_has_one_row_a_step_after_a_resume(tmp_path):
     log.close()
     rows = [json.loads(row) for row in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(row["step"], row["loss"]) for row in rows] == [(0, 0.0), (1, 1.0), (2, 20.0)]
-    with Image.open(tmp_path / "samples" / "grid-0000003.png") as picture:
-        assert picture.size == (8, 6)
+    with Image.open(tmp_path / "samples" / "grid-0000003.png") as image:
+        assert image.size == (8, 6)
     assert list((tmp_path / "tensorboard").iterdir())
 
 
@@ -142,7 +142,7 @@ def test_a_tracker_that_fails_is_said_and_left_out(tmp_path, capsys):
 def test_a_rank_that_is_not_active_logs_nothing(tmp_path, capsys):
     log = RunLog(tmp_path / "run", active=False)
     log.scalars(0, {"loss": 1.0})
-    log.picture(0, "grid", Image.new("RGB", (8, 6)))
+    log.image(0, "grid", Image.new("RGB", (8, 6)))
     log.line("nobody hears this")
     log.close()
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""A store as training code reads it: at random, from several processes, and back to pictures."""
+"""A store as training code reads it: at random, from several processes, and back to images."""
 
 import json
 import pickle
@@ -20,13 +20,13 @@ from dcht.latents.inspect import inspect_store, plot_codes
 
 
 @pytest.fixture
-def latents(pictures: Path, saved_tokenizer: Path, tmp_path: Path) -> Path:
-    """The six pictures, in three shards, the second of which has lost its only picture but one."""
-    (pictures / "c.webp").write_text("no picture")
-    (pictures / "d.txt").write_text("ein schönes Bild 絵\n")
+def latents(images: Path, saved_tokenizer: Path, tmp_path: Path) -> Path:
+    """The six images, in three shards, the second of which has lost its only image but one."""
+    (images / "c.webp").write_text("no image")
+    (images / "d.txt").write_text("ein schönes Bild 絵\n")
     out = tmp_path / "latents"
     settings = EncodeSettings(size=(96, 64), batch_size=2, shard_size=2)
-    encode_images(Tokenizer.from_pretrained(saved_tokenizer), pictures, out, settings)
+    encode_images(Tokenizer.from_pretrained(saved_tokenizer), images, out, settings)
     return out
 
 
@@ -55,7 +55,7 @@ def test_a_loader_collates_samples(latents: Path) -> None:
     (batch,) = DataLoader(data, batch_size=5, num_workers=1, multiprocessing_context="fork")
     assert torch.equal(batch.indices[0], first.indices)
     assert batch.residual.shape == (5, *first.residual.shape)
-    assert tuple(batch.caption[:2]) == ("a first picture", "a second picture")
+    assert tuple(batch.caption[:2]) == ("a first image", "a second image")
     elsewhere = pickle.loads(pickle.dumps(data))
     assert torch.equal(elsewhere[0].residual, first.residual)
 
@@ -99,8 +99,8 @@ def test_the_plot_shows_the_counts() -> None:
     assert 0.9 * width / 2 < blue[1] < 3 * width / 2
 
 
-def test_pictures_come_back(
-    latents: Path, saved_tokenizer: Path, pictures: Path, tmp_path: Path
+def test_images_come_back(
+    latents: Path, saved_tokenizer: Path, images: Path, tmp_path: Path
 ) -> None:
     tokenizer, store = Tokenizer.from_pretrained(saved_tokenizer), LatentsStore(latents)
     out = tmp_path / "decoded"
@@ -111,7 +111,7 @@ def test_pictures_come_back(
     expected = ((rearrange(pixels, "c h w -> h w c").clamp(-1, 1) + 1) * 127.5).round()
     found = np.asarray(Image.open(out / "more" / "f.jpg.png")).astype(float)
     assert np.abs(found - expected.numpy()).max() <= 1
-    # Repeated, it does what is missing; without the residual the pictures are others.
+    # Repeated, it does what is missing; without the residual the images are others.
     before = {path: path.read_bytes() for path in out.rglob("*.png")}
     (out / "d.bmp.png").unlink()
     assert decode_store(tokenizer, store, out, batch_size=2) == 5
@@ -132,7 +132,7 @@ def test_another_tokenizer_does_not_decode(
         decode_store(Tokenizer.from_pretrained(other), LatentsStore(latents), tmp_path / "x")
 
 
-def test_pictures_stay_inside_whatever_their_names(
+def test_images_stay_inside_whatever_their_names(
     latents: Path, saved_tokenizer: Path, tmp_path: Path
 ) -> None:
     path = latents / "shard-00000.jsonl"
@@ -145,11 +145,11 @@ def test_pictures_stay_inside_whatever_their_names(
 
 
 def test_both_flips_come_back_mirrored_names(
-    pictures: Path, saved_tokenizer: Path, tmp_path: Path
+    images: Path, saved_tokenizer: Path, tmp_path: Path
 ) -> None:
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
     settings = EncodeSettings(size=(64, 64), flip=Flip.both)
-    encode_images(tokenizer, pictures / "a.png", tmp_path / "flips", settings)
+    encode_images(tokenizer, images / "a.png", tmp_path / "flips", settings)
     decode_store(tokenizer, LatentsStore(tmp_path / "flips"), tmp_path / "seen")
     names = sorted(path.name for path in (tmp_path / "seen").glob("*.png"))
     assert names == ["a.png.flip.png", "a.png.png"]

@@ -21,14 +21,14 @@ Encode = Callable[..., Encoded]
 
 
 @pytest.fixture
-def encode(saved_tokenizer: Path, pictures: Path, tmp_path: Path) -> Encode:
-    """Encode the six pictures into `latents/`, in shards of four and batches of two."""
+def encode(saved_tokenizer: Path, images: Path, tmp_path: Path) -> Encode:
+    """Encode the six images into `latents/`, in shards of four and batches of two."""
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
     settings = EncodeSettings(size=(96, 64), batch_size=2, shard_size=4)
 
     def run(out: Path = tmp_path / "latents", *, force: bool = False, **changes: Any) -> Encoded:
         changed = dataclasses.replace(settings, **changes)
-        return encode_images(tokenizer, pictures, out, changed, force=force)
+        return encode_images(tokenizer, images, out, changed, force=force)
 
     return run
 
@@ -37,21 +37,21 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def spoil(pictures: Path) -> None:
+def spoil(images: Path) -> None:
     """Make two of the six unreadable, one at the start of a batch."""
-    (pictures / "a.png").write_text("no picture")
-    whole = (pictures / "b.jpg").read_bytes()
-    (pictures / "b.jpg").write_bytes(whole[: len(whole) // 2])
+    (images / "a.png").write_text("no image")
+    whole = (images / "b.jpg").read_bytes()
+    (images / "b.jpg").write_bytes(whole[: len(whole) // 2])
 
 
 def test_store_holds_what_the_tokenizer_gives(
-    encode: Encode, tokenizer: Tokenizer, pictures: Path, tmp_path: Path
+    encode: Encode, tokenizer: Tokenizer, images: Path, tmp_path: Path
 ) -> None:
     assert encode() == Encoded(images=6, skipped=0, encoded=6, missing=0, captioned=2, unread=[])
     store = LatentsStore(tmp_path / "latents")
     assert (len(store), store.manifest.shards) == (6, [4, 2])
     assert store.plan.tokenizer_sha256 == Tokenizer.from_pretrained(tmp_path / "tokenizer").sha256
-    for number, path in enumerate(list_images(pictures)):
+    for number, path in enumerate(list_images(images)):
         pixels = to_tensor(resize_crop(open_image(path), (96, 64)))[None]
         with torch.inference_mode():
             expected = tokenizer.tokenize(pixels)
@@ -69,23 +69,23 @@ def test_store_holds_what_the_tokenizer_gives(
         store.read(6)
 
 
-def test_captions_and_fields_come_along(encode: Encode, pictures: Path, tmp_path: Path) -> None:
-    (pictures / "e.json").write_text('{"task": "colors", "file": "not this"}')
+def test_captions_and_fields_come_along(encode: Encode, images: Path, tmp_path: Path) -> None:
+    (images / "e.json").write_text('{"task": "colors", "file": "not this"}')
     encode()
     rows = LatentsStore(tmp_path / "latents").rows
     assert [row["file"] for row in rows][:2] == ["a.png", "b.jpg"]
-    assert rows[0]["caption"] == "a first picture"
-    assert rows[0]["captions"] == ["a first picture", "the first one"]
-    assert (rows[1]["caption"], "captions" in rows[1]) == ("a second picture", False)
+    assert rows[0]["caption"] == "a first image"
+    assert rows[0]["captions"] == ["a first image", "the first one"]
+    assert (rows[1]["caption"], "captions" in rows[1]) == ("a second image", False)
     assert rows[2]["caption"] is None
     assert rows[4] == {"task": "colors", "file": "e.png", "caption": None}
 
 
 def test_bad_images_are_skipped_counted_and_listed(
-    encode: Encode, pictures: Path, tmp_path: Path
+    encode: Encode, images: Path, tmp_path: Path
 ) -> None:
     encode(tmp_path / "good")
-    spoil(pictures)
+    spoil(images)
     assert encode() == Encoded(images=4, skipped=2, encoded=4, missing=0, captioned=0, unread=[])
     assert LatentsStore(tmp_path / "latents").manifest.shards == [2, 2]
     lines = (tmp_path / "latents" / "errors.jsonl").read_text().splitlines()
@@ -99,9 +99,9 @@ def test_bad_images_are_skipped_counted_and_listed(
         encode(tmp_path / "strict", strict=True)
 
 
-def test_a_shard_may_come_out_empty(encode: Encode, pictures: Path, tmp_path: Path) -> None:
-    for path in list_images(pictures)[:4]:
-        path.write_text("no picture")
+def test_a_shard_may_come_out_empty(encode: Encode, images: Path, tmp_path: Path) -> None:
+    for path in list_images(images)[:4]:
+        path.write_text("no image")
     encode()
     store = LatentsStore(tmp_path / "latents")
     assert store.manifest.shards == [0, 2]
@@ -133,8 +133,8 @@ def test_interrupted_work_ends_in_the_same_bytes(
     assert (tmp_path / "latents" / "shard-00000.safetensors").stat().st_mtime_ns == first
 
 
-def test_a_finished_store_is_left_alone(encode: Encode, pictures: Path, tmp_path: Path) -> None:
-    spoil(pictures)
+def test_a_finished_store_is_left_alone(encode: Encode, images: Path, tmp_path: Path) -> None:
+    spoil(images)
     encode()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "latents").glob("shard-*")}
     assert encode() == Encoded(images=4, skipped=2, encoded=0, missing=0, captioned=0, unread=[])
@@ -158,9 +158,9 @@ def test_other_settings_need_force(encode: Encode, tmp_path: Path) -> None:
     assert (tmp_path / "photos" / "mine.txt").read_text() == "mine"
 
 
-def test_an_empty_folder_is_named(encode: Encode, pictures: Path) -> None:
-    shutil.rmtree(pictures)
-    pictures.mkdir()
+def test_an_empty_folder_is_named(encode: Encode, images: Path) -> None:
+    shutil.rmtree(images)
+    images.mkdir()
     with pytest.raises(UsageError, match="holds no images"):
         encode()
 
@@ -189,15 +189,15 @@ def test_a_run_leaves_what_others_are_writing_alone(encode: Encode, tmp_path: Pa
 
 
 def test_both_flips_are_stored(encode: Encode, tokenizer: Tokenizer, tmp_path: Path,
-                               pictures: Path) -> None:  # fmt: skip
-    (pictures / "c.webp").write_text("no picture")
+                               images: Path) -> None:  # fmt: skip
+    (images / "c.webp").write_text("no image")
     assert encode(flip=Flip.both).images == 10
     store = LatentsStore(tmp_path / "latents")
     assert [(row["file"], row.get("flip", False)) for row in store.rows[:4]] == [
         ("a.png", False), ("a.png", True), ("b.jpg", False), ("b.jpg", True),
     ]  # fmt: skip
-    assert store.rows[1]["caption"] == "a first picture"
-    pixels = to_tensor(resize_crop(open_image(pictures / "b.jpg"), (96, 64)))[None]
+    assert store.rows[1]["caption"] == "a first image"
+    pixels = to_tensor(resize_crop(open_image(images / "b.jpg"), (96, 64)))[None]
     with torch.inference_mode():
         mirrored = tokenizer.tokenize(pixels.flip(-1))
     indices, residual = store.read(3)
@@ -208,12 +208,12 @@ def test_both_flips_are_stored(encode: Encode, tokenizer: Tokenizer, tmp_path: P
 
 @pytest.mark.parametrize("fit", Fit)
 def test_the_fit_is_used_and_recorded(
-    encode: Encode, tokenizer: Tokenizer, tmp_path: Path, pictures: Path, fit: Fit
+    encode: Encode, tokenizer: Tokenizer, tmp_path: Path, images: Path, fit: Fit
 ) -> None:
     encode(fit=fit)
     store = LatentsStore(tmp_path / "latents")
     assert store.plan.transform == fit.value
-    pixels = to_tensor(fit_image(open_image(pictures / "a.png"), (96, 64), fit))[None]
+    pixels = to_tensor(fit_image(open_image(images / "a.png"), (96, 64), fit))[None]
     with torch.inference_mode():
         expected = tokenizer.tokenize(pixels).indices[0]
     assert torch.equal(store.read(0)[0], expected)
@@ -236,11 +236,11 @@ def test_lower_precision_changes_little_and_is_recorded(
 
 
 def test_the_estimate_counts_what_encoding_writes(
-    encode: Encode, saved_tokenizer: Path, pictures: Path, tmp_path: Path
+    encode: Encode, saved_tokenizer: Path, images: Path, tmp_path: Path
 ) -> None:
-    (pictures / "folder.png").mkdir()
+    (images / "folder.png").mkdir()
     settings = EncodeSettings(size=(96, 64), batch_size=2, shard_size=4, flip=Flip.both)
-    found = estimate(Tokenizer.from_pretrained(saved_tokenizer), pictures, settings)
+    found = estimate(Tokenizer.from_pretrained(saved_tokenizer), images, settings)
     encode(flip=Flip.both)
     store = LatentsStore(tmp_path / "latents")
     tensors = [store.read_shard(shard) for shard in range(2)]

@@ -22,14 +22,14 @@ Encode = Callable[..., Encoded]
 
 
 @pytest.fixture
-def encode(saved_tokenizer: Path, pictures: Path, tmp_path: Path) -> Encode:
-    """Encode the six pictures into `latents/`, in shards of two."""
+def encode(saved_tokenizer: Path, images: Path, tmp_path: Path) -> Encode:
+    """Encode the six images into `latents/`, in shards of two."""
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
     settings = EncodeSettings(size=(32, 32), batch_size=2, shard_size=2)
 
     def run(out: Path = tmp_path / "latents", *, force: bool = False, **changes: Any) -> Encoded:
         changed = dataclasses.replace(settings, **changes)
-        return encode_images(tokenizer, pictures, out, changed, force=force)
+        return encode_images(tokenizer, images, out, changed, force=force)
 
     return run
 
@@ -46,7 +46,7 @@ def age(folder: Path) -> None:
 
 
 def paint(path: Path) -> None:
-    """Another picture, of equal size in pixels and bytes, as old as the one before."""
+    """Another image, of equal size in pixels and bytes, as old as the one before."""
     before = path.stat()
     content = path.read_bytes()
     path.write_bytes(content[:54] + bytes(255 - byte for byte in content[54:]))
@@ -55,7 +55,7 @@ def paint(path: Path) -> None:
 
 CHANGES: dict[str, Callable[[Path], object]] = {
     "d.bmp": lambda folder: paint(folder / "d.bmp"),
-    "a.txt": lambda folder: (folder / "a.txt").write_text("another picture\nthe first one\n"),
+    "a.txt": lambda folder: (folder / "a.txt").write_text("another image\nthe first one\n"),
     "e.json": lambda folder: (folder / "e.json").write_text('{"n": 2}'),
     "b.jpg": lambda folder: (folder / "b.jpg").write_bytes(
         b"x" * (folder / "b.jpg").stat().st_size
@@ -66,10 +66,10 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize("stamped", [True, False])
 def test_what_has_changed_is_refused_by_its_name(
-    encode: Encode, pictures: Path, tmp_path: Path, name: str, stamped: bool
+    encode: Encode, images: Path, tmp_path: Path, name: str, stamped: bool
 ) -> None:
     """All changes keep names and sizes. With --force only their shards are made again."""
-    (pictures / "e.json").write_text('{"n": 1}')
+    (images / "e.json").write_text('{"n": 1}')
     encode()
     out = tmp_path / "latents"
     age(out)
@@ -78,7 +78,7 @@ def test_what_has_changed_is_refused_by_its_name(
             path.unlink()
     before = contents(out)
     assert encode().encoded == 0
-    CHANGES[name](pictures)
+    CHANGES[name](images)
     with pytest.raises(UsageError, match=rf"^{name} is not what it was when it was encoded"):
         encode()
     assert {k: v for k, v in contents(out).items() if k in before} == before
@@ -88,7 +88,7 @@ def test_what_has_changed_is_refused_by_its_name(
 
 
 def test_files_that_were_not_written_are_not_read_again(
-    encode: Encode, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encode: Encode, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unless a file is as young as the stamp, which a clock's tick may then hide."""
     encode()
@@ -103,21 +103,21 @@ def test_files_that_were_not_written_are_not_read_again(
     read.clear()
     assert encode().encoded == 0
     assert read == []
-    os.utime(pictures / "c.webp")  # touched, and equal
+    os.utime(images / "c.webp")  # touched, and equal
     assert encode().encoded == 0
     assert sorted(read) == ["c.webp", "d.bmp"]
     # The whole set copied elsewhere: other times, the same content.
     read.clear()
-    shutil.copytree(pictures, tmp_path / "copy")
-    shutil.rmtree(pictures)
-    (tmp_path / "copy").rename(pictures)
+    shutil.copytree(images, tmp_path / "copy")
+    shutil.rmtree(images)
+    (tmp_path / "copy").rename(images)
     assert encode().encoded == 0
     assert len(read) == 6
 
 
-def test_times_are_nowhere_but_in_stamps(encode: Encode, pictures: Path, tmp_path: Path) -> None:
+def test_times_are_nowhere_but_in_stamps(encode: Encode, images: Path, tmp_path: Path) -> None:
     encode()
-    for path in pictures.rglob("*"):
+    for path in images.rglob("*"):
         os.utime(path, (1, 1))
     encode(tmp_path / "later")
     before, after = contents(tmp_path / "latents"), contents(tmp_path / "later")
@@ -125,12 +125,10 @@ def test_times_are_nowhere_but_in_stamps(encode: Encode, pictures: Path, tmp_pat
     assert differ == {f".stamp-0000{shard}" for shard in range(3)}
 
 
-def test_an_unfinished_store_is_compared_too(
-    encode: Encode, pictures: Path, tmp_path: Path
-) -> None:
+def test_an_unfinished_store_is_compared_too(encode: Encode, images: Path, tmp_path: Path) -> None:
     """Also by the run of another part, before it says that the store is finished."""
     assert encode(part=(0, 2)).missing == 1
-    (pictures / "a.txt").write_text("another picture\nthe first one\n")
+    (images / "a.txt").write_text("another image\nthe first one\n")
     with pytest.raises(UsageError, match=r"^a\.txt is not what it was"):
         encode(part=(0, 2))
     with pytest.raises(UsageError, match=r"^a\.txt is not what it was"):
@@ -143,22 +141,22 @@ def test_an_unfinished_store_is_compared_too(
     assert contents(tmp_path / "latents") == contents(tmp_path / "anew")
 
 
-def test_other_inputs_are_named(encode: Encode, pictures: Path, tmp_path: Path) -> None:
+def test_other_inputs_are_named(encode: Encode, images: Path, tmp_path: Path) -> None:
     encode()
-    shutil.copy(pictures / "a.png", pictures / "aa.png")
+    shutil.copy(images / "a.png", images / "aa.png")
     with pytest.raises(UsageError, match=r"made of other inputs: aa\.png is new; use --force"):
         encode()
-    (pictures / "aa.png").unlink()
-    (pictures / "d.bmp").rename(tmp_path / "d.bmp")
+    (images / "aa.png").unlink()
+    (images / "d.bmp").rename(tmp_path / "d.bmp")
     with pytest.raises(UsageError, match=r"d\.bmp is not there any more"):
         encode()
-    (tmp_path / "d.bmp").rename(pictures / "d.bmp")
-    (pictures / "a.txt").write_text("longer than it was before this test began")
+    (tmp_path / "d.bmp").rename(images / "d.bmp")
+    (images / "a.txt").write_text("longer than it was before this test began")
     with pytest.raises(UsageError, match=r"a\.txt is not what it was"):
         encode(shard_size=4)
-    (pictures / "a.txt").write_text("a first picture\nthe first one\n")
+    (images / "a.txt").write_text("a first image\nthe first one\n")
     assert encode().encoded == 0
-    (pictures / "metadata.csv").write_text("file_name,text\nc.webp,word\n")
+    (images / "metadata.csv").write_text("file_name,text\nc.webp,word\n")
     with pytest.raises(UsageError, match="what tables say of its images is another"):
         encode()
 
@@ -195,11 +193,11 @@ def test_a_damaged_shard_is_named_and_made_again(encode: Encode, tmp_path: Path)
     assert contents(out) == whole
 
 
-def test_an_error_is_gone_once_its_cause_is(encode: Encode, pictures: Path, tmp_path: Path) -> None:
-    good = (pictures / "a.png").read_bytes()
-    (pictures / "a.png").write_bytes(bytes(len(good)))
+def test_an_error_is_gone_once_its_cause_is(encode: Encode, images: Path, tmp_path: Path) -> None:
+    good = (images / "a.png").read_bytes()
+    (images / "a.png").write_bytes(bytes(len(good)))
     assert encode().skipped == 1
-    (pictures / "a.png").write_bytes(good)
+    (images / "a.png").write_bytes(good)
     with pytest.raises(UsageError, match=r"^a\.png is not what it was"):
         encode()
     assert encode(force=True).skipped == 0
@@ -227,9 +225,9 @@ def test_two_runs_at_once_do_not_hinder_each_other(
 
 @pytest.mark.parametrize("flip", Flip)
 def test_a_key_flip_of_the_users_own_flips_nothing(
-    encode: Encode, pictures: Path, tmp_path: Path, flip: Flip
+    encode: Encode, images: Path, tmp_path: Path, flip: Flip
 ) -> None:
-    (pictures / "e.json").write_text('{"flip": true, "n": 1}')
+    (images / "e.json").write_text('{"flip": true, "n": 1}')
     encode(flip=flip)
     store = LatentsStore(tmp_path / "latents")
     found = [(row["file"], store.is_flipped(k)) for k, row in enumerate(store.rows)]

@@ -19,11 +19,11 @@ from dcht.latents.inspect import inspect_store
 
 
 @pytest.fixture
-def latents(pictures: Path, saved_tokenizer: Path, tmp_path: Path) -> Path:
-    """The six pictures, in two shards, in a store that does not know its own hashes."""
+def latents(images: Path, saved_tokenizer: Path, tmp_path: Path) -> Path:
+    """The six images, in two shards, in a store that does not know its own hashes."""
     out = tmp_path / "latents"
     settings = EncodeSettings(size=(32, 32), shard_size=4)
-    encode_images(Tokenizer.from_pretrained(saved_tokenizer), pictures, out, settings)
+    encode_images(Tokenizer.from_pretrained(saved_tokenizer), images, out, settings)
     change_manifest(out, lambda manifest: manifest.update(sha256={}))
     return out
 
@@ -205,7 +205,7 @@ def test_names_of_a_store_are_printed_in_one_line(latents: Path) -> None:
     assert "\x1b" not in found.lines()
 
 
-def test_pictures_of_other_latents_are_made_anew(
+def test_images_of_other_latents_are_made_anew(
     latents: Path, saved_tokenizer: Path, tmp_path: Path
 ) -> None:
     """Their names, the tokenizer and the path are as they were."""
@@ -223,7 +223,7 @@ def test_pictures_of_other_latents_are_made_anew(
     assert after["a.png.png"] != before["a.png.png"]
 
 
-def test_rows_of_one_name_are_not_one_picture(
+def test_rows_of_one_name_are_not_one_image(
     latents: Path, saved_tokenizer: Path, tmp_path: Path
 ) -> None:
     rows = [json.loads(line) for line in lines(latents)]
@@ -238,11 +238,11 @@ def test_rows_of_one_name_are_not_one_picture(
     assert (out / "half \\ud800.png.png").exists()
 
 
-def test_encoding_over_junk_is_said(pictures: Path, saved_tokenizer: Path, tmp_path: Path) -> None:
+def test_encoding_over_junk_is_said(images: Path, saved_tokenizer: Path, tmp_path: Path) -> None:
     out = tmp_path / "latents"
     settings = EncodeSettings(size=(32, 32))
     for content in (b"[]", b"[" * 100_000, b'{"width": -1}', b"\xff"):
         out.mkdir(exist_ok=True)
         (out / ".plan.json").write_bytes(content)
         with pytest.raises(UsageError, match="is not a store of latents"):
-            encode_images(Tokenizer.from_pretrained(saved_tokenizer), pictures, out, settings)
+            encode_images(Tokenizer.from_pretrained(saved_tokenizer), images, out, settings)

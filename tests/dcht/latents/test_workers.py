@@ -29,7 +29,7 @@ SETTINGS = EncodeSettings(size=(64, 64), batch_size=2, shard_size=3, threads=1)
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Forty pictures, two of which are none."""
+    """Forty images, two of which are none."""
     folder = tmp_path / "photos"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -37,9 +37,9 @@ def photos(tmp_path: Path) -> Path:
         coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
         image = Image.fromarray(coarse).resize((96, 80), Image.Resampling.BICUBIC)
         image.save(folder / f"{number:02d}.png")
-        (folder / f"{number:02d}.txt").write_text(f"picture {number}")
+        (folder / f"{number:02d}.txt").write_text(f"image {number}")
     for number in (7, 30):
-        (folder / f"{number:02d}.png").write_text("no picture")
+        (folder / f"{number:02d}.png").write_text("no image")
     return folder
 
 

@@ -55,7 +55,7 @@ def test_indices_and_codes_are_the_papers(levels: list[int]) -> None:
     indices, codes = reference(z, levels)
     quantizer = FiniteScalarQuantizer(levels)
     encoded = torch.from_numpy(z).reshape(1, 64, 64, -1).permute(0, 3, 1, 2)
-    found = quantizer(quantizer.normalise(encoded))
+    found = quantizer(quantizer.normalize(encoded))
     assert torch.equal(found.indices.flatten(), torch.from_numpy(indices))
     ours = found.z_q.permute(0, 2, 3, 1).reshape(4096, -1)
     torch.testing.assert_close(ours, torch.from_numpy(codes).float(), rtol=0, atol=1e-6)
@@ -149,13 +149,13 @@ def test_levels_that_do_not_fit_are_refused() -> None:
     [([16, 16, 16, 16], torch.uint16), ([17, 16, 16, 16], torch.uint32)],
 )
 def test_a_store_has_wide_indices_where_the_codes_need_them(
-    pictures: Path, tmp_path: Path, levels: list[int], kind: torch.dtype
+    images: Path, tmp_path: Path, levels: list[int], kind: torch.dtype
 ) -> None:
     """65,536 codes are what a uint16 names."""
     made = fsq_tokenizer(levels)
     made.save_pretrained(tmp_path / "tokenizer")
     out = tmp_path / "latents"
-    encode_images(made, pictures, out, EncodeSettings(size=(64, 32)))
+    encode_images(made, images, out, EncodeSettings(size=(64, 32)))
     assert load_file(out / "shard-00000.safetensors")["indices"].dtype == kind
     store = LatentsStore(out)
     indices, residual = store.load_all()
@@ -166,11 +166,11 @@ def test_a_store_has_wide_indices_where_the_codes_need_them(
     assert len(list((tmp_path / "decoded").rglob("*.png"))) == len(store)
 
 
-def test_a_store_of_the_other_width_is_refused(pictures: Path, tmp_path: Path) -> None:
+def test_a_store_of_the_other_width_is_refused(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "latents"
     made = fsq_tokenizer([17, 16, 16, 16])
     made.save_pretrained(tmp_path / "tokenizer")
-    encode_images(made, pictures, out, EncodeSettings(size=(64, 32)))
+    encode_images(made, images, out, EncodeSettings(size=(64, 32)))
     text = (out / "manifest.json").read_text()
     (out / "manifest.json").write_text(text.replace('"codebook_size": 69632', '"codebook_size": 9'))
     with pytest.raises(CheckpointError, match=r"indices is U32 .*expected U16"):

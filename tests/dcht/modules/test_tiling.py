@@ -108,13 +108,13 @@ def test_a_wrong_tile_is_named(tokenizer: Tokenizer, tile: int) -> None:
         tokenizer.decode_tiled(torch.zeros(1, 8, 2, 2), tile=tile)
 
 
-def test_the_command_gives_the_same_pictures(pictures: Path, tmp_path: Path) -> None:
+def test_the_command_gives_the_same_images(images: Path, tmp_path: Path) -> None:
     for path in ("hybrid", "compare"):
         whole, tiled = (tmp_path / f"{path}-{name}" for name in ("whole", "tiled"))
         common = {"size": (96, 64), "path": path}
         tokenizer = Tokenizer.from_pretrained()
-        reconstruct_images(tokenizer, pictures, whole, **common)  # type: ignore[arg-type]
-        reconstruct_images(tokenizer, pictures, tiled, tile=32, **common)  # type: ignore[arg-type]
+        reconstruct_images(tokenizer, images, whole, **common)  # type: ignore[arg-type]
+        reconstruct_images(tokenizer, images, tiled, tile=32, **common)  # type: ignore[arg-type]
         for file in whole.rglob("*.png"):
             other = tiled / file.relative_to(whole)
             ours, theirs = (to_tensor(open_image(name)) * 127.5 for name in (file, other))

@@ -1,4 +1,4 @@
-"""Pictures of what a tokenizer gives back, and how writing them goes on."""
+"""Images of what a tokenizer gives back, and how writing them goes on."""
 
 import hashlib
 import io
@@ -10,30 +10,30 @@ import pytest
 from PIL import Image
 
 from dcht import Tokenizer, UsageError
-from dcht.data.image_folder import PictureFolder
+from dcht.data.image_folder import ImageFolder
 from dcht.files import locked
 from dcht.images import read_png_text
 from dcht.reconstruct import Reconstructed, reconstruct_images
 
 
 @pytest.mark.parametrize(("path", "width"), [("hybrid", 64), ("compare", 4 * 64 + 12)])
-def test_reconstruct_writes_pictures(
-    saved_tokenizer: Path, pictures: Path, tmp_path: Path, path: str, width: int
+def test_reconstruct_writes_images(
+    saved_tokenizer: Path, images: Path, tmp_path: Path, path: str, width: int
 ) -> None:
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
     for name in ("a.png", "c.webp"):
-        (pictures / name).write_text("no picture")
+        (images / name).write_text("no image")
     out = tmp_path / "seen"
 
     def reconstruct(side: int = 64) -> Reconstructed:
         size = (side, 64)
-        return reconstruct_images(tokenizer, pictures, out, size=size, path=path, batch_size=2)
+        return reconstruct_images(tokenizer, images, out, size=size, path=path, batch_size=2)
 
     result = reconstruct()
     assert result.written == 4
     assert [row["file"] for row in result.errors] == ["a.png", "c.webp"]
-    with Image.open(out / "more" / "f.jpg.png") as picture:
-        assert picture.size == (width, 64)
+    with Image.open(out / "more" / "f.jpg.png") as image:
+        assert image.size == (width, 64)
     # Repeating it makes what is missing, in the batch it was in, and leaves the others alone.
     before = {path: path.read_bytes() for path in out.rglob("*.png")}
     (out / "d.bmp.png").unlink()
@@ -51,22 +51,22 @@ def pixels(path: Path) -> bytes:
 
 
 def test_what_was_painted_over_or_repaired_is_made_anew(
-    saved_tokenizer: Path, pictures: Path, tmp_path: Path
+    saved_tokenizer: Path, images: Path, tmp_path: Path
 ) -> None:
     """Name, size and settings are as they were; the result is that of an empty folder."""
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
 
     def reconstruct(out: Path) -> Reconstructed:
-        return reconstruct_images(tokenizer, pictures, out, size=(64, 64), batch_size=2)
+        return reconstruct_images(tokenizer, images, out, size=(64, 64), batch_size=2)
 
-    (pictures / "a.png").write_text("no picture")
+    (images / "a.png").write_text("no image")
     out = tmp_path / "seen"
     assert [row["file"] for row in reconstruct(out).errors] == ["a.png"]
     old = pixels(out / "d.bmp.png")
-    content = (pictures / "d.bmp").read_bytes()
-    (pictures / "d.bmp").write_bytes(content[:54] + bytes(len(content) - 54))
-    Image.new("RGB", (64, 64), "red").save(pictures / "a.png")
-    (pictures / "e.png").write_text("damaged now")
+    content = (images / "d.bmp").read_bytes()
+    (images / "d.bmp").write_bytes(content[:54] + bytes(len(content) - 54))
+    Image.new("RGB", (64, 64), "red").save(images / "a.png")
+    (images / "e.png").write_text("damaged now")
     result = reconstruct(out)
     assert (result.written, [row["file"] for row in result.errors]) == (5, ["e.png"])
     assert pixels(out / "d.bmp.png") != old
@@ -75,36 +75,36 @@ def test_what_was_painted_over_or_repaired_is_made_anew(
     assert made == {path.name: path.read_bytes() for path in out.rglob("*.png")}
     assert (
         read_png_text(out / "d.bmp.png")["source_sha256"]
-        == hashlib.sha256((pictures / "d.bmp").read_bytes()).hexdigest()
+        == hashlib.sha256((images / "d.bmp").read_bytes()).hexdigest()
     )
-    (pictures / "e.png").unlink()
+    (images / "e.png").unlink()
     assert reconstruct(out) == Reconstructed(5, [])
 
 
-def test_one_name_with_two_endings_is_two_pictures(saved_tokenizer: Path, tmp_path: Path) -> None:
-    pictures, out = tmp_path / "pictures", tmp_path / "seen"
-    pictures.mkdir()
+def test_one_name_with_two_endings_is_two_images(saved_tokenizer: Path, tmp_path: Path) -> None:
+    images, out = tmp_path / "pictures", tmp_path / "seen"
+    images.mkdir()
     for name, color in (("a.png", "red"), ("a.jpg", "blue")):
-        Image.new("RGB", (64, 64), color).save(pictures / name)
+        Image.new("RGB", (64, 64), color).save(images / name)
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
-    assert reconstruct_images(tokenizer, pictures, out, size=(64, 64)).written == 2
+    assert reconstruct_images(tokenizer, images, out, size=(64, 64)).written == 2
     assert sorted(path.name for path in out.glob("*.png")) == ["a.jpg.png", "a.png.png"]
 
 
 def test_what_a_forced_run_was_killed_over_is_not_kept(
-    saved_tokenizer: Path, pictures: Path, tmp_path: Path
+    saved_tokenizer: Path, images: Path, tmp_path: Path
 ) -> None:
-    """Pictures of other settings of the same inputs do not pass for those that were asked for."""
+    """Images of other settings of the same inputs do not pass for those that were asked for."""
     tokenizer, out = Tokenizer.from_pretrained(saved_tokenizer), tmp_path / "seen"
     size = (64, 64)
-    reconstruct_images(tokenizer, pictures, out, size=size, path="discrete")
+    reconstruct_images(tokenizer, images, out, size=size, path="discrete")
     own = Image.new("RGB", (8, 8))
     own.save(out / "mine.png")
     settings = json.loads((out / ".settings.json").read_text()) | {"path": "hybrid"}
-    PictureFolder(out, settings, force=True)  # and killed before its first picture
+    ImageFolder(out, settings, force=True)  # and killed before its first image
     assert [path.name for path in out.rglob("*.png")] == ["mine.png"]
-    result = reconstruct_images(tokenizer, pictures, out, size=size)
-    assert result == reconstruct_images(tokenizer, pictures, tmp_path / "anew", size=size)
+    result = reconstruct_images(tokenizer, images, out, size=size)
+    assert result == reconstruct_images(tokenizer, images, tmp_path / "anew", size=size)
     made = {path.name: path.read_bytes() for path in (tmp_path / "anew").rglob("*.png")}
     assert made == {
         path.name: path.read_bytes() for path in out.rglob("*.png") if path.name != "mine.png"
@@ -119,13 +119,13 @@ NAMES = (
 
 def test_names_that_are_hard_to_write(saved_tokenizer: Path, tmp_path: Path) -> None:
     """They work, and work again; what cannot is listed, and the rest is there."""
-    picture = io.BytesIO()
-    Image.new("RGB", (32, 32), "red").save(picture, format="PNG")
+    image = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(image, format="PNG")
     with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as tar:
         for name in NAMES:
             member = tarfile.TarInfo(name)
-            member.size = len(picture.getvalue())
-            tar.addfile(member, io.BytesIO(picture.getvalue()))
+            member.size = len(image.getvalue())
+            tar.addfile(member, io.BytesIO(image.getvalue()))
     tokenizer, out = Tokenizer.from_pretrained(saved_tokenizer), tmp_path / "seen"
     for _ in range(2):
         found = reconstruct_images(tokenizer, tmp_path / "x.tar", out, size=(32, 32))
@@ -135,12 +135,12 @@ def test_names_that_are_hard_to_write(saved_tokenizer: Path, tmp_path: Path) -> 
 
 
 def test_two_processes_do_not_write_one_folder(
-    saved_tokenizer: Path, pictures: Path, tmp_path: Path
+    saved_tokenizer: Path, images: Path, tmp_path: Path
 ) -> None:
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
     with (
         locked(tmp_path / "seen"),
         pytest.raises(UsageError, match=r"is being written by process \d+"),
     ):
-        reconstruct_images(tokenizer, pictures, tmp_path / "seen", size=(32, 32))
-    assert reconstruct_images(tokenizer, pictures, tmp_path / "seen", size=(32, 32)).written == 6
+        reconstruct_images(tokenizer, images, tmp_path / "seen", size=(32, 32))
+    assert reconstruct_images(tokenizer, images, tmp_path / "seen", size=(32, 32)).written == 6

@@ -6,12 +6,12 @@ import torch.distributed as dist
 from torch import nn
 
 from dcht.engine.distributed import World
-from dcht.train.batch_norm import GlobalBatchNorm2d, normalise_over_ranks
+from dcht.train.batch_norm import GlobalBatchNorm2d, normalize_over_ranks
 
 TWO_RANKS = """
 import torch
 from torch import nn
-from dcht.train.batch_norm import normalise_over_ranks
+from dcht.train.batch_norm import normalize_over_ranks
 from dcht.engine.distributed import world
 
 draws = torch.Generator().manual_seed(0)
@@ -23,7 +23,7 @@ with world("cpu") as ranks:
     ranks.align(whole)
     ours = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
     ours.load_state_dict(whole.state_dict())
-    normalise_over_ranks(ours, ranks)
+    normalize_over_ranks(ours, ranks)
     expected, part = whole(batch), slice(2 * ranks.rank, 2 * ranks.rank + 2)
     (expected * weights).mean().backward()
     output = ours(batch[part])
@@ -38,13 +38,13 @@ with world("cpu") as ranks:
 """
 
 
-def test_two_ranks_normalise_by_the_whole_batch(run_ranks):
+def test_two_ranks_normalize_by_the_whole_batch(run_ranks):
     run_ranks(2, "-c", TWO_RANKS)
 
 
 def test_a_world_of_one_keeps_torchs_own():
     model = nn.Sequential(nn.BatchNorm2d(3))
-    normalise_over_ranks(model, World(0, 1, torch.device("cpu")))
+    normalize_over_ranks(model, World(0, 1, torch.device("cpu")))
     assert type(model[0]) is nn.BatchNorm2d
 
 

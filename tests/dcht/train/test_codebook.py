@@ -37,13 +37,13 @@ def test_the_window_forgets():
 
 
 def test_kmeans_finds_separated_clusters():
-    centres = F.normalize(torch.eye(6)[:4] + 0.01, dim=-1)
+    centers = F.normalize(torch.eye(6)[:4] + 0.01, dim=-1)
     noise = 0.02 * torch.randn(400, 6, generator=draws())
-    latents = F.normalize(centres.repeat_interleave(100, dim=0) + noise, dim=-1)
+    latents = F.normalize(centers.repeat_interleave(100, dim=0) + noise, dim=-1)
     found = spherical_kmeans(latents, 4, draws())
     assert torch.allclose(found.norm(dim=-1), torch.ones(4))
-    best = (found @ centres.T).amax(dim=0)
-    # Lloyd's algorithm may merge two clusters; what it never does is leave a centre unused.
+    best = (found @ centers.T).amax(dim=0)
+    # Lloyd's algorithm may merge two clusters; what it never does is leave a center unused.
     assert (best > 0.99).sum() >= 3
     assert len(nearest(latents, found).unique()) == 4
 

@@ -65,23 +65,23 @@ def test_a_small_folder_keeps_a_quarter_for_validation(tmp_path):
 
 
 @pytest.fixture
-def sources(pictures: Path, tmp_path: Path) -> dict[str, Path]:
+def sources(images: Path, tmp_path: Path) -> dict[str, Path]:
     """The same images in every way that `dcht encode` reads."""
-    names = sorted(p.relative_to(pictures).as_posix() for p in pictures.rglob("*.*[gp]"))
+    names = sorted(p.relative_to(images).as_posix() for p in images.rglob("*.*[gp]"))
     assert len(names) == 6
     with tarfile.open(tmp_path / "all.tar", "w") as tar:
         for name in names:
-            tar.add(pictures / name, name)
+            tar.add(images / name, name)
     for number, some in enumerate((names[:3], names[3:])):
         with tarfile.open(tmp_path / f"part-{number}.tar", "w") as tar:
             for name in some:
-                tar.add(pictures / name, name)
+                tar.add(images / name, name)
     lines = [f"pictures/{name}\n" for name in names]
     (tmp_path / "list.txt").write_text("".join(lines))
     rows = [f'{{"file_name": "pictures/{name}", "caption": "one"}}\n' for name in names]
     (tmp_path / "list.jsonl").write_text("".join(rows))
     return {
-        "folder": pictures,
+        "folder": images,
         "tar": tmp_path / "all.tar",
         "pattern": tmp_path / "part-{0..1}.tar",
         "lines": tmp_path / "list.txt",
@@ -156,11 +156,11 @@ def test_what_images_are_is_their_names_and_bytes(tmp_path):
 def test_a_crop_is_the_resized_images_pixels(tmp_path):
     ramp(96, 64).save(tmp_path / "a.png")
     crops = Crops(entries(tmp_path / "a.png"), config(tmp_path), cache=False)
-    centre = crops[0, None]
-    assert centre.dtype == torch.uint8
-    assert centre.shape == (3, 32, 32)
-    assert centre[0, 0].tolist() == list(range(32, 64))
-    assert centre[1, :, 0].tolist() == list(range(16, 48))
+    center = crops[0, None]
+    assert center.dtype == torch.uint8
+    assert center.shape == (3, 32, 32)
+    assert center[0, 0].tolist() == list(range(32, 64))
+    assert center[1, :, 0].tolist() == list(range(16, 48))
     corners, mirrored = set(), 0
     for draw in range(200):
         red, green = crops[0, f"{draw}"][0, 0], crops[0, f"{draw}"][1, :, 0]
@@ -172,10 +172,10 @@ def test_a_crop_is_the_resized_images_pixels(tmp_path):
     assert {top for _, top in corners} == set(range(33))
 
 
-def test_the_short_side_is_resized_and_the_centre_is_an_option(tmp_path):
+def test_the_short_side_is_resized_and_the_center_is_an_option(tmp_path):
     ramp(300, 200).save(tmp_path / "a.png")
-    centred = config(tmp_path, random_crop=False, flip=False)
-    crops = Crops(entries(tmp_path / "a.png"), centred, cache=True)
+    centered = config(tmp_path, random_crop=False, flip=False)
+    crops = Crops(entries(tmp_path / "a.png"), centered, cache=True)
     assert crops.pixels is not None
     assert crops.pixels[0].shape == (64, 96, 3)
     assert torch.equal(crops[0, "1"], crops[0, None])
@@ -191,11 +191,11 @@ def test_the_stream_is_a_function_of_its_position():
     assert list(stream_keys(5, 1, 0, 20)) != keys
 
 
-def test_batches_are_equal_with_workers_without_and_cached(pictures):
-    files = entries(*sorted(pictures.glob("*.*g")))
+def test_batches_are_equal_with_workers_without_and_cached(images):
+    files = entries(*sorted(images.glob("*.*g")))
     streams = []
     for cache, workers in ((False, 0), (False, 2), (True, 2)):
-        crops = Crops(files, config(pictures, workers=workers), cache=cache)
+        crops = Crops(files, config(images, workers=workers), cache=cache)
         batches = load_batches(crops, batch_size=3, seed=1, first_step=2, num_steps=4)
         streams.append(torch.stack(list(batches)))
     assert streams[0].shape == (4, 3, 3, 32, 32)
@@ -203,15 +203,15 @@ def test_batches_are_equal_with_workers_without_and_cached(pictures):
     assert torch.equal(streams[0], streams[2])
 
 
-def test_unreadable_files_are_passed_over_and_named(pictures, capsys):
-    (pictures / "broken.png").write_text("no image")
-    files = entries(pictures / "broken.png", pictures / "a.png")
-    cached = Crops(files, config(pictures), cache=True)
+def test_unreadable_files_are_passed_over_and_named(images, capsys):
+    (images / "broken.png").write_text("no image")
+    files = entries(images / "broken.png", images / "a.png")
+    cached = Crops(files, config(images), cache=True)
     assert len(cached) == 1
-    assert torch.equal(Crops(files, config(pictures), cache=False)[0, "x"], cached[0, "x"])
+    assert torch.equal(Crops(files, config(images), cache=False)[0, "x"], cached[0, "x"])
     assert "broken.png: not a PNG" in capsys.readouterr().err
     with pytest.raises(UsageError, match=r"no image in .* can be read"):
-        _ = Crops(files[:1], config(pictures), cache=False)[0, None]
+        _ = Crops(files[:1], config(images), cache=False)[0, None]
 
 
 def test_pixels_reach_from_minus_one_to_one():

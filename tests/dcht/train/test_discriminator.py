@@ -26,7 +26,7 @@ def test_full_size_by_count():
     assert count == 16 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512) + 64 + 1 + 2 * 896
 
 
-def test_initialisation():
+def test_initialization():
     torch.manual_seed(0)
     layers = PatchDiscriminator().layers
     weight = next(m.weight for m in layers if isinstance(m, torch.nn.Conv2d) and m.bias is None)

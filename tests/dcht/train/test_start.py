@@ -62,7 +62,7 @@ def test_another_layout_is_refused_by_name(saved_tokenizer):
         start_tokenizer(other, "./nowhere")
 
 
-def test_a_deeper_tokenizer_begins_with_the_pictures_of_the_shallower(tokenizer, tmp_path):
+def test_a_deeper_tokenizer_begins_with_the_images_of_the_shallower(tokenizer, tmp_path):
     """Blocks beyond the source's are the identity, in both coders; and can learn."""
     tokenizer.eval().save_pretrained(tmp_path)
     ours = PRESETS["tiny"]

@@ -31,8 +31,8 @@ from dcht.train_config import (
 )
 
 
-def config(pictures: Path, out: Path, *stages: Stage, steps: int, **settings) -> TrainConfig:
-    data = DataConfig(root=str(pictures), size=64, crop=64, num_val=1, cache=True, workers=1)
+def config(images: Path, out: Path, *stages: Stage, steps: int, **settings) -> TrainConfig:
+    data = DataConfig(root=str(images), size=64, crop=64, num_val=1, cache=True, workers=1)
     run = TrainConfig(
         out=str(out),
         tokenizer=replace(PRESETS["tiny"], codebook_size=16),
@@ -51,8 +51,8 @@ def config(pictures: Path, out: Path, *stages: Stage, steps: int, **settings) ->
 
 
 @pytest.fixture
-def colours(tmp_path: Path) -> Path:
-    """Plain colours: what even a tiny tokenizer learns in a hundred steps."""
+def colors(tmp_path: Path) -> Path:
+    """Plain colors: what even a tiny tokenizer learns in a hundred steps."""
     folder = tmp_path / "colours"
     folder.mkdir()
     for index in range(24):
@@ -82,10 +82,10 @@ def rows(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_run_improves_psnr_and_leaves_what_it_says(colours, tmp_path, capsys):
+def test_a_run_improves_psnr_and_leaves_what_it_says(colors, tmp_path, capsys):
     out = tmp_path / "run"
     gentle = LossConfig(lpips=0.0, gan=0.0)
-    run = config(colours, out, *Stage, steps=60, loss=gentle, eval_every=20)
+    run = config(colors, out, *Stage, steps=60, loss=gentle, eval_every=20)
     run.optimizer = OptimizerConfig(lr=1e-3, ema_decay=0.8)
     run.data.num_val = 4
     assert train(run)
@@ -108,11 +108,11 @@ def test_a_run_improves_psnr_and_leaves_what_it_says(colours, tmp_path, capsys):
     assert checkpoint_sha256(out / "tokenizer") == before
 
 
-def test_interrupted_often_it_ends_with_the_same_weights(pictures, tmp_path, monkeypatch):
+def test_interrupted_often_it_ends_with_the_same_weights(images, tmp_path, monkeypatch):
     """In a stage, at its last step, in one with the discriminator at work, and between two."""
     stages = (Stage.continuous_warmup, Stage.discrete_learning, Stage.alternate_finetune)
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    assert train(config(pictures, straight, *stages, steps=6))
+    assert train(config(images, straight, *stages, steps=6))
     step = Trainer.train_step
     for stop_at in (2, 6, 9):
 
@@ -123,7 +123,7 @@ def test_interrupted_often_it_ends_with_the_same_weights(pictures, tmp_path, mon
             return terms
 
         monkeypatch.setattr(Trainer, "train_step", stopping)
-        assert not train(config(pictures, broken, *stages, steps=6))
+        assert not train(config(images, broken, *stages, steps=6))
     monkeypatch.undo()
     begin = Trainer.begin_stage
 
@@ -133,17 +133,17 @@ def test_interrupted_often_it_ends_with_the_same_weights(pictures, tmp_path, mon
 
     monkeypatch.setattr(Trainer, "begin_stage", killed)
     with pytest.raises(AssertionError, match="killed between two stages"):
-        train(config(pictures, broken, *stages, steps=6))
+        train(config(images, broken, *stages, steps=6))
     monkeypatch.undo()
-    assert train(config(pictures, broken, *stages, steps=6))
+    assert train(config(images, broken, *stages, steps=6))
     assert checkpoint_sha256(broken / "tokenizer") == checkpoint_sha256(straight / "tokenizer")
     assert [row["step"] for row in rows(broken)] == [row["step"] for row in rows(straight)]
 
 
-def test_ten_steps_and_ten_more_are_twenty_steps(pictures, tmp_path, monkeypatch):
+def test_ten_steps_and_ten_more_are_twenty_steps(images, tmp_path, monkeypatch):
     """Discrete learning, with revival, the adversary and the EMA: bit for bit."""
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    assert train(config(pictures, straight, Stage.discrete_learning, steps=20))
+    assert train(config(images, straight, Stage.discrete_learning, steps=20))
     step = Trainer.train_step
 
     def stopping(trainer, images):
@@ -153,21 +153,21 @@ def test_ten_steps_and_ten_more_are_twenty_steps(pictures, tmp_path, monkeypatch
         return terms
 
     monkeypatch.setattr(Trainer, "train_step", stopping)
-    assert not train(config(pictures, broken, Stage.discrete_learning, steps=20))
+    assert not train(config(images, broken, Stage.discrete_learning, steps=20))
     monkeypatch.undo()
-    assert train(config(pictures, broken, Stage.discrete_learning, steps=20))
+    assert train(config(images, broken, Stage.discrete_learning, steps=20))
     assert checkpoint_sha256(broken / "tokenizer") == checkpoint_sha256(straight / "tokenizer")
 
 
-def test_a_stage_alone_equals_the_stage_in_a_run(pictures, tmp_path):
+def test_a_stage_alone_equals_the_stage_in_a_run(images, tmp_path):
     """It starts from the published folder: same weights in, same steps, same weights out."""
     settings = {"loss": LossConfig(lpips=0.0, gan=0.0)}
     whole, first, second = (tmp_path / name for name in ("whole", "first", "second"))
     stages = (Stage.discrete_learning, Stage.alternate_finetune)
-    train(config(pictures, whole, *stages, steps=4, **settings))
-    train(config(pictures, first, stages[0], steps=4, **settings))
+    train(config(images, whole, *stages, steps=4, **settings))
+    train(config(images, first, stages[0], steps=4, **settings))
     start = str(first / "tokenizer")
-    alone = config(pictures, second, stages[1], steps=4, init_from=start, **settings)
+    alone = config(images, second, stages[1], steps=4, init_from=start, **settings)
     train(alone)
     for key, value in weights(second).items():
         if not key.startswith("decoder"):
@@ -181,8 +181,8 @@ def test_a_stage_alone_equals_the_stage_in_a_run(pictures, tmp_path):
     assert any(not torch.equal(v, weights(first)[k]) for k, v in weights(second).items())
 
 
-def test_other_settings_in_the_same_folder_are_refused(pictures, tmp_path):
-    run = config(pictures, tmp_path / "run", Stage.continuous_warmup, steps=2)
+def test_other_settings_in_the_same_folder_are_refused(images, tmp_path):
+    run = config(images, tmp_path / "run", Stage.continuous_warmup, steps=2)
     train(run)
     with pytest.raises(UsageError, match=r"other settings \(batch_size, loss\.l1\)"):
         train(replace(run, batch_size=2, loss=replace(run.loss, l1=1.0)))
@@ -208,26 +208,26 @@ def without_times(out: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if k not in free} for row in rows(out)]
 
 
-def test_a_row_is_of_all_its_steps_also_after_a_stop(pictures, tmp_path, monkeypatch):
+def test_a_row_is_of_all_its_steps_also_after_a_stop(images, tmp_path, monkeypatch):
     """Rows at 4 and 8, stopped at 3 and 6: the rows of the run that was never stopped."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     stage = Stage.discrete_learning
-    assert train(config(pictures, whole, stage, steps=8, log_every=4, trackers=[]))
+    assert train(config(images, whole, stage, steps=8, log_every=4, trackers=[]))
     for step in (3, 6):
         with monkeypatch.context() as patch:
             stop_at(step, patch)
-            run = config(pictures, broken, stage, steps=8, log_every=4, trackers=[])
+            run = config(images, broken, stage, steps=8, log_every=4, trackers=[])
             assert not train(run)
     moved = tmp_path / "moved"
     broken.rename(moved)
-    assert train(config(pictures, moved, stage, steps=8, log_every=4, trackers=[]))
+    assert train(config(images, moved, stage, steps=8, log_every=4, trackers=[]))
     assert without_times(moved) == without_times(whole)
     # The discriminator came in at step 3: its mean is over five steps, not eight.
     assert "gan" in rows(whole)[0] and "gan" in rows(whole)[1]
 
 
-def test_what_a_run_depends_on_may_not_change_under_it(pictures, tmp_path, monkeypatch):
-    run = config(pictures, tmp_path / "run", Stage.continuous_warmup, steps=6, trackers=[])
+def test_what_a_run_depends_on_may_not_change_under_it(images, tmp_path, monkeypatch):
+    run = config(images, tmp_path / "run", Stage.continuous_warmup, steps=6, trackers=[])
     with monkeypatch.context() as patch:
         stop_at(3, patch)
         assert not train(run)
@@ -236,22 +236,22 @@ def test_what_a_run_depends_on_may_not_change_under_it(pictures, tmp_path, monke
     with pytest.raises(UsageError, match=r"continuous_warmup has 7 steps, and had 6 .* cosine"):
         train(longer)
     later = replace(run, discrete_learning=replace(run.discrete_learning, steps=99))
-    image = pictures / "d.bmp"
+    image = images / "d.bmp"
     whole = image.read_bytes()
     image.write_bytes(whole[:-3] + bytes(3))
     with pytest.raises(UsageError, match=r"images in .* are not those that the run in"):
         train(run)
     image.write_bytes(whole)
-    (pictures / "more" / "f.jpg").rename(pictures / "more" / "g.jpg")
+    (images / "more" / "f.jpg").rename(images / "more" / "g.jpg")
     with pytest.raises(UsageError, match=r"images in .* are not those that the run in"):
         train(run)
-    (pictures / "more" / "g.jpg").rename(pictures / "more" / "f.jpg")
+    (images / "more" / "g.jpg").rename(images / "more" / "f.jpg")
     assert {path.name: path.read_bytes() for path in Path(run.out).glob("*.*")} == left
     assert train(later)
 
 
-def test_a_constant_rate_lets_a_stage_grow(pictures, tmp_path, monkeypatch):
-    run = config(pictures, tmp_path / "run", Stage.continuous_warmup, steps=4, trackers=[])
+def test_a_constant_rate_lets_a_stage_grow(images, tmp_path, monkeypatch):
+    run = config(images, tmp_path / "run", Stage.continuous_warmup, steps=4, trackers=[])
     run = replace(run, optimizer=replace(run.optimizer, final_lr=None))
     with monkeypatch.context() as patch:
         stop_at(3, patch)
@@ -261,8 +261,8 @@ def test_a_constant_rate_lets_a_stage_grow(pictures, tmp_path, monkeypatch):
     assert rows(Path(run.out))[-1]["step"] == 5
 
 
-def test_a_state_of_something_else_is_damaged(pictures, tmp_path):
-    run = config(pictures, tmp_path / "run", Stage.continuous_warmup, steps=2, trackers=[])
+def test_a_state_of_something_else_is_damaged(images, tmp_path):
+    run = config(images, tmp_path / "run", Stage.continuous_warmup, steps=2, trackers=[])
     assert train(run)
     (newest,) = Path(run.out).glob("resume-*.pt")
     saved = torch.load(newest, weights_only=True)
@@ -273,7 +273,7 @@ def test_a_state_of_something_else_is_damaged(pictures, tmp_path):
             train(run)
 
 
-def test_a_run_that_is_refused_leaves_the_folder_as_it_was(pictures, tmp_path):
+def test_a_run_that_is_refused_leaves_the_folder_as_it_was(images, tmp_path):
     out = tmp_path / "run"
     run = config(tmp_path / "nowhere", out, Stage.continuous_warmup, steps=2)
     with pytest.raises(UsageError):
@@ -282,26 +282,26 @@ def test_a_run_that_is_refused_leaves_the_folder_as_it_was(pictures, tmp_path):
     with locked(out):
         (out / "config.json").write_text("{}")
         with pytest.raises(UsageError, match="is being written by process"):
-            train(config(pictures, out, Stage.continuous_warmup, steps=2))
+            train(config(images, out, Stage.continuous_warmup, steps=2))
     assert [path.name for path in out.iterdir()] == ["config.json"]
 
 
-def test_a_last_stage_that_is_worse_is_published_with_a_word(pictures, tmp_path, capsys):
+def test_a_last_stage_that_is_worse_is_published_with_a_word(images, tmp_path, capsys):
     stages = (Stage.discrete_learning, Stage.alternate_finetune)
-    good = config(pictures, tmp_path / "good", stages[0], steps=8, trackers=[])
+    good = config(images, tmp_path / "good", stages[0], steps=8, trackers=[])
     assert train(good)
     assert "worse" not in capsys.readouterr().err
     start = str(tmp_path / "good" / "tokenizer")
     spoiled = OptimizerConfig(lr=1.0, ema_decay=0.0)
     bad = config(
-        pictures, tmp_path / "bad", stages[1], steps=3, trackers=[], init_from=start,
+        images, tmp_path / "bad", stages[1], steps=3, trackers=[], init_from=start,
         optimizer=spoiled,
     )  # fmt: skip
     assert train(bad)
     said = capsys.readouterr().err
     assert f"alternate_finetune made the held-out images worse than init_from={start}" in said
     assert "hybrid path" in said
-    both = config(pictures, tmp_path / "both", *stages, steps=3, trackers=[], optimizer=spoiled)
+    both = config(images, tmp_path / "both", *stages, steps=3, trackers=[], optimizer=spoiled)
     assert train(both)
     ends = [row for row in rows(tmp_path / "both") if "val_psnr_hybrid" in row]
     worse = ends[1]["val_psnr_hybrid"] < ends[0]["val_psnr_hybrid"] - 0.005
@@ -309,12 +309,12 @@ def test_a_last_stage_that_is_worse_is_published_with_a_word(pictures, tmp_path,
     assert ("worse than discrete_learning: hybrid" in said) == worse
 
 
-def test_a_codebook_that_was_trained_is_not_replaced(pictures, tmp_path, capsys):
+def test_a_codebook_that_was_trained_is_not_replaced(images, tmp_path, capsys):
     """`kmeans_start` with `init_from`: the bundled tokenizer's codes stay, and the run says so."""
     start = str(tmp_path / "start")
     tokenizer = Tokenizer(replace(PRESETS["tiny"], codebook_size=16))
     new = config(
-        pictures, tmp_path / "new", Stage.discrete_learning, steps=1, trackers=[], init_from=start
+        images, tmp_path / "new", Stage.discrete_learning, steps=1, trackers=[], init_from=start
     )
     tokenizer.save_pretrained(start)  # of a warm-up: its codebook is as it began
     trainer = Trainer(new, World(0, 1, torch.device("cpu")))
@@ -332,7 +332,7 @@ def test_a_codebook_that_was_trained_is_not_replaced(pictures, tmp_path, capsys)
 
 @pytest.mark.parametrize("name", experiment_names("dcht"))
 def test_every_experiment_starts_from_twelve_photographs(name, twelve, tmp_path, monkeypatch):
-    """As it is written, but for the size of the network, of the pictures and of a batch."""
+    """As it is written, but for the size of the network, of the images and of a batch."""
     monkeypatch.chdir(tmp_path)
     words = [f"+experiment={name}", f"data.root={twelve}", "out=run", "device=cpu", "trackers=[]"]
     if name != "tiny":
@@ -346,17 +346,17 @@ def test_every_experiment_starts_from_twelve_photographs(name, twelve, tmp_path,
     assert Tokenizer.from_pretrained("run/tokenizer").config.residual_std is not None
 
 
-def test_half_precision_halves_the_file(pictures, tmp_path):
-    run = config(pictures, tmp_path / "run", Stage.continuous_warmup, steps=1)
+def test_half_precision_halves_the_file(images, tmp_path):
+    run = config(images, tmp_path / "run", Stage.continuous_warmup, steps=1)
     train(replace(run, publish_dtype=PublishDtype.float16))
     stored = {value.dtype for key, value in weights(tmp_path / "run").items() if "num_" not in key}
     assert stored == {torch.float16}
 
 
-def test_a_run_pauses_and_saves_by_the_clock(pictures, tmp_path, monkeypatch, capsys):
+def test_a_run_pauses_and_saves_by_the_clock(images, tmp_path, monkeypatch, capsys):
     """It ends with the bits of a run that did neither; a pause is in no rate."""
     straight, paused = tmp_path / "straight", tmp_path / "paused"
-    assert train(config(pictures, straight, Stage.continuous_warmup, steps=4))
+    assert train(config(images, straight, Stage.continuous_warmup, steps=4))
     (paused / "PAUSE").parent.mkdir()
     (paused / "PAUSE").touch()
     waited = []
@@ -366,7 +366,7 @@ def test_a_run_pauses_and_saves_by_the_clock(pictures, tmp_path, monkeypatch, ca
         (paused / "PAUSE").unlink()
 
     monkeypatch.setattr("dcht.engine.training.time.sleep", sleep)
-    run = config(pictures, paused, Stage.continuous_warmup, steps=4, save_minutes=1e-9)
+    run = config(images, paused, Stage.continuous_warmup, steps=4, save_minutes=1e-9)
     assert train(run)
     assert waited == [[]]  # after the first step, and once
     assert "paused" in capsys.readouterr().err
@@ -375,9 +375,9 @@ def test_a_run_pauses_and_saves_by_the_clock(pictures, tmp_path, monkeypatch, ca
     assert checkpoint_sha256(paused / "tokenizer") == checkpoint_sha256(straight / "tokenizer")
 
 
-def test_the_discriminator_goes_on_over_stages_and_runs(pictures, tmp_path):
+def test_the_discriminator_goes_on_over_stages_and_runs(images, tmp_path):
     loss = LossConfig(lpips=0.0, gan_start_in_stage=1, discriminator_channels=4)
-    first = config(pictures, tmp_path / "a", *list(Stage)[:2], steps=3, loss=loss)
+    first = config(images, tmp_path / "a", *list(Stage)[:2], steps=3, loss=loss)
     assert train(first)
     found = rows(tmp_path / "a")
     # It is out in the first step of each stage, and in no mean of the two others.
@@ -389,14 +389,14 @@ def test_the_discriminator_goes_on_over_stages_and_runs(pictures, tmp_path):
     learned = load_file(tmp_path / "a" / "discriminator.safetensors")
     after = replace(loss, discriminator_from=str(tmp_path / "a"), gan_start_in_stage=100)
     alone = (Stage.alternate_finetune,)
-    second = config(pictures, tmp_path / "b", *alone, steps=1, loss=after)
+    second = config(images, tmp_path / "b", *alone, steps=1, loss=after)
     second.init_from = str(tmp_path / "a" / "tokenizer")
     assert train(second)
     kept = load_file(tmp_path / "b" / "discriminator.safetensors")
     assert all(torch.equal(value, kept[key]) for key, value in learned.items())
 
 
-def test_a_gan_that_never_comes_in_is_told(pictures, tmp_path, capsys):
+def test_a_gan_that_never_comes_in_is_told(images, tmp_path, capsys):
     short = LossConfig(lpips=0.0, gan_start=5, discriminator_channels=4)
     for name, loss, told in (
         ("a", short, "gan_start=5 counts the steps of the run, which has 3; loss.gan_start_in"),
@@ -404,15 +404,15 @@ def test_a_gan_that_never_comes_in_is_told(pictures, tmp_path, capsys):
         ("c", replace(short, gan_start=2), None),
         ("d", replace(short, gan=0.0), None),
     ):
-        run = config(pictures, tmp_path / name, Stage.continuous_warmup, steps=3, loss=loss)
+        run = config(images, tmp_path / name, Stage.continuous_warmup, steps=3, loss=loss)
         assert train(run)
         said = capsys.readouterr().err
         assert ("the GAN never comes in" in said) == (told is not None)
         assert told is None or told in said
 
 
-def test_validation_says_its_stage(pictures, tmp_path):
-    run = config(pictures, tmp_path / "run", *list(Stage)[:2], steps=2)
+def test_validation_says_its_stage(images, tmp_path):
+    run = config(images, tmp_path / "run", *list(Stage)[:2], steps=2)
     assert train(run)
     found = [row for row in rows(tmp_path / "run") if "val_psnr_hybrid" in row]
     assert [(row["step"], row["stage"]) for row in found] == [(2, 0), (4, 1)]

@@ -20,9 +20,9 @@ def rows(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_two_ranks_hold_one_codebook_and_agree_with_one_rank(run_ranks, pictures, tmp_path):
-    told = run_ranks(2, SCRIPT, pictures, tmp_path)
-    run_path(str(SCRIPT))["main"](pictures, tmp_path)  # this process, alone
+def test_two_ranks_hold_one_codebook_and_agree_with_one_rank(run_ranks, images, tmp_path):
+    told = run_ranks(2, SCRIPT, images, tmp_path)
+    run_path(str(SCRIPT))["main"](images, tmp_path)  # this process, alone
     first, second, alone = (
         load_file(tmp_path / f"of-{name}.safetensors")
         for name in ("2-rank-0", "2-rank-1", "1-rank-0")
@@ -51,8 +51,8 @@ def test_two_ranks_hold_one_codebook_and_agree_with_one_rank(run_ranks, pictures
     assert stds[0] == pytest.approx(stds[1], rel=1e-3)
 
 
-def test_a_batch_that_ranks_cannot_share_is_refused(pictures):
-    data = DataConfig(root=str(pictures))
+def test_a_batch_that_ranks_cannot_share_is_refused(images):
+    data = DataConfig(root=str(images))
     run = TrainConfig(out="x", tokenizer=Tokenizer.from_pretrained().config, data=data)
     with pytest.raises(UsageError, match="batch_size 128 is not a multiple of the 3 ranks"):
         Trainer(run, World(0, 3, torch.device("cpu")))

@@ -5,7 +5,7 @@ from dcht.data.sources import list_inputs
 from dcht.perceptual import LPIPS
 from dcht.train.dataset import Crops
 from dcht.train.validation import (
-    centre_batches,
+    center_batches,
     measure_residual_std,
     psnr,
     sample_latents,
@@ -15,9 +15,9 @@ from dcht.train_config import DataConfig
 
 
 @pytest.fixture
-def crops(pictures):
-    config = DataConfig(root=str(pictures), size=64, crop=64, num_val=1)
-    return Crops(list_inputs(pictures), config, cache=False)
+def crops(images):
+    config = DataConfig(root=str(images), size=64, crop=64, num_val=1)
+    return Crops(list_inputs(images), config, cache=False)
 
 
 def test_psnr_of_a_known_error():
@@ -30,16 +30,16 @@ def test_psnr_of_a_known_error():
 
 def test_both_paths_are_measured_and_shown(tokenizer, crops):
     result = validate(tokenizer, crops, 4)
-    images = torch.cat(list(centre_batches(tokenizer, crops, 4)))
+    images = torch.cat(list(center_batches(tokenizer, crops, 4)))
     with torch.no_grad():
         expected = psnr(tokenizer.reconstruct(images, "discrete"), images).mean()
     assert result.psnr_discrete == pytest.approx(expected.item(), abs=1e-3)
     assert set(result.scalars()) == {"val_psnr_hybrid", "val_psnr_discrete"}
-    assert result.picture.size == (4 * 68 - 4, 6 * 68 - 4)
+    assert result.image.size == (4 * 68 - 4, 6 * 68 - 4)
 
 
 def test_latents_and_residual(tokenizer, crops):
-    images = torch.cat(list(centre_batches(tokenizer, crops, 6)))
+    images = torch.cat(list(center_batches(tokenizer, crops, 6)))
     latents = sample_latents(tokenizer, crops, 9, 2)
     assert latents.shape == (16, 8)  # four positions an image, two batches of two images
     with torch.no_grad():
@@ -52,7 +52,7 @@ def test_lpips_is_measured_where_its_network_is_given(tokenizer, crops):
     torch.manual_seed(0)
     network = LPIPS("alex").eval()
     numbers = validate(tokenizer, crops, 4, lpips=network).scalars()
-    images = torch.cat(list(centre_batches(tokenizer, crops, 4)))
+    images = torch.cat(list(center_batches(tokenizer, crops, 4)))
     with torch.no_grad():
         expected = network(tokenizer.reconstruct(images), images).mean().item()
     assert numbers["val_lpips_hybrid"] == pytest.approx(expected, rel=1e-4)

@@ -29,11 +29,11 @@ from dcht.train_config import (
 STEPS = 20
 
 
-def config(pictures: Path, out: Path) -> TrainConfig:
+def config(images: Path, out: Path) -> TrainConfig:
     run = TrainConfig(
         out=str(out),
         tokenizer=replace(PRESETS["tiny"], codebook_size=16),
-        data=DataConfig(root=str(pictures), size=64, crop=64, num_val=1, cache=True, workers=1),
+        data=DataConfig(root=str(images), size=64, crop=64, num_val=1, cache=True, workers=1),
         loss=LossConfig(lpips=0.0, gan_start=4, discriminator_channels=4),
         optimizer=OptimizerConfig(lr=1e-4, ema_decay=0.9),
         codebook=CodebookConfig(kmeans_start=True, revive_every=3, window=32),
@@ -47,9 +47,9 @@ def config(pictures: Path, out: Path) -> TrainConfig:
     return run
 
 
-def main(pictures: Path, out: Path) -> None:
+def main(images: Path, out: Path) -> None:
     with world("cpu") as ranks:
-        learning = replace(config(pictures, out), stages=[Stage.discrete_learning])
+        learning = replace(config(images, out), stages=[Stage.discrete_learning])
         learning.discrete_learning.steps = STEPS
         learning.loss.gan_start = STEPS - 4
         trainer = Trainer(learning, ranks)
@@ -71,7 +71,7 @@ def main(pictures: Path, out: Path) -> None:
         held |= {f"ema.{key}": value for key, value in trainer.ema.shadow.items()}
         held = {key: value.contiguous() for key, value in held.items()}
         save_file(held, out / f"of-{ranks.size}-rank-{ranks.rank}.safetensors")
-        assert run_stages(config(pictures, out / f"of-{ranks.size}"), ranks)
+        assert run_stages(config(images, out / f"of-{ranks.size}"), ranks)
 
 
 if __name__ == "__main__":

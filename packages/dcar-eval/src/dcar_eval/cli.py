@@ -25,7 +25,7 @@ EXAMPLES = """examples:
   dcar-eval reconstruction --ckpt runs/tokenizer --images val/ --size 512 --path hybrid --out r512/
   dcar-eval stats val/ --size 512 --crop adm --out val512.npz
   dcar-eval fid val512.npz pictures/ --size 512 --crop adm
-  dcar-eval mjhq --data MJHQ-30K --out results/mjhq/             30,000 pictures of 512 px
+  dcar-eval mjhq --data MJHQ-30K --out results/mjhq/             30,000 images of 512 px
   dcar-eval geneval --images pictures/ --out results/geneval/    anyone's, 553 prompts by 4
   dcar-eval geneval --num-per-task 1 --smoke --out r/            offline: random networks
   npm install @lobehub/fluent-emoji-3d@1.1.0 emojibase-data@17.0.0
@@ -33,7 +33,7 @@ EXAMPLES = """examples:
   dcar-eval scenes --sprites node_modules --out data/held-out --num 1000 --split held-out --seed 1
   dcar-eval scenes-eval --out results/scenes/                    the bundled checkpoint
   dcar-eval scenes-eval --ckpt runs/gen/checkpoint --num-per-task 100 --seed 1 --out r/ --json
-  dcar-eval scenes-train --sprites node_modules --out runs/recogniser
+  dcar-eval scenes-train --sprites node_modules --out runs/recognizer
   dcar-eval profile --preset dcar_671m --protocol paper --out results/speed/
   dcar-eval sweep fig6 --out results/fig6/
   dcar-eval sweep num_steps=4,8,12 order=confidence,halton,gtr --out results/orders/

@@ -223,16 +223,16 @@ def _values(gathered: Gathered, path: str, protocol: Protocol) -> dict[str, dict
 
 def _write_sheet(tokenizer: Tokenizer, batches: Iterable[Batch], target: Path) -> None:
     device = next(tokenizer.parameters()).device
-    pictures = [
+    images = [
         to_pil(pixels)
         for batch in batches
         if batch.rows
         for strip in compare(tokenizer, batch.images.to(device))
         for pixels in strip
     ]
-    if pictures:
+    if images:
         columns = {"columns": "input, discrete, hybrid, 5 x error"}
-        save_png(grid(pictures, columns=4), target, columns)
+        save_png(grid(images, columns=4), target, columns)
 
 
 def notes(results: dict[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ EXAMPLES = """examples:
   dcar generate --prompts prompts.txt --out sheet.png --grid
   dcar edit photo.png "a red apple" --mask mask.png --out new.png
   dcar edit photo.png "a red apple" --outpaint left=128 --out wide.png
-  dcar replay apple.png --out again.png                      the same picture, byte for byte
+  dcar replay apple.png --out again.png                      the same image, byte for byte
   dcar app --open                                            all of it in a browser
   dcar convert --from release pretrained_models/ --out dc-ar-512/
 """

@@ -90,7 +90,7 @@ class HeadConfig:
     width: Annotated[int, WIDTH] = 1024
     """# not in paper: 1024 gives 36.19 M, and 671 M in total (Table 2)."""
     batch_mul: Annotated[int, Range(1, 1024), WEIGHTLESS] = 4
-    """Noise levels drawn for each position in training. # not in paper: MAR, HART, the release."""
+    """Noise levels for each position in training. # not in paper: MAR, HART, the release."""
     residual_std: Annotated[float, Range(0, 1e6, above=True), WEIGHTLESS] = 0.107
     """The target is the residual divided by this: the tokenizer's measured standard deviation."""
     clip: Annotated[float | None, Range(0, 1e6, above=True), WEIGHTLESS] = 4.0
@@ -104,7 +104,7 @@ class HeadConfig:
 
 @dataclass(kw_only=True)
 class JointTextConfig:
-    """A small randomly initialised T5 encoder, trained jointly with the generator."""
+    """A small randomly initialized T5 encoder, trained jointly with the generator."""
 
     depth: Annotated[int, DEPTH] = 2
     num_heads: Annotated[int, WIDTH] = 4
@@ -208,7 +208,7 @@ class CheckpointConfig:
     """Of its pixels."""
 
     def __post_init__(self) -> None:
-        """Refuse a size that no picture has."""
+        """Refuse a size that no image has."""
         check_ranges(self)
 
 

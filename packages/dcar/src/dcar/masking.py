@@ -28,25 +28,25 @@ def mask_ratio(progress: Tensor, schedule: Schedule) -> Tensor:
 
 
 def training_mask(
-    ratio_draws: Tensor, order_draws: Tensor, schedule: Schedule, fully_masked: float = 0.0
+    ratio_variates: Tensor, order_variates: Tensor, schedule: Schedule, fully_masked: float = 0.0
 ) -> Tensor:
     """The random mask of a training batch, at least one token a sample.
 
     # not in paper: each sample has its own ratio, mask_ratio(uniform), as in the release.
 
     Args:
-        ratio_draws: (b,) uniform in [0, 1).
-        order_draws: (b, n) uniform in [0, 1).
+        ratio_variates: (b,) uniform in [0, 1).
+        order_variates: (b, n) uniform in [0, 1).
         schedule: law of the ratio.
         fully_masked: share of the samples that have all tokens masked; the others follow the law.
 
     Returns:
         (b, n) boolean.
     """
-    n = order_draws.shape[1]
-    draws = ((ratio_draws - fully_masked) / (1 - fully_masked)).clamp(min=0)
-    counts = (n * mask_ratio(draws, schedule)).round().clamp(min=1)
-    return order_draws.argsort(dim=1) < counts[:, None]
+    n = order_variates.shape[1]
+    variates = ((ratio_variates - fully_masked) / (1 - fully_masked)).clamp(min=0)
+    counts = (n * mask_ratio(variates, schedule)).round().clamp(min=1)
+    return order_variates.argsort(dim=1) < counts[:, None]
 
 
 def masked_counts(

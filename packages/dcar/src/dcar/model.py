@@ -22,7 +22,7 @@ from dcar.modules.transformer import Generator
 from dcar.randomness import keyed_generator
 
 
-class Draws(NamedTuple):
+class Randomness(NamedTuple):
     """Everything random about b training samples except attention dropout."""
 
     mask: Tensor
@@ -34,9 +34,9 @@ class Draws(NamedTuple):
     noise: Tensor
     """(m, b, n, c) standard normal noise of the head."""
 
-    def part(self, start: int, stop: int) -> Draws:
-        """The draws of samples start to stop."""
-        return Draws(
+    def part(self, start: int, stop: int) -> Randomness:
+        """That of samples start to stop."""
+        return Randomness(
             self.mask[start:stop],
             self.drop[start:stop],
             self.t[:, start:stop],
@@ -49,7 +49,7 @@ RATIO_BINS = 4
 
 
 class Losses(NamedTuple):
-    """Scalars: `total` is what training minimises, `accuracy` that of the masked indices."""
+    """Scalars: `total` is what training minimizes, `accuracy` that of the masked indices."""
 
     total: Tensor
     cross_entropy: Tensor
@@ -69,21 +69,21 @@ class DCAR(nn.Module):
         self.generator = Generator(config.generator)
         self.head = None if config.discrete_only else DiffusionHead(config.head)
 
-    def draw(
+    def sample_randomness(
         self,
         seed: int,
         samples: Sequence[int],
         num_positions: int,
         *,
         mask_schedule: Schedule = Schedule.arccos,
-    ) -> Draws:
-        """The draws of training samples, each from a generator of its own (on the CPU).
+    ) -> Randomness:
+        """What is random in training samples, each from a generator of its own (on the CPU).
 
         Args:
             seed: of the run.
             samples: numbers of the samples in the stream of training data.
             num_positions: n = h w.
-            mask_schedule: the law of the mask ratio; the draws are the same under each.
+            mask_schedule: the law of the mask ratio; the random numbers are the same under each.
         """
         copies = self.config.head.batch_mul if self.head is not None else 0
         channels = self.config.head.latent_channels
@@ -96,7 +96,7 @@ class DCAR(nn.Module):
             orders.append(uniform[2:])
             ts.append(torch.randint(TRAIN_STEPS, (copies, num_positions), generator=generator))
             noises.append(torch.randn(copies, num_positions, channels, generator=generator))
-        return Draws(
+        return Randomness(
             training_mask(
                 torch.stack(ratios),
                 torch.stack(orders),
@@ -114,7 +114,7 @@ class DCAR(nn.Module):
         residual: Tensor,
         text: Tensor,
         text_mask: Tensor,
-        draws: Draws,
+        randomness: Randomness,
         *,
         loss: LossConfig,
         share: float = 1.0,
@@ -127,17 +127,17 @@ class DCAR(nn.Module):
             residual: (b, c, h, w) z - z_q.
             text: (b, l, e) caption embeddings.
             text_mask: (b, l).
-            draws: what `draw` made of these samples.
+            randomness: what `sample_randomness` made of these samples.
             loss: weights and options.
             share: b over the samples of the whole batch; parts add up to its losses.
             weight_sum: `mask_weights(...).sum()` of the whole batch; None: this is the whole.
         """
-        text = self.generator.drop_text(text, draws.drop)
+        text = self.generator.drop_text(text, randomness.drop)
         context = self.generator.embed_text(text, text_mask)
-        mask = rearrange(draws.mask, "b (h w) -> b h w", h=indices.shape[1])
+        mask = rearrange(randomness.mask, "b (h w) -> b h w", h=indices.shape[1])
         hidden = self.generator.encode(indices.masked_fill(mask, self.generator.mask_id), context)
 
-        weights = mask_weights(draws.mask, loss)
+        weights = mask_weights(randomness.mask, loss)
         # Logits only where they count: with no weight on visible positions, that is all of them.
         rows = weights > 0
         logits = self.generator.predict(hidden[rows]).float()
@@ -147,7 +147,9 @@ class DCAR(nn.Module):
             logits, targets, label_smoothing=loss.label_smoothing, reduction="none"
         )
         cross_entropy = (losses * weights).sum() / weight_sum
-        by_ratio = _by_ratio(draws.mask, rows, losses.detach(), logits.argmax(dim=1) == targets)
+        by_ratio = _by_ratio(
+            randomness.mask, rows, losses.detach(), logits.argmax(dim=1) == targets
+        )
         accuracy = by_ratio[:, 1].sum() / by_ratio[:, 2].sum() * share
 
         diffusion = cross_entropy.new_zeros(())
@@ -155,8 +157,8 @@ class DCAR(nn.Module):
             diffusion = share * self.head.loss(
                 rearrange(residual, "b c h w -> b (h w) c"),
                 hidden,
-                t=rearrange(draws.t, "m b n -> (m b n)"),
-                noise=rearrange(draws.noise, "m b n c -> (m b n) c"),
+                t=rearrange(randomness.t, "m b n -> (m b n)"),
+                noise=rearrange(randomness.noise, "m b n c -> (m b n) c"),
             )
         total = loss.cross_entropy * cross_entropy + loss.diffusion * diffusion
         return Losses(total, cross_entropy, diffusion, accuracy, by_ratio)

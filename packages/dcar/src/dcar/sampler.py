@@ -1,12 +1,12 @@
-"""Drawing an image: unmask the indices step by step, then draw the residual (Fig. 5, App. A.2).
+"""Sampling an image: unmask its indices step by step, then sample the residual (Fig. 5, App. A.2).
 
-Pure functions without I/O. Every step draws all hidden indices, keeps the most confident of them
+Pure functions without I/O. Every step samples all hidden indices, keeps the most confident of them
 and hides the rest again; the number kept follows the mask schedule. The hidden states of the last
-step condition the residual head. # not in paper: the semantics of draw, confidence and guidance are
-1d-tokenizer's, whose names for them the paper uses, and the published release's.
+step condition the residual head. # not in paper: the semantics of sampling, confidence and guidance
+are 1d-tokenizer's, whose names for them the paper uses, and the published release's.
 
-Noise is drawn for each image from its own generator, never for a batch, so an image does not depend
-on its neighbours. Shapes: b images, h w grid, n = h w, k codes, d width, c latent channels.
+Noise is sampled for each image from its own generator, never for a batch, so an image does not
+depend on its neighbors. Shapes: b images, h w grid, n = h w, k codes, d width, c latent channels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dcht.errors import UsageError
 
 
 class StepNoise(NamedTuple):
-    """The uniform draws in [0, 1) of one step: for the indices (b, n, k), for the order (b, n)."""
+    """Uniform in [0, 1), of one step: for the indices (b, n, k), for the order (b, n)."""
 
     indices: Tensor
     order: Tensor
@@ -46,12 +46,12 @@ class Step(NamedTuple):
 
     indices: Tensor
     """(b, h, w), `mask_id` where still hidden; complete after the last step."""
-    drawn: Tensor
-    """(b, h, w): the candidates as drawn, before some were hidden again."""
+    sampled: Tensor
+    """(b, h, w): the candidates as sampled, before some were hidden again."""
     hidden: Tensor
     """(b, n, d); if the step was guided (2b, n, d), the conditional rows first."""
     candidates: Tensor
-    """(b, h, w) boolean: the positions it drew."""
+    """(b, h, w) boolean: the positions it sampled."""
     logits: Tensor
     """(p, k) of the p candidates, image by image; guided and annealed."""
 
@@ -102,8 +102,8 @@ def unmask(
         grid: (h, w).
         config: steps, guidance, temperature, order, schedule.
         generators: source of the noise, on the CPU.
-        noise: recorded draws, one a step, instead of it.
-        start: (b, h, w) indices to keep, `mask_id` where to draw; None: everything is drawn. Images
+        noise: recorded variates, one a step, instead of it.
+        start: (b, h, w) indices to keep, `mask_id` where to sample; None: sample everything. Images
             may have different numbers of hidden indices.
 
     Raises:
@@ -125,32 +125,34 @@ def unmask(
 
     for step, (scale, planned) in enumerate(zip(scales, plan, strict=True)):
         progress = (step + 1) / config.num_steps
-        draws = (
-            noise[step] if noise is not None else draw_step(sources or [], height * width, mask_id)
+        variates = (
+            noise[step]
+            if noise is not None
+            else sample_step_noise(sources or [], height * width, mask_id)
         )
-        draws = StepNoise(*(uniform.to(text.device) for uniform in draws))
+        variates = StepNoise(*(uniform.to(text.device) for uniform in variates))
 
         guided = (both, 2) if scale else (conditional, 1)
         hidden = _encode(model, indices, grid, *guided)
         masked = indices == mask_id
         candidates = masked & planned.stage
-        # Logits are the widest tensor here: they are computed where something is drawn, only.
+        # Logits are the widest tensor here: they are computed where something is sampled, only.
         logits = _guided_logits(model, hidden, candidates, scale)
         if config.logit_annealing:
             logits = logits / (0.5 + 0.8 * (1 - progress))
 
-        choice, confidence = _draw(logits, draws, candidates, config, progress)
-        drawn = indices.masked_scatter(candidates, choice)
-        first = draws.order if first is None else first
-        scores = planned.scores(Signals(first, draws.order, confidence))
+        choice, confidence = _sample(logits, variates, candidates, config, progress)
+        sampled = indices.masked_scatter(candidates, choice)
+        first = variates.order if first is None else first
+        scores = planned.scores(Signals(first, variates.order, confidence))
         # What is known is never hidden again, and other stages stay hidden.
         again = lowest(scores.masked_fill(~candidates, float("inf")), planned.left)
-        indices = drawn.masked_fill(again | (masked & ~planned.stage), mask_id)
+        indices = sampled.masked_fill(again | (masked & ~planned.stage), mask_id)
         if config.extra_pass and step + 1 == config.num_steps:
             hidden = _encode(model, indices, grid, *guided)
         yield Step(
             rearrange(indices, "b (h w) -> b h w", h=height),
-            rearrange(drawn, "b (h w) -> b h w", h=height),
+            rearrange(sampled, "b (h w) -> b h w", h=height),
             hidden,
             rearrange(candidates, "b (h w) -> b h w", h=height),
             logits,
@@ -173,7 +175,7 @@ def sample_residual(
         hidden: what `sample_indices` returned: (b, n, d), or (2b, n, d) with guidance.
         config: guidance, number of diffusion steps, solver.
         generators: source of the noise, on the CPU.
-        noise: recorded draws instead of it.
+        noise: recorded variates instead of it.
         to_logits: the model's `predict`, which `Selector.entropy` needs.
 
     Returns:
@@ -191,13 +193,15 @@ def sample_residual(
     if noise is None:
         if generators is None:
             raise ValueError("sampling needs generators or recorded noise")
-        noise = draw_head(per_image(generators, len(conditional)), head, hidden.shape[1], config)
+        noise = sample_head_noise(
+            per_image(generators, len(conditional)), head, hidden.shape[1], config
+        )
     budget = None
     if config.fts is not None:
         # The start's first channel is as random as any number, and recorded with the rest.
-        draws = noise.start[..., 0].to(hidden.device)
+        variates = noise.start[..., 0].to(hidden.device)
         share, fts = config.fts_share, config.fts
-        long = select(fts, conditional, share=share, draws=draws, to_logits=to_logits)
+        long = select(fts, conditional, share=share, variates=variates, to_logits=to_logits)
         budget = Budget(long, config.fts_steps)
     return head.sample(
         hidden if scale else conditional,
@@ -210,18 +214,18 @@ def sample_residual(
     )
 
 
-def draw_step(sources: Sequence[torch.Generator], n: int, codes: int) -> StepNoise:
-    """The draws of a step, each image's from its own generator."""
+def sample_step_noise(sources: Sequence[torch.Generator], n: int, codes: int) -> StepNoise:
+    """The variates of a step, each image's from its own generator."""
     return StepNoise(
         torch.stack([torch.rand(n, codes, generator=source) for source in sources]),
         torch.stack([torch.rand(n, generator=source) for source in sources]),
     )
 
 
-def draw_head(
+def sample_head_noise(
     sources: Sequence[torch.Generator], head: ResidualHead, n: int, config: SamplingConfig
 ) -> HeadNoise:
-    """The draws of the residual head, each image's from its own generator."""
+    """The variates of the residual head, each image's from its own generator."""
     shape = (n, head.latent_channels)
     steps = config.num_diffusion_steps if config.solver.adds_noise else 0
     starts = [torch.randn(shape, generator=source) for source in sources]
@@ -252,20 +256,20 @@ def _guided_logits(
     return guide(conditional, unconditional, scale)
 
 
-def _draw(
-    logits: Tensor, draws: StepNoise, candidates: Tensor, config: SamplingConfig, progress: float
+def _sample(
+    logits: Tensor, variates: StepNoise, candidates: Tensor, config: SamplingConfig, progress: float
 ) -> tuple[Tensor, Tensor]:
     """An index for each candidate (p,), and the confidence in it at its place (b, n)."""
     final = config.final_temperature
     temperature = final + (config.temperature - final) * (1 - progress)
-    choice = (logits + temperature * _gumbel(draws.indices[candidates])).argmax(dim=1)
+    choice = (logits + temperature * _gumbel(variates.indices[candidates])).argmax(dim=1)
     scale = config.confidence_temperature
     scale = (config.temperature if scale is None else scale) * (1 - progress)
     chosen = rearrange(logits.gather(1, rearrange(choice, "p -> p 1")), "p 1 -> p")
-    confidence = chosen + scale * _gumbel(draws.order[candidates])
-    return choice, torch.zeros_like(draws.order).masked_scatter(candidates, confidence)
+    confidence = chosen + scale * _gumbel(variates.order[candidates])
+    return choice, torch.zeros_like(variates.order).masked_scatter(candidates, confidence)
 
 
 def _gumbel(uniform: Tensor) -> Tensor:
-    """Standard Gumbel noise from uniform draws."""
+    """Standard Gumbel noise from uniform variates."""
     return -(-uniform.clamp(min=1e-20).log()).clamp(min=1e-20).log()

@@ -1,4 +1,4 @@
-"""How an image is drawn: the settings of `dcar.sampler` and the presets that name some of them.
+"""How an image is generated: the settings of `dcar.sampler` and the presets that name some of them.
 
 Defaults are the paper's (appendix A.2); what it leaves open says so. A checkpoint's `config.json`
 and every PNG hold these settings, so a new field needs a default that means what was done before.
@@ -39,7 +39,7 @@ class Order(Enum):
     halton = "halton"
     """Along a 2-D Halton sequence from a random point of it (arXiv 2503.17076)."""
     gtr = "gtr"
-    """Stage by stage, the last stage one colour of the checkerboard (arXiv 2510.17171)."""
+    """Stage by stage, the last stage one color of the checkerboard (arXiv 2510.17171)."""
 
 
 class Guidance(Enum):
@@ -111,7 +111,7 @@ class Selector(Enum):
 
 @dataclass(kw_only=True)
 class SamplingConfig:
-    """How an image is drawn (appendix A.2)."""
+    """How an image is generated (appendix A.2)."""
 
     num_steps: Annotated[int, STEPS] = 12
     cfg_scale: Annotated[float, SCALE] = 4.5
@@ -155,7 +155,7 @@ class SamplingConfig:
     """# not in paper: GtR has 50 and 20; 20 and 8 is the same ratio from the paper's 20."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no sampler can honour."""
+        """Refuse numbers that no sampler can honor."""
         check_ranges(self)
         if self.num_diffusion_steps > MAX_STEPS[self.solver]:
             raise UsageError(

@@ -82,7 +82,7 @@ class Parallel(Enum):
     ddp = "ddp"
     """A copy on each."""
     fsdp2 = "fsdp2"
-    """Weights, gradients, optimiser and average in shards: memory shrinks with every rank."""
+    """Weights, gradients, optimizer and average in shards: memory shrinks with every rank."""
 
 
 class PublishDtype(Enum):
@@ -167,18 +167,18 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     mask_schedule: Schedule = Schedule.arccos
     """Law of the share of a sample's tokens that is masked: that of the sampler's steps, at a place
-    drawn uniformly. # not in paper: 1d-tokenizer's and the release's."""
+    sampled uniformly. # not in paper: 1d-tokenizer's and the release's."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """Settings of the sample grids, recorded in the published checkpoint."""
     prompts: list[str] = field(default_factory=list)
     """Fixed prompts of the sample grids."""
     reconstructions: Annotated[int, Range(0, 1024)] = 4
-    """How many of the first training images are drawn again from their captions beside them."""
+    """How many of the first training images are generated again from their captions beside them."""
     evaluations: list[str] = field(default_factory=list)
     """Names in the entry-point group `dcar.evaluations`; see `dcar.train.evaluate`."""
     log_every: Annotated[int, Range(1)] = 50
     sample_every: Annotated[int, Range(1)] = 5000
-    """For the pictures of prompts and reconstructions."""
+    """For the images of prompts and reconstructions."""
     evaluate_every: Annotated[int, Range(1)] = 5000
     save_every: Annotated[int, Range(1)] = 5000
     save_minutes: Annotated[float, Range(0, above=True)] = 10.0
@@ -186,7 +186,7 @@ class TrainConfig:
     keep_saves: Annotated[int, Range(1)] = 2
     """How many saves to resume from stay on disk."""
     trackers: list[Tracker] = field(default_factory=lambda: [Tracker.tensorboard])
-    """Where curves and pictures are shown beside `metrics.jsonl` and `samples/`."""
+    """Where curves and images are shown beside `metrics.jsonl` and `samples/`."""
     publish_dtype: PublishDtype = PublishDtype.float32
     seed: Annotated[int, SEED] = 0
     device: str = "auto"

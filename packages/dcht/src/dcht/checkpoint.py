@@ -74,7 +74,7 @@ def write_checkpoint(
             raise
         number = int(code.group(1))
         raise OSError(number, os.strerror(number), str(folder / WEIGHTS)) from None
-    # safetensors makes the file its owner's alone; give it the permissions of its neighbour.
+    # safetensors makes the file its owner's alone; give it the permissions of its neighbor.
     partial.chmod((folder / CONFIG).stat().st_mode)
     os.replace(partial, folder / WEIGHTS)
     return checkpoint_sha256(folder)
@@ -150,7 +150,7 @@ def locate(
     """The folder of a checkpoint: `name` itself if it is one, else a download from the Hub.
 
     Only `files`, those that a checkpoint is made of, are downloaded; `HF_HUB_OFFLINE=1` is
-    honoured.
+    honored.
     """
     folder = Path(name)
     if str(name) and folder.is_dir():
@@ -196,17 +196,17 @@ def build_on_meta(make: Callable[[], M], where: str) -> M:
         CheckpointError: its config asks for layers that do not fit together.
     """
     try:
-        with torch.device("meta"), _Undrawn():
+        with torch.device("meta"), _Uninitialized():
             return make()
     except ValueError as error:
         raise CheckpointError(f"{where}: {error}") from None
 
 
-class _Undrawn(TorchFunctionMode):
-    """Within it, layers draw no first weights.
+class _Uninitialized(TorchFunctionMode):
+    """Within it, layers initialize no weights.
 
-    On the meta device nobody reads them, and torch imports its compiler to draw normal ones: that
-    takes longer than a picture.
+    On the meta device nobody reads them, and torch imports its compiler for normal numbers: that
+    takes longer than generating an image.
     """
 
     def __torch_function__(

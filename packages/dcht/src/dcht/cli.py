@@ -90,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_common(encode, "batch_size", "device", "precision", *io, batch_size=32)
     encode.set_defaults(function=_encode)
 
-    decode = verbs.add_parser("decode", help="a store of latents to pictures")
+    decode = verbs.add_parser("decode", help="a store of latents to images")
     decode.add_argument("latents", type=Path, help="what dcht encode wrote")
     add_common(decode, "out", "ckpt", out={"help": "folder; a.jpg becomes a.jpg.png in it"})
     decode.add_argument(
@@ -124,7 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     reconstruct.add_argument(
         "--tile", type=positive, metavar="N",
-        help="by tiles of N pixels: the same pictures, and large ones in little memory",
+        help="by tiles of N pixels: the same images, and large ones in little memory",
     )  # fmt: skip
     add_common(reconstruct, "batch_size", "device", "precision", *io, batch_size=8)
     reconstruct.set_defaults(function=_reconstruct)
@@ -134,7 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_fit(verb: argparse.ArgumentParser) -> None:
     group = verb.add_mutually_exclusive_group()
     for name, help in (
-        ("crop", "an image of another shape covers --size, and its centre is kept [the default]"),
+        ("crop", "an image of another shape covers --size, and its center is kept [the default]"),
         ("pad", "it is fitted inside --size, with white around it"),
         ("resize", "it is stretched to --size"),
     ):
@@ -237,7 +237,7 @@ def _decode(arguments: argparse.Namespace) -> int:
 def _inspect(arguments: argparse.Namespace) -> int:
     _check_sources([str(arguments.latents)])
     if arguments.out is not None and arguments.out.suffix.lower() != ".png":
-        raise UsageError(f"--out {arguments.out} is a picture; it should end in .png")
+        raise UsageError(f"--out {arguments.out} is an image; it should end in .png")
     if arguments.out is not None and arguments.out.exists() and not arguments.force:
         raise UsageError(f"{arguments.out} is there already; use --force or another --out")
     from dcht.images import save_png

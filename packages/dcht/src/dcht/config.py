@@ -25,7 +25,7 @@ class Block(Enum):
 
 
 class Norm(Enum):
-    """Normalisation: RMS or LayerNorm over the channels of each pixel, or BatchNorm.
+    """Normalization: RMS or LayerNorm over the channels of each pixel, or BatchNorm.
 
     The first two have the same keys and shapes, and loading one as the other is silent:
     published DC-AE weights are RMS, the published DC-HT release is LayerNorm.

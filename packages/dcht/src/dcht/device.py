@@ -88,7 +88,7 @@ def pick_precision(
     Args:
         name: what was asked for.
         device: what computes.
-        int8: whether the model may have int8 layers: one that draws pictures, and is not scored.
+        int8: whether the model may have int8 layers: one that draws images, and is not scored.
 
     Raises:
         UsageError: it is not known, or int8 where that is not to be had.

@@ -1,8 +1,8 @@
-"""Any Pillow image as 8-bit RGB, upright, on white: what every reader of pictures and masks sees.
+"""Any Pillow image as 8-bit RGB, upright, on white: what every reader of images and masks sees.
 
 Sixteen bits become eight by dividing by 257, which maps 65535 to 255. Transparency is put on white,
-whether it is a channel, a palette's or a PNG's colour key, at every bit depth of PNG. Pillow reads
-a colour key in the file's own depth and the pixels in eight bits: where the two differ, the key is
+whether it is a channel, a palette's or a PNG's color key, at every bit depth of PNG. Pillow reads
+a color key in the file's own depth and the pixels in eight bits: where the two differ, the key is
 compared here.
 """
 
@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from dcht.errors import UsageError
 
 SHALLOW = {"L;2": 85, "L;4": 17}
-"""Pillow's names of grey in 2 and 4 bits, and the factor to 8 bits."""
+"""Pillow's names of gray in 2 and 4 bits, and the factor to 8 bits."""
 DEEP = "RGB;16B"
 """RGB in 16 bits, of which Pillow keeps the high byte..."""
 LOW_BYTES = "RGB;16L"
@@ -26,7 +26,7 @@ LOW_BYTES = "RGB;16L"
 def flatten(image: Image.Image) -> Image.Image:
     """An image as RGB, turned as its EXIF says, transparency put on white.
 
-    Best given as `Image.open` returns it: of an image that Pillow has decoded, a colour key of 2, 4
+    Best given as `Image.open` returns it: of an image that Pillow has decoded, a color key of 2, 4
     or 16 bits can no longer be compared.
 
     Raises:
@@ -54,7 +54,7 @@ def flatten(image: Image.Image) -> Image.Image:
 
 
 def _color_key(image: Image.Image) -> np.ndarray | None:
-    """Where (H, W) a PNG's colour key is met, if Pillow does not see that itself."""
+    """Where (H, W) a PNG's color key is met, if Pillow does not see that itself."""
     key = image.info.get("transparency")
     if key is None or isinstance(key, bytes):
         return None

@@ -52,7 +52,7 @@ def list_images(folder: str | Path) -> list[Path]:
     files = [path for path in folder.rglob("*") if not path.name.startswith(".")]
     found = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
     if not found and (foreign := unread_formats(path.name for path in files)):
-        raise UsageError(f"{folder} holds no pictures that can be used: {foreign}")
+        raise UsageError(f"{folder} holds no images that can be used: {foreign}")
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
@@ -170,7 +170,7 @@ def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def resize_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize (bicubic, antialiased) to just cover `size` (width, height); crop the centre.
+    """Resize (bicubic, antialiased) to just cover `size` (width, height); crop the center.
 
     Raises:
         ImageError: so narrow an image that it would have to grow beyond `MAX_PIXELS`.
@@ -217,14 +217,14 @@ def to_pil(pixels: Tensor, *, truncate: bool = False) -> Image.Image:
 
 
 def require_finite(pixels: Tensor) -> None:
-    """Stop what would become a picture of NaN, which 8 bits show as if it were one.
+    """Stop what would become an image of NaN, which 8 bits show as if it were one.
 
     Raises:
         UsageError: pixels that are NaN or infinite.
     """
     if not pixels.isfinite().all():
         raise UsageError(
-            "a picture came out as NaN or infinity, not as pixels about [-1, 1]; "
+            "an image came out as NaN or infinity, not as pixels about [-1, 1]; "
             "if the model runs in fp16, use bf16 or fp32"
         )
 

@@ -28,7 +28,7 @@ The same command continues a run that was stopped.
 
 examples:
   dcht-train +experiment=imagenet256 data.root=imagenet/train out=runs/imagenet256
-  dcht-train +experiment=tiny data.root=pictures out=runs/tiny
+  dcht-train +experiment=tiny data.root=images out=runs/tiny
   dcht-train +experiment=imagenet256 stages=[alternate_finetune] init_from=runs/a/tokenizer \\
       data.root=imagenet/train out=runs/b
   torchrun --nproc-per-node 8 -m dcht.launch +experiment=imagenet256 \\

@@ -49,7 +49,7 @@ class LossConfig:
         check_ranges(self)
         if not (self.l2 or self.l1 or self.lpips):
             raise UsageError(
-                "loss.l2, loss.l1 and loss.lpips are all 0: nothing tells the decoder what to draw"
+                "loss.l2, loss.l1 and loss.lpips are all 0: nothing tells the decoder what to make"
             )
 
     def adversarial(self, step: int, stage_step: int) -> bool:

@@ -108,7 +108,7 @@ class Tokenizer(nn.Module):
             UsageError: H or W is not a multiple of 32, there are not three channels, another type,
                 or floats far outside of [-1, 1] (NaN, or beyond 4).
         """
-        return self._normalise(self.encoder(self._pixels(images)))
+        return self._normalize(self.encoder(self._pixels(images)))
 
     def encode_tiled(self, images: Images, *, tile: int = TILE) -> Tensor:
         """`encode` in little memory: tile by tile, with the result of the whole (`modules.tiling`).
@@ -123,10 +123,10 @@ class Tokenizer(nn.Module):
             UsageError: as `encode`, or a tile that is no multiple of 32.
         """
         self._check_tile(tile)
-        return self._normalise(encode_tiled(self.encoder, self._pixels(images), tile=tile))
+        return self._normalize(encode_tiled(self.encoder, self._pixels(images), tile=tile))
 
-    def _normalise(self, z: Tensor) -> Tensor:
-        return z if self.quantizer is None else self.quantizer.normalise(z)
+    def _normalize(self, z: Tensor) -> Tensor:
+        return z if self.quantizer is None else self.quantizer.normalize(z)
 
     def _check_tile(self, tile: int) -> None:
         factor = self.config.downsampling

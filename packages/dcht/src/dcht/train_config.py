@@ -65,7 +65,7 @@ class StageConfig:
     train_codebook: bool
     epochs: Annotated[float | None, Range(0, 1e6, above=True)] = None
     steps: Annotated[int | None, Range(1, 10**9)] = None
-    """Length in optimiser steps; wins over `epochs`."""
+    """Length in optimizer steps; wins over `epochs`."""
 
     def __post_init__(self) -> None:
         """Refuse a stage that could not do what it says."""
@@ -78,7 +78,7 @@ class StageConfig:
             raise UsageError("a stage needs a length: epochs or steps")
 
     def num_steps(self, num_images: int, batch_size: int) -> int:
-        """Length in optimiser steps over a data set of this size."""
+        """Length in optimizer steps over a data set of this size."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
@@ -93,7 +93,7 @@ class PlannedStage(NamedTuple):
     lengths: list[StageConfig]
 
     def num_steps(self, num_images: int, batch_size: int) -> int:
-        """Length in optimiser steps over a data set of this size."""
+        """Length in optimizer steps over a data set of this size."""
         return sum(length.num_steps(num_images, batch_size) for length in self.lengths)
 
 
@@ -109,7 +109,7 @@ class DataConfig:
     crop: int = 256
     """Side of the square that is cropped out, a multiple of 32."""
     random_crop: bool = True
-    """Crop anywhere; otherwise the centre."""
+    """Crop anywhere; otherwise the center."""
     flip: bool = True
     """Mirror half of the images."""
     num_val: int = 64
@@ -207,7 +207,7 @@ class TrainConfig:
     """Where to watch the run, besides its own files."""
     log_every: Annotated[int, Range(1)] = 50
     eval_every: Annotated[int, Range(1)] = 5_000
-    """Validation and pictures, besides those at the end of each stage."""
+    """Validation and images, besides those at the end of each stage."""
     save_every: Annotated[int, Range(1)] = 5_000
     """Resume files, besides those at the end of each stage and on a stop."""
     save_minutes: Annotated[float, Range(0, above=True)] = 10.0

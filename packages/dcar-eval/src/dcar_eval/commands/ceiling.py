@@ -1,4 +1,4 @@
-"""`python -m dcar_eval.commands.ceiling`: the bundled recogniser with its ceiling as it is now."""
+"""`python -m dcar_eval.commands.ceiling`: the bundled recognizer with its ceiling as it is now."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dcht.tokenizer import Tokenizer
 
 
 def main() -> int:
-    """Write the bundled recogniser with its ceiling as it is now."""
+    """Write the bundled recognizer with its ceiling as it is now."""
     parser = argparse.ArgumentParser(prog="python -m dcar_eval.commands.ceiling")
     parser.add_argument("sprites", type=Path, help="folder with the npm packages")
     parser.add_argument("--out", type=Path, required=True)

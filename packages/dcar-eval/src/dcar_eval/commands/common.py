@@ -110,17 +110,17 @@ def load_pipe(arguments: argparse.Namespace, device: torch.device) -> TextToImag
 
 
 def add_noise_seed(verb: argparse.ArgumentParser) -> None:
-    """Add what draws the same prompts again."""
+    """Add what generates the same prompts again."""
     verb.add_argument(
         "--noise-seed", type=int, metavar="N", help="of the noise alone [that of --seed]"
     )
 
 
 def add_truths(verb: argparse.ArgumentParser) -> None:
-    """Add what pictures of scenes are held against."""
+    """Add what images of scenes are held against."""
     verb.add_argument(
         "--sprites", type=Path, metavar="DIR",
-        help="folder with the npm packages: hold each picture against the true scene of its "
+        help="folder with the npm packages: hold each image against the true scene of its "
         "prompt [they are judged by their content alone]",
     )  # fmt: skip
     verb.add_argument(

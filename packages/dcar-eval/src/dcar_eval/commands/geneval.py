@@ -24,7 +24,7 @@ def add(verbs: Any) -> None:
     verb = verbs.add_parser("geneval", help="GenEval's 553 prompts, without mmcv, on any device")
     verb.add_argument(
         "--images", type=Path, metavar="DIR",
-        help="judge images that are there (00000/samples/0000.png) instead of drawing some",
+        help="judge images that are there (00000/samples/0000.png) instead of generating some",
     )  # fmt: skip
     verb.add_argument(
         "--detector", metavar="NAME",
@@ -88,7 +88,7 @@ def _check(arguments: argparse.Namespace, *, drawing: bool) -> None:
     """Refuse what does not go together, before torch and the weights are loaded."""
     if arguments.images is not None:
         if drawing:
-            raise UsageError("--images are judged as they are; leave out what draws others")
+            raise UsageError("--images are judged as they are; leave out what generates others")
         if not arguments.images.is_dir():
             raise UsageError(f"{arguments.images} is not there; expected a folder of images")
     if arguments.smoke and (arguments.detector or arguments.clip):
@@ -98,13 +98,13 @@ def _check(arguments: argparse.Namespace, *, drawing: bool) -> None:
 def _source(
     arguments: argparse.Namespace, size: tuple[int, int] | None, device: torch.device
 ) -> SampleSource:
-    from dcar_eval.geneval.sources import choose_prompts, drawn_images, given_images
+    from dcar_eval.geneval.sources import choose_prompts, generated_images, given_images
 
     prompts = choose_prompts(arguments.num_per_task)
     if arguments.images is not None:
         return given_images(arguments.images, prompts)
 
-    return drawn_images(
+    return generated_images(
         load_pipe(arguments, device),
         prompts,
         seed=arguments.seed,

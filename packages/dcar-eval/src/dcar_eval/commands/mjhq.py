@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from dcar_eval.mjhq.benchmark import Prompt
-    from dcar_eval.mjhq.sources import DrawnPictures, GivenPictures
+    from dcar_eval.mjhq.sources import GeneratedImages, GivenImages
 
 
 def add(verbs: Any) -> None:
@@ -29,7 +29,7 @@ def add(verbs: Any) -> None:
     )  # fmt: skip
     verb.add_argument(
         "--images", type=Path, metavar="DIR",
-        help="pictures of any model, called after the keys, in place of drawing",
+        help="images of any model, called after the keys, in place of generating",
     )  # fmt: skip
     verb.add_argument(
         "--reference", type=Path, metavar="X.npz",
@@ -37,7 +37,7 @@ def add(verbs: Any) -> None:
     )  # fmt: skip
     verb.add_argument(
         "--protocol", choices=list(GENERATION_PROTOCOLS), default="sana",
-        help="how pictures are saved, cropped and compared [sana]",
+        help="how images are saved, cropped and compared [sana]",
     )  # fmt: skip
     verb.add_argument("--limit", type=positive, metavar="N", help="only the first N prompts")
     add_inception(verb)
@@ -48,7 +48,7 @@ def add(verbs: Any) -> None:
         verb, "ckpt", "seed", "size", "batch_size", "device", "precision",
         "offline", "out", "force", "resume",
         "json", ckpt=CKPT, batch_size=8, size=size,
-        seed={"help": "prompt k is drawn with the noise of (seed, k) [0]"},
+        seed={"help": "prompt k is generated with the noise of (seed, k) [0]"},
     )  # fmt: skip
     verb.set_defaults(function=run)
 
@@ -99,15 +99,15 @@ def _source(
     prompts: list[Prompt],
     protocol: GenerationProtocol,
     device: torch.device,
-) -> DrawnPictures | GivenPictures:
+) -> GeneratedImages | GivenImages:
     """What `--images` or `--ckpt` says."""
-    from dcar_eval.mjhq.sources import DrawnPictures, GivenPictures
+    from dcar_eval.mjhq.sources import GeneratedImages, GivenImages
 
     if arguments.images:
-        return GivenPictures(arguments.images, prompts)
+        return GivenImages(arguments.images, prompts)
 
     pipe = load_pipe(arguments, device)
-    return DrawnPictures(
+    return GeneratedImages(
         pipe,
         prompts,
         arguments.out / "images",

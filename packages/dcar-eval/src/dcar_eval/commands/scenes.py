@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         styles=arguments.styles,
     )
     start = time.perf_counter()
-    drawn = write_scenes(
+    rendered = write_scenes(
         arguments.sprites,
         arguments.out,
         num=arguments.num,
@@ -104,9 +104,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     seconds = time.perf_counter() - start
     if arguments.json:
-        result = {"out": str(arguments.out), "scenes": arguments.num, "drawn": drawn}
+        result = {"out": str(arguments.out), "scenes": arguments.num, "drawn": rendered}
         print(json.dumps(result | {"seconds": round(seconds, 3)}))
     else:
         out = printable(arguments.out)
-        print(f"{out}: {arguments.num} scenes, {drawn} drawn now in {seconds:.1f} s")
+        print(f"{out}: {arguments.num} scenes, {rendered} rendered now in {seconds:.1f} s")
     return OK

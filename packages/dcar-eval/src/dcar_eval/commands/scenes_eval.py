@@ -24,8 +24,8 @@ def add(verbs: Any) -> None:
     )  # fmt: skip
     verb.add_argument(
         "--images", type=Path, metavar="FOLDER",
-        help="judge these, 00000.png and on, the pictures of the prompts of this --seed and "
-        "--num-per-task; draw none",
+        help="judge these, 00000.png and on, the images of the prompts of this --seed and "
+        "--num-per-task; generate none",
     )  # fmt: skip
     verb.add_argument(
         "--num-per-task", type=positive, default=40, metavar="N", help="prompts of a task [40]"
@@ -49,7 +49,7 @@ def add(verbs: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw, or read what is drawn; judge; print the table."""
+    """Generate images, or read those that are there; judge; print the table."""
     from dcar_eval.scenes.things import parse_objects
 
     if arguments.benchmark == "hard":
@@ -64,12 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.images is not None:
         results = _judge(arguments, objects, truths)
     else:
-        results = _draw(arguments, objects, truths)
+        results = _generate(arguments, objects, truths)
     show(arguments, results, _table)
     return OK
 
 
-def _draw(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[str, Any]:
+def _generate(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[str, Any]:
     width, height = parse_size(arguments.size) if arguments.size else (None, None)
     if width != height:
         raise UsageError(f"scenes are square, not {width} x {height}; give --size N")
@@ -98,14 +98,14 @@ def _judge(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[str
     drawing = (sampling_settings(arguments), arguments.size, arguments.precision != "fp32")
     if any(drawing) or arguments.noise_seed is not None:
         raise UsageError(
-            "--images are drawn already; leave --size, --noise-seed, --precision and the sampling "
+            "--images are there already; leave --size, --noise-seed, --precision and the sampling "
             "settings out"
         )
 
-    from dcar_eval.scenes.evaluate import evaluate_pictures
-    from dcar_eval.scenes.given import find_pictures
+    from dcar_eval.scenes.evaluate import evaluate_images
+    from dcar_eval.scenes.given import find_images
 
-    given = find_pictures(
+    given = find_images(
         arguments.images,
         num_per_task=arguments.num_per_task,
         seed=arguments.seed,
@@ -113,7 +113,7 @@ def _judge(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[str
         truths=truths is not None,
     )
     pipe = load_pipe(arguments, pick_device(arguments.device))
-    return evaluate_pictures(
+    return evaluate_images(
         given,
         arguments.out,
         tokenizer=pipe.tokenizer,
@@ -138,11 +138,11 @@ def _table(results: dict[str, Any]) -> str:
         for name, share in results["tasks"].items()
     ]
     lines = [(name, f"{share:.3f}", f"{most:.3f}", str(count)) for name, share, most, count in rows]
-    heading = ("task", "correct", "recogniser alone", "different prompts")
+    heading = ("task", "correct", "recognizer alone", "different prompts")
     table = text_table([heading, *lines])
     if results["gated"] is None:
         return table
-    return f"{table}\ncorrect and recognisable: {results['gated']:.3f}\n{_fidelity(results)}"
+    return f"{table}\ncorrect and recognizable: {results['gated']:.3f}\n{_fidelity(results)}"
 
 
 def _fidelity(results: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from dcht.commands.common import INTERRUPTED, OK, add_common, positive
 
 def add(verbs: Any) -> None:
     """Add the verb to the subparsers."""
-    verb = verbs.add_parser("scenes-train", help="train the recogniser that judges scenes")
+    verb = verbs.add_parser("scenes-train", help="train the recognizer that judges scenes")
     verb.add_argument("--sprites", type=Path, required=True, help="folder with the npm packages")
     verb.add_argument(
         "--grammar", choices=("standard", "hard"), default="standard",
@@ -26,7 +26,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--workers", type=positive, default=1, help="drawing processes [1]")
     add_common(
         verb, "seed", "batch_size", "out", "force", "resume",
-        seed={"help": "of weights and pictures [0]"}, batch_size=32,
+        seed={"help": "of weights and images [0]"}, batch_size=32,
     )  # fmt: skip
     verb.set_defaults(function=run)
 
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
             training,
             classes=list(hard.OBJECTS),
             side=hard.SIDE,
-            neighbourhood=hard.NEIGHBOURHOOD,
+            neighbourhood=hard.NEIGHBORHOOD,
             ema_decay=hard.EMA_DECAY,
             started_from=sha256,
         )

@@ -1,4 +1,4 @@
-"""GenEval without mmcv: prompts, detection, colours and rules (Ghosh et al. 2023)."""
+"""GenEval without mmcv: prompts, detection, colors and rules (Ghosh et al. 2023)."""
 
 from dcar_eval.geneval.rules import (
     COLORS,

@@ -1,4 +1,4 @@
-"""The colour of what was detected, by CLIP, as GenEval asks it.
+"""The color of what was detected, by CLIP, as GenEval asks it.
 
 CLIP ViT-L/14 as OpenAI published it, through transformers: the benchmark's open_clip network has
 the same weights. In fp32, where the benchmark lets CUDA round to fp16.
@@ -47,7 +47,7 @@ def color_crop(
         mask: the object's pixels, bool (H, W); the others become `background`. None: all stay.
         box: left, top, right, bottom in pixels, each rounded half to even; what lies beyond the
             image is black. None: no crop.
-        background: a colour, as Pillow names it.
+        background: a color, as Pillow names it.
     """
     image = image.convert("RGB")
     if mask is not None:
@@ -60,7 +60,7 @@ def color_crop(
 
 
 class ColorClassifier:
-    """Names the colour of an object among the ten of GenEval.
+    """Names the color of an object among the ten of GenEval.
 
     Attributes:
         name: where the network is from.
@@ -113,7 +113,7 @@ class ColorClassifier:
         return COLORS[int((features @ self._classes[class_name].T).argmax())]
 
     def _embed_classes(self, class_name: str) -> Tensor:
-        """(colours, width): the mean of three phrases' directions, of length 1."""
+        """(colors, width): the mean of three phrases' directions, of length 1."""
         phrases = [text.format(color, class_name) for color in COLORS for text in TEMPLATES]
         tokens = self.tokenizer(phrases, padding=True, return_tensors="pt").to(self.model.device)
         found = self.model.get_text_features(**tokens)
@@ -123,7 +123,7 @@ class ColorClassifier:
 
 
 def prepare_crop(crop: Image.Image, side: int) -> Tensor:
-    """CLIP's input (3, side, side): short side bicubic to `side`, centre crop, normalised.
+    """CLIP's input (3, side, side): short side bicubic to `side`, center crop, normalized.
 
     Raises:
         ImageError: so narrow a crop that it would grow beyond the cap (see `dcht.images.resize`).

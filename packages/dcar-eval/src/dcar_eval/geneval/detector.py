@@ -42,7 +42,7 @@ class DetectorInput(NamedTuple):
     """An image as the network takes it."""
 
     pixels: Tensor
-    """(1, 3, H, W), normalised, padded with zeros at the right and below."""
+    """(1, 3, H, W), normalized, padded with zeros at the right and below."""
     resized: tuple[int, int]
     """(height, width) without the padding."""
 
@@ -73,8 +73,8 @@ def detector_input(image: Image.Image) -> DetectorInput:
     pixels = rearrange(to_bytes(image).float(), "c h w -> 1 c h w")
     pixels = F.interpolate(pixels, size=(height, width), mode="bilinear", align_corners=False)
     mean, std = (rearrange(torch.tensor(values), "c -> 1 c 1 1") for values in (MEAN, STD))
-    normalised = (pixels.round() - mean) / std
-    padded = F.pad(normalised, (0, -width % PAD_TO, 0, -height % PAD_TO))
+    normalized = (pixels.round() - mean) / std
+    padded = F.pad(normalized, (0, -width % PAD_TO, 0, -height % PAD_TO))
     return DetectorInput(padded, (height, width))
 
 

@@ -65,7 +65,7 @@ def evaluate_geneval(
     force: bool = False,
     strict: bool = False,
 ) -> dict[str, Any] | None:
-    """Draw what is to be drawn, judge every image, report; continue where a run stopped.
+    """Generate what is missing, judge every image, report; continue where a run stopped.
 
     Writes `images.jsonl` (a row an image: verdict, reason, what was found), `errors.jsonl` (what
     could not be read), `failures.png`, `summary.txt` (as the benchmark's script prints it) and,
@@ -85,7 +85,7 @@ def evaluate_geneval(
 
     Raises:
         UsageError: `out` holds something else, or no image can be read.
-        CheckpointError: the networks fail on known pictures.
+        CheckpointError: the networks fail on known images.
     """
     share = share or Share()
     described = protocol(networks.detector.label)
@@ -115,8 +115,8 @@ def evaluate_geneval(
 
     def measure(journal: Journal, batches: list[list[Sample]]) -> None:
         check.update(check_networks(networks))
-        if source.draw is not None:
-            source.draw(out / IMAGES, [batch[0].prompt for batch in batches], force)
+        if source.generate is not None:
+            source.generate(out / IMAGES, [batch[0].prompt for batch in batches], force)
         _judge_share(networks, folder, batches, numbers, journal, strict=strict)
 
     def summarize(gathered: Gathered) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def _duplicates(rows: Sequence[tuple[int, dict[str, Any]]]) -> list[str]:
     for prompt, row in rows:
         same = first.setdefault((prompt, row["pixels_sha256"]), row["file"])
         if same != row["file"]:
-            found.append(f"{row['file']} is the same picture as {same}")
+            found.append(f"{row['file']} is the same image as {same}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The two networks that judge images, and a look at known pictures before they are believed."""
+"""The two networks that judge images, and a look at known images before they are believed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Judges(NamedTuple):
         return Judges(self.detector.to(device), self.colors.to(device))
 
     def look_at(self, image: Image.Image) -> list[Detection]:
-        """What an RGB image shows; each detection can tell its colour."""
+        """What an RGB image shows; each detection can tell its color."""
         return [
             replace(found, color=self._color_of(image, found))
             for found in self.detector.detect(image)
@@ -69,7 +69,7 @@ def check_networks(networks: Judges) -> dict[str, Any]:
     """Have both judge what is known: a photograph of an astronaut, and ten plain patches.
 
     Returns:
-        The detector's best score of a person, and how many colours were named rightly.
+        The detector's best score of a person, and how many colors were named rightly.
 
     Raises:
         CheckpointError: a result that sound networks do not give; random ones may.
@@ -82,13 +82,13 @@ def check_networks(networks: Judges) -> dict[str, Any]:
     if networks.detector.label != SMOKE:
         if best < LEAST_SCORE:
             raise CheckpointError(
-                f"the detector gives the {CLASS} in scikit-image's picture {PICTURE!r} a score of "
+                f"the detector gives the {CLASS} in scikit-image's image {PICTURE!r} a score of "
                 f"{best:.3f}, at least {LEAST_SCORE} is expected: its weights are damaged, or this "
                 "device computes wrongly (try --device cpu)"
             )
         if named < LEAST_COLORS:
             raise CheckpointError(
                 f"CLIP {networks.colors.name} names {named} of {len(COLORS)} plain patches of "
-                f"colour rightly, at least {LEAST_COLORS} are expected: its weights are damaged"
+                f"color rightly, at least {LEAST_COLORS} are expected: its weights are damaged"
             )
-    return {f"score of the {CLASS} in {PICTURE}": round(best, 4), "plain colours right": named}
+    return {f"score of the {CLASS} in {PICTURE}": round(best, 4), "plain colors right": named}

@@ -1,4 +1,4 @@
-"""GenEval's 553 prompts, drawn by its rule instead of read from a file.
+"""GenEval's 553 prompts, sampled by its rule instead of read from a file.
 
 The text is byte for byte the benchmark's `evaluation_metadata.jsonl` (djghosh13/geneval at
 af4902f), whose SHA-256 is `SHA256`: `python -m dcar_eval.geneval.prompts` prints it.
@@ -36,18 +36,18 @@ CLASSES = (
 """COCO's 80 in the detectors' order; 64, 65 and 66 are COCO's mouse, remote and keyboard."""
 SEED = 43
 DRAWS = 100
-"""Prompts drawn of each task but the first; equal ones are dropped."""
+"""Prompts sampled of each task but the first; equal ones are dropped."""
 NUMBERS = ("zero", "one", "two", "three", "four")
 
 
 def metadata() -> list[dict[str, Any]]:
     """The rows of the prompt file: `tag`, `include`, `exclude` (counting only), `prompt`."""
     rng = np.random.default_rng(SEED)
-    drawn = (
+    sampled = (
         *_single_object(rng), *_two_object(rng), *_counting(rng), *_colors(rng), *_position(rng),
         *_color_attr(rng),
     )  # fmt: skip
-    return list({json.dumps(row): row for row in drawn}.values())
+    return list({json.dumps(row): row for row in sampled}.values())
 
 
 def lines() -> list[str]:

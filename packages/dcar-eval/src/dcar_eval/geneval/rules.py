@@ -37,7 +37,7 @@ class Options:
     max_overlap: float = 1.0
     """A detection whose IoU with a better one of its class reaches this is dropped; 1.0: none."""
     position_threshold: float = 0.1
-    """Share of the two extents by which centres must differ at least."""
+    """Share of the two extents by which centers must differ at least."""
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Options:
@@ -61,7 +61,7 @@ class Detection:
     box: tuple[float, float, float, float]
     """Left, top, right, bottom in pixels, y down."""
     mask: np.ndarray | None = None
-    """Its pixels, bool (H, W), for whoever classifies its colour."""
+    """Its pixels, bool (H, W), for whoever classifies its color."""
     color: str | Callable[[], str] | None = None
     """One of `COLORS`, or what classifies it when (and only if) the rules ask."""
 
@@ -85,7 +85,7 @@ class Detection:
         )
 
     def classify_color(self) -> str:
-        """The colour's label.
+        """The color's label.
 
         Raises:
             UsageError: this detection came without one.
@@ -122,7 +122,7 @@ def evaluate_detections(
         options: thresholds and caps.
 
     Raises:
-        UsageError: a colour is asked for that a detection does not carry, or a position refers to
+        UsageError: a color is asked for that a detection does not carry, or a position refers to
             a clause that has not come yet.
     """
     counting = metadata.get("tag") == "counting"
@@ -208,13 +208,13 @@ def relations(
 ) -> list[str]:
     """How `subject` lies to `target` (boxes: left, top, right, bottom): none, one or two relations.
 
-    The offset of the centres is shortened by a share of both extents; what is left must be more
+    The offset of the centers is shortened by a share of both extents; what is left must be more
     than half as long, along an axis, as the whole offset.
     """
     boxes = np.array([subject, target], dtype=np.float32)
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     extents = np.abs(boxes[:, 2:] - boxes[:, :2])
-    offset = centres[0] - centres[1]
+    offset = centers[0] - centers[1]
     beyond = np.maximum(np.abs(offset) - np.float32(position_threshold) * extents.sum(axis=0), 0)
     if (beyond < NO_OFFSET).all():
         return []

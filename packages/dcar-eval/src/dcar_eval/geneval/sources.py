@@ -1,4 +1,4 @@
-"""Where the images come from: a folder of anyone's, or a checkpoint that draws them."""
+"""Where the images come from: a folder of anyone's, or a checkpoint that generates them."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class SampleSource:
     settings: dict[str, Any]
     """What the images depend on."""
     folder: Path | None = None
-    """Where they are; None: in `images/` of the output, once `draw` was called."""
+    """Where they are; None: in `images/` of the output, once `generate` was called."""
     given: list[Entry] = field(default_factory=list)
     """Those that are there already, in order."""
-    draw: Callable[[Path, Sequence[int], bool], None] | None = None
+    generate: Callable[[Path, Sequence[int], bool], None] | None = None
     """Writes the images of some prompts into a folder of the benchmark's layout; the last argument
     says whether to replace what is there."""
     rewritten: list[int] = field(default_factory=list)
@@ -69,7 +69,7 @@ def given_images(folder: Path, prompts: list[int]) -> SampleSource:
     )
 
 
-def drawn_images(
+def generated_images(
     pipe: TextToImage,
     prompts: list[int],
     *,
@@ -79,8 +79,8 @@ def drawn_images(
 ) -> SampleSource:
     """Four images of each prompt by a checkpoint, the four in one batch.
 
-    Image k of prompt p has number 4 p + k of `seed`, whichever other prompts are drawn: a batch is
-    a prompt's, so parts of the benchmark give the same pictures as the whole.
+    Image k of prompt p has number 4 p + k of `seed`, whichever others are generated: a batch is
+    a prompt's, so parts of the benchmark give the same images as the whole.
 
     Args:
         pipe: the model.
@@ -98,7 +98,7 @@ def drawn_images(
     chosen = pipe.settings(**(sampling or {}))
     rows, texts = metadata(), lines()
 
-    def draw(out: Path, wanted: Sequence[int], force: bool) -> None:
+    def generate(out: Path, wanted: Sequence[int], force: bool) -> None:
         plans = []
         for prompt in wanted:
             folder = out / samples_folder(prompt)
@@ -126,7 +126,7 @@ def drawn_images(
             "size": [width, height],
             "sampling": to_dict(chosen),
         },
-        draw=draw,
+        generate=generate,
     )
 
 

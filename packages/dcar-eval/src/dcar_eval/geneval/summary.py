@@ -105,7 +105,7 @@ def summarize(images: Iterable[Judged]) -> Summary:
 def intervals(images: Iterable[Judged]) -> tuple[Interval, dict[str, Interval]]:
     """Bootstrap intervals of the overall score and of each task.
 
-    Prompts are drawn with replacement within their task, each with all its images: images of one
+    Prompts are sampled with replacement within their task, each with all its images: images of one
     prompt are not independent, and the benchmark's tasks are fixed.
     """
     prompts: dict[str, dict[int, list[bool]]] = {}
@@ -116,8 +116,8 @@ def intervals(images: Iterable[Judged]) -> tuple[Interval, dict[str, Interval]]:
     for tag, by_prompt in prompts.items():
         correct = np.array([sum(verdicts) for verdicts in by_prompt.values()])
         n = np.array([len(verdicts) for verdicts in by_prompt.values()])
-        drawn = rng.integers(len(n), size=(RESAMPLES, len(n)))
-        values[tag] = correct[drawn].sum(axis=1) / n[drawn].sum(axis=1)
+        resampled = rng.integers(len(n), size=(RESAMPLES, len(n)))
+        values[tag] = correct[resampled].sum(axis=1) / n[resampled].sum(axis=1)
     overall = np.mean(list(values.values()), axis=0)
     return _interval(overall), {tag: _interval(value) for tag, value in values.items()}
 

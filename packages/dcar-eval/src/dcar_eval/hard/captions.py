@@ -26,7 +26,7 @@ def captions(scene: HardScene) -> list[str]:
 
 def described(group: Group, count: str | None = None) -> str:
     """`two red apples`, `a large dog`, `scissors`."""
-    words = [word for word in (group.size, group.colour) if word]
+    words = [word for word in (group.size, group.color) if word]
     if group.count > 1:
         return " ".join([count or NUMBERS[group.count], *words, plural(group.name)])
     text = " ".join([*words, group.name])
@@ -37,7 +37,7 @@ def described(group: Group, count: str | None = None) -> str:
 
 def _bare(group: Group) -> str:
     """`red apple`, or as `described` where there are several."""
-    words = [word for word in (group.size, group.colour, group.name) if word]
+    words = [word for word in (group.size, group.color, group.name) if word]
     return " ".join(words) if group.count == 1 else described(group)
 
 

@@ -1,4 +1,4 @@
-"""A picture of the harder grammar with its captions and its truth."""
+"""An image of the harder grammar with its captions and its truth."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import replace
 import numpy as np
 
 from dcar_eval.hard.captions import captions
-from dcar_eval.hard.draw import draw_hard_scene
 from dcar_eval.hard.grammar import HardScene, HardTask
 from dcar_eval.hard.judge import metadata
-from dcar_eval.hard.places import draw_picture_of
+from dcar_eval.hard.places import sample_layout
+from dcar_eval.hard.sample import sample_hard_scene
 from dcar_eval.scenes.dataset import Example, Settings
-from dcar_eval.scenes.picture import box_of, draw_picture
+from dcar_eval.scenes.layout import box_of, render_layout
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import PLAIN, Split
 
 GRAMMAR = 1
-"""Told apart from the standard grammar's pictures of the same seed."""
+"""Told apart from the standard grammar's images of the same seed."""
 
 
 def make_hard_example(index: int, settings: Settings, sprites: Sprites) -> Example:
-    """Picture `index` of the data set."""
+    """Image `index` of the data set."""
     split = Split(settings.split)
     rng = np.random.default_rng([settings.seed, index, list(Split).index(split), GRAMMAR])
     task = None if settings.task is None else HardTask(settings.task)
-    scene = draw_hard_scene(settings.objects, split, rng, task, settings.styles)
+    scene = sample_hard_scene(settings.objects, split, rng, task, settings.styles)
     if not all(sprites.has(group.name, scene.style) for group in scene.groups):
         scene = replace(scene, style=PLAIN)
     return example_of(scene, settings, sprites, rng)
@@ -34,22 +34,22 @@ def make_hard_example(index: int, settings: Settings, sprites: Sprites) -> Examp
 def example_of(
     scene: HardScene, settings: Settings, sprites: Sprites, rng: np.random.Generator
 ) -> Example:
-    """A scene in a picture, by lot."""
+    """A scene in an image, by lot."""
     strict = settings.split == Split.TRAIN.value
-    picture, groups = draw_picture_of(scene, sprites, settings.size, rng, strict=strict)
+    layout, groups = sample_layout(scene, sprites, settings.size, rng, strict=strict)
     objects = [
         {
             "class": thing.name,
-            "colour": thing.colour,
+            "colour": thing.color,
             "size": scene.groups[number].size,
             "box": list(box_of(thing, sprites)),
         }
-        for thing, number in zip(picture.objects, groups, strict=True)
+        for thing, number in zip(layout.objects, groups, strict=True)
     ]
     truth = metadata(scene) | {
         "split": settings.split,
         "style": scene.style,
-        "background": picture.background,
+        "background": layout.background,
         "objects": objects,
     }
-    return Example(picture, draw_picture(picture, sprites), captions(scene), truth)
+    return Example(layout, render_layout(layout, sprites), captions(scene), truth)

@@ -11,7 +11,7 @@ from enum import Enum
 from dcar_eval.scenes.world import PLAIN
 
 MOST = 6
-"""Objects in a picture."""
+"""Objects in an image."""
 
 
 class HardTask(Enum):
@@ -23,9 +23,9 @@ class HardTask(Enum):
     """Five kites."""
     GROUPS = "groups"
     """Two cups and three handbags."""
-    COLOURED_GROUPS = "coloured_groups"
+    COLORED_GROUPS = "coloured_groups"
     """Two red apples and a blue car."""
-    FOUR_COLOURS = "four_colours"
+    FOUR_COLORS = "four_colours"
     """A red cup, a blue dog, a green kite and a white car."""
     SIZES = "sizes"
     """A large dog and a small cat."""
@@ -41,11 +41,11 @@ SIZES = ("small", "large")
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """So many of one object, alike in colour and size."""
+    """So many of one object, alike in color and size."""
 
     name: str
     count: int = 1
-    colour: str | None = None
+    color: str | None = None
     size: str | None = None
     """One of `SIZES`; None: any."""
 
@@ -56,7 +56,7 @@ Relation = tuple[int, str, int]
 
 @dataclass(frozen=True, kw_only=True)
 class HardScene:
-    """What is in a picture. Where no relation is, nothing is said of places."""
+    """What is in an image. Where no relation is, nothing is said of places."""
 
     task: HardTask
     groups: tuple[Group, ...]

@@ -1,6 +1,6 @@
 """Which combinations no training set shows: those of the thirty objects, and more of the same.
 
-The standard grammar holds out a tenth of the (colour, object), (count, object), pairs of objects
+The standard grammar holds out a tenth of the (color, object), (count, object), pairs of objects
 and (object, relation, object) of the thirty. The harder one keeps these, so that a set of standard
 scenes gives nothing away, and adds (count, object) for five and six and (size, object). A bigger
 world keeps the same ones, whatever a thing is called.
@@ -43,7 +43,7 @@ def by_kind() -> dict[str, list[Combination]]:
 
 
 def kind_of(combination: Combination) -> str:
-    """`colour`, `count`, `size`, `pair` or `relation`."""
+    """`color`, `count`, `size`, `pair` or `relation`."""
     first, *_ = combination
     if len(combination) == 3:
         return "relation"
@@ -58,8 +58,8 @@ def combinations_of(scene: HardScene) -> Iterator[Combination]:
     """What a scene combines, by the first of each object's names."""
     names = [same_things()[group.name] for group in scene.groups]
     for name, group in zip(names, scene.groups, strict=True):
-        if group.colour:
-            yield f"in {group.colour}", name
+        if group.color:
+            yield f"in {group.color}", name
         if group.size:
             yield group.size, name
         if group.count > 1:

@@ -1,4 +1,4 @@
-"""What a picture must show: a scene as a row of GenEval's prompt file, with sizes; and the verdict.
+"""What an image must show: a scene as a row of GenEval's prompt file, with sizes; and the verdict.
 
 All that is asked for must be there, so often and no oftener.
 """
@@ -14,7 +14,7 @@ from dcar_eval.hard.captions import captions
 from dcar_eval.hard.grammar import Group, HardScene
 
 LARGE = 0.36
-"""Longest side of a box, as a share of the picture, from which on an object is large."""
+"""Longest side of a box, as a share of the image, from which on an object is large."""
 
 
 def metadata(scene: HardScene) -> dict[str, Any]:
@@ -43,9 +43,9 @@ def metadata(scene: HardScene) -> dict[str, Any]:
 
 
 def _clause(group: Group) -> dict[str, Any]:
-    colour = {"color": group.colour} if group.colour else {}
+    color = {"color": group.color} if group.color else {}
     size = {"size": group.size} if group.size else {}
-    return {"class": group.name, "count": group.count} | colour | size
+    return {"class": group.name, "count": group.count} | color | size
 
 
 def judge(
@@ -55,9 +55,9 @@ def judge(
 
     Args:
         row: of `metadata`.
-        detections: in a picture.
+        detections: in an image.
         options: thresholds.
-        side: pixels a side of the picture.
+        side: pixels a side of the image.
     """
     verdict = evaluate_detections(row, detections, options)
     reasons = [verdict.reason] if verdict.reason else []

@@ -11,25 +11,25 @@ import numpy as np
 from dcar_eval.geneval import relations
 from dcar_eval.hard.grammar import Group, HardScene
 from dcar_eval.hard.held_out import held_out
-from dcar_eval.scenes.backgrounds import draw_textured
+from dcar_eval.scenes.backgrounds import sample_textured
 from dcar_eval.scenes.captions import OPPOSITES
 from dcar_eval.scenes.held_out import Combination, placed
-from dcar_eval.scenes.picture import Picture, Placement
+from dcar_eval.scenes.layout import Layout, Placement
 from dcar_eval.scenes.sprites import Shade, Sprites
 from dcar_eval.scenes.things import same_things
-from dcar_eval.scenes.world import COLOURS, RELATIONS
+from dcar_eval.scenes.world import COLORS, RELATIONS
 from dcht.errors import UsageError
 
 RASTER = 64
-"""Cells a side of the picture when shapes are compared."""
+"""Cells a side of the image when shapes are compared."""
 HIDDEN = 0.25
 """Greatest share of an object's cells that others may hide; two never share more of either."""
 SIDES = {1: (0.2, 0.55), 2: (0.2, 0.55), 3: (0.2, 0.46), 4: (0.2, 0.4), 5: (0.2, 0.36)}
-"""Least and greatest of the longer side of what is visible, as a share of the picture, by how many
+"""Least and greatest of the longer side of what is visible, as a share of the image, by how many
 there are; six are as five."""
 SIZE_SIDES = {"small": (0.2, 0.3), "large": (0.43, 0.55)}
 SPREAD = 24
-"""Greatest difference of a shade from its colour, in each channel."""
+"""Greatest difference of a shade from its color, in each channel."""
 THRESHOLDS = (0.1, 0.2)
 """A relation must hold by GenEval's rule as it is, and by a stricter one."""
 TRIES = 40
@@ -40,38 +40,38 @@ Square = tuple[int, int, int]
 """Left, top and side, in pixels."""
 
 
-def draw_picture_of(
+def sample_layout(
     scene: HardScene, sprites: Sprites, size: int, rng: np.random.Generator, *, strict: bool = True
-) -> tuple[Picture, list[int]]:
-    """The scene in a picture of `size` pixels, and the number of each object's group.
+) -> tuple[Layout, list[int]]:
+    """The scene in an image of `size` pixels, and the number of each object's group.
 
     With `strict`, no two objects stand, unsaid, in a relation that is held out.
     """
     groups = [number for number, group in enumerate(scene.groups) for _ in range(group.count)]
     groups = [groups[k] for k in rng.permutation(len(groups))]
     kinds = [scene.groups[number] for number in groups]
-    shades = [draw_shade(kind.colour, rng) if kind.colour else None for kind in kinds]
-    background = draw_textured([shade for shade in shades if shade], rng)
+    shades = [sample_shade(kind.color, rng) if kind.color else None for kind in kinds]
+    background = sample_textured([shade for shade in shades if shade], rng)
     room = _Room(scene, groups, sprites, size, held_out() if strict else frozenset())
     squares = room.fill(rng)
     objects = tuple(
         Placement(
-            name=kind.name, colour=kind.colour, shade=shade, style=scene.style, x=x, y=y, side=side
+            name=kind.name, color=kind.color, shade=shade, style=scene.style, x=x, y=y, side=side
         )
         for kind, shade, (x, y, side) in zip(kinds, shades, squares, strict=True)
     )
-    return Picture(size=size, background=background, objects=objects), groups
+    return Layout(size=size, background=background, objects=objects), groups
 
 
-def draw_shade(colour: str, rng: np.random.Generator) -> Shade:
-    """A shade that anybody would call by the colour's name."""
-    near = np.array(COLOURS[colour]) + rng.integers(-SPREAD, SPREAD + 1, 3)
+def sample_shade(color: str, rng: np.random.Generator) -> Shade:
+    """A shade that anybody would call by the color's name."""
+    near = np.array(COLORS[color]) + rng.integers(-SPREAD, SPREAD + 1, 3)
     red, green, blue = near.clip(0, 255).tolist()
     return red, green, blue
 
 
 class _Room:
-    """A picture that is being filled, from the back to the front."""
+    """An image that is being filled, from the back to the front."""
 
     def __init__(
         self, scene: HardScene, groups: list[int], sprites: Sprites, size: int,

@@ -3,7 +3,7 @@
 `prompts.json` lists every combination that is held out, and for each task `PER_TASK` prompts that
 show exactly one of them and as many that show none. Kinds take turns, and of a kind the combination
 that was asked for least is next, so that none is asked for much more often than another. `make`
-drew them; a test draws them again.
+made them; a test makes them again.
 
     python -m dcar_eval.hard.prompts > prompts.json
 """
@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from dcar_eval.hard.draw import draw_any
 from dcar_eval.hard.grammar import BENCHMARK, HardScene, HardTask
 from dcar_eval.hard.held_out import (
     OBJECTS,
@@ -28,6 +27,7 @@ from dcar_eval.hard.held_out import (
     held_out,
 )
 from dcar_eval.hard.judge import metadata
+from dcar_eval.hard.sample import sample_any
 from dcar_eval.scenes.held_out import Combination
 from dcht.errors import CheckpointError
 
@@ -40,8 +40,8 @@ KINDS = {
     HardTask.ONE: ("colour", "size"),
     HardTask.SEVERAL: ("count",),
     HardTask.GROUPS: ("count", "pair"),
-    HardTask.COLOURED_GROUPS: ("colour", "count", "pair"),
-    HardTask.FOUR_COLOURS: ("colour", "pair"),
+    HardTask.COLORED_GROUPS: ("colour", "count", "pair"),
+    HardTask.FOUR_COLORS: ("colour", "pair"),
     HardTask.SIZES: ("size", "pair"),
     HardTask.RELATIONS: ("relation",),
 }
@@ -100,7 +100,7 @@ def _showing(
     for _ in range(TRIES):
         others = [name for name in OBJECTS if name not in must]
         room = [*must, *map(str, rng.choice(others, 4 - len(must), replace=False))]
-        scene = draw_any(task, tuple(sorted(room)), rng)
+        scene = sample_any(task, tuple(sorted(room)), rng)
         plain = len(scene.groups) == 1 and set(combinations_of(scene)) == set()
         shown = held_out().intersection(combinations_of(scene))
         if shown == wanted and not plain and metadata(scene)["prompt"] not in asked:
@@ -125,7 +125,7 @@ def load() -> dict[str, Any]:
 def prompts(num_per_task: int) -> list[dict[str, Any]]:
     """Rows of GenEval's prompt file: of each task so many unseen ones, then so many seen ones.
 
-    After the `PER_TASK`th they begin again: more pictures of the same prompts.
+    After the `PER_TASK`th they begin again: more images of the same prompts.
     """
     rows = []
     for task in BENCHMARK:

@@ -1,4 +1,4 @@
-"""What a recogniser of the harder grammar learns from, and what it is worth on the benchmark.
+"""What a recognizer of the harder grammar learns from, and what it is worth on the benchmark.
 
 dcar-eval scenes-train --grammar hard --sprites node_modules --out RUN
 """
@@ -13,22 +13,22 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from dcar_eval.hard.draw import WEIGHTS, draw_any
 from dcar_eval.hard.grammar import BENCHMARK, Group, HardScene, HardTask
-from dcar_eval.hard.held_out import OBJECTS as OBJECTS  # what the recogniser knows
+from dcar_eval.hard.held_out import OBJECTS as OBJECTS  # what the recognizer knows
 from dcar_eval.hard.judge import judge
-from dcar_eval.hard.places import draw_picture_of
+from dcar_eval.hard.places import sample_layout
 from dcar_eval.hard.prompts import load
-from dcar_eval.scenes.compositions import Composition, Labelled
-from dcar_eval.scenes.picture import box_of, draw_picture
+from dcar_eval.hard.sample import WEIGHTS, sample_any
+from dcar_eval.scenes.compositions import Composition, Labeled
+from dcar_eval.scenes.layout import box_of, render_layout
 from dcar_eval.scenes.recognizer import CHECKPOINTS, Recognizer
 from dcar_eval.scenes.sprites import Sprites
-from dcar_eval.scenes.world import COLOURS
+from dcar_eval.scenes.world import COLORS
 from dcht.images import to_pil, to_tensor
 from dcht.tokenizer import Tokenizer
 
 BUNDLED = CHECKPOINTS / "hard"
-SIDE, NEIGHBOURHOOD = 160, 3
+SIDE, NEIGHBORHOOD = 160, 3
 """Objects are smaller and nearer to each other than in standard scenes."""
 EMA_DECAY = 0.98
 """It begins with the weights of the one that reads standard scenes, and soon forgets them."""
@@ -42,22 +42,22 @@ def compose(
     """A scene of the harder grammar, of either split, as composition `index`.
 
     Places, sizes, shades and textures are the grammar's; which combinations are held out is nothing
-    to a recogniser, which must know them all.
+    to a recognizer, which must know them all.
     """
     rng = np.random.default_rng([seed, index])
     task = list(WEIGHTS)[rng.choice(len(WEIGHTS), p=list(WEIGHTS.values()))]
-    scene = draw_any(task, tuple(classes), rng)
-    picture, _ = draw_picture_of(scene, sprites, size, rng, strict=False)
-    colours = list(COLOURS)
+    scene = sample_any(task, tuple(classes), rng)
+    layout, _ = sample_layout(scene, sprites, size, rng, strict=False)
+    colors = list(COLORS)
     objects = [
-        Labelled(
+        Labeled(
             classes.index(thing.name),
-            colours.index(thing.colour) if thing.colour else -1,
+            colors.index(thing.color) if thing.color else -1,
             tuple(np.clip(np.array(box_of(thing, sprites)) / size, 0, 1).tolist()),
         )
-        for thing in picture.objects
+        for thing in layout.objects
     ]
-    return Composition(draw_picture(picture, sprites), objects)
+    return Composition(render_layout(layout, sprites), objects)
 
 
 def measure_ceiling(
@@ -68,12 +68,12 @@ def measure_ceiling(
     seed: int,
     tokenizer: Tokenizer,
 ) -> dict[str, Any]:
-    """Judge true pictures of the benchmark's own prompts, as they are drawn and after a tokenizer.
+    """Judge true images of the benchmark's own prompts, as rendered and after a tokenizer.
 
     Args:
         recognizer: in eval mode.
         sprites: the folder with the npm packages.
-        num_per_task: pictures of each task, of unseen prompts.
+        num_per_task: images of each task, of unseen prompts.
         seed: of places, sizes, shades and backgrounds.
         tokenizer: what blurs them for the second score.
 
@@ -92,8 +92,8 @@ def measure_ceiling(
         for index in range(num_per_task):
             row, other = rows[index % len(rows)], rows[(index + 1) % len(rows)]
             rng = np.random.default_rng([seed, BENCHMARK.index(task), index])
-            picture, _ = draw_picture_of(scene_of(row), art, SIZE, rng, strict=False)
-            image = draw_picture(picture, art)
+            layout, _ = sample_layout(scene_of(row), art, SIZE, rng, strict=False)
+            image = render_layout(layout, art)
             found, worn = recognizer.detect([image, _pass(tokenizer, image)])
             verdicts.append(
                 (judge(row, found, options, SIZE).correct, judge(row, worn, options, SIZE).correct)
@@ -122,7 +122,7 @@ def scene_of(row: dict[str, Any]) -> HardScene:
         clauses.setdefault(clause["class"], clause)
     names = list(clauses)
     groups = tuple(
-        Group(name=name, count=c["count"], colour=c.get("color"), size=c.get("size"))
+        Group(name=name, count=c["count"], color=c.get("color"), size=c.get("size"))
         for name, c in clauses.items()
     )
     relations = tuple(

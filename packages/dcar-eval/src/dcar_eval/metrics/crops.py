@@ -30,7 +30,7 @@ def cropping(crop: Crop, size: tuple[int, int]) -> Fitting:
 
 
 def adm_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Halve by box while twice as large, cover by bicubic, crop the centre (Dhariwal 2021)."""
+    """Halve by box while twice as large, cover by bicubic, crop the center (Dhariwal 2021)."""
     side = size[0]
     while min(image.size) >= 2 * side:
         image = resize(image, (image.width // 2, image.height // 2), Image.Resampling.BOX)

@@ -93,7 +93,7 @@ class Inception(nn.Module):
 def resize_tf1(images: Tensor, side: int) -> Tensor:
     """Images (b, c, H, W) at (b, c, side, side), bilinearly as TensorFlow 1 has it.
 
-    Output pixel i is taken at i * H / side, the corners, not the centres, of pixels being aligned.
+    Output pixel i is taken at i * H / side, the corners, not the centers, of pixels being aligned.
     """
     for dim in (2, 3):
         length = images.shape[dim]

@@ -86,8 +86,8 @@ class Protocol:
         return self.described()["sha256"]
 
 
-class PictureFile(Enum):
-    """What generated pictures are saved as before they are measured."""
+class ImageFormat(Enum):
+    """What generated images are saved as before they are measured."""
 
     jpg = "JPEG with Pillow's defaults (quality 75, 4:2:0)"
     png = "PNG"
@@ -95,12 +95,12 @@ class PictureFile(Enum):
 
 @dataclass(kw_only=True)
 class GenerationProtocol:
-    """How generated pictures are measured against a benchmark's (gFID)."""
+    """How generated images are measured against a benchmark's (gFID)."""
 
     name: str
     size: int = 512
     """Side in pixels of what is generated, and of both sets when measured."""
-    file: PictureFile = PictureFile.jpg
+    file: ImageFormat = ImageFormat.jpg
     crop: Crop = Crop.short_side_bilinear
     """Of both sets."""
     fid: str = "inception"
@@ -171,7 +171,7 @@ GENERATION_PROTOCOLS: dict[str, GenerationProtocol] = _by_name(
     [
         GenerationProtocol(name="sana"),
         GenerationProtocol(name="dc-gen", crop=Crop.adm),
-        GenerationProtocol(name="lossless", file=PictureFile.png),
+        GenerationProtocol(name="lossless", file=ImageFormat.png),
     ]
 )
 """By name. The paper's gFID column follows Sana's (its baselines are Sana's numbers)."""

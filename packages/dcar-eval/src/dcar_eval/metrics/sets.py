@@ -2,7 +2,7 @@
 
 A metric is a row of `METRICS`: what it computes from the features of the reference (m, d) and of
 what is measured (n, d), and everything its value depends on. Each is a record of its own; adding
-one changes no other's numbers, names or hash. Everything is float64; random draws have a fixed
+one changes no other's numbers, names or hash. Everything is float64; random variates have a fixed
 seed.
 """
 
@@ -49,7 +49,7 @@ def sliced_wasserstein(real: Array, fake: Array, *, directions: int = DIRECTIONS
     Args:
         real: (m, d).
         fake: (n, d).
-        directions: how many; drawn with a fixed seed.
+        directions: how many; sampled with a fixed seed.
 
     Returns:
         In squared units of the features, 0 for equal sets.

@@ -1,7 +1,7 @@
 """MJHQ-30K: the gFID of a text-to-image model (paper, Table 2).
 
 The benchmark (Li et al. 2024, Playground v2.5) is 30,000 prompts of ten categories with an image
-each. Prompt k is drawn with the noise of (seed, k). How pictures are saved, cropped and compared is
+each. Prompt k is generated with the noise of (seed, k). How they are saved, cropped and compared is
 the protocol's to say (`dcar_eval.metrics.protocol.GENERATION_PROTOCOLS`).
 """
 
@@ -24,7 +24,7 @@ from dcar_eval.metrics.distances import distances, few_images, frechet
 from dcar_eval.metrics.features import Extractor, cached_features
 from dcar_eval.metrics.protocol import GenerationProtocol, fid_name
 from dcar_eval.mjhq.benchmark import Prompt, hash_prompts
-from dcar_eval.mjhq.sources import DrawnPictures, GivenPictures
+from dcar_eval.mjhq.sources import GeneratedImages, GivenImages
 from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Journal
 from dcar_eval.runs.results import (
     CONTENT,
@@ -43,13 +43,13 @@ from dcht.images import Fitting, open_image, to_bytes
 BENCHMARK_SIZE = 30_000
 PACKAGES = ("dcar-eval", "dcar", "dcht", "torch", "numpy", "pillow", "pytorch-fid")
 SAVED_EVERY = 64
-"""Images between two states on disk: what is measured again at most; pictures are kept."""
-REAL, DRAWN = "reference", "images"
+"""Images between two states on disk: what is measured again at most; images are kept."""
+REAL, GENERATED = "reference", "images"
 
 
 @torch.inference_mode()
 def evaluate_mjhq(
-    source: DrawnPictures | GivenPictures,
+    source: GeneratedImages | GivenImages,
     prompts: Sequence[Prompt],
     reference: Sequence[Entry] | Statistics,
     out: Path,
@@ -60,20 +60,20 @@ def evaluate_mjhq(
     share: Share | None = None,
     force: bool = False,
 ) -> dict[str, Any] | None:
-    """Draw, measure and compare; continue where a run stopped, picture by picture.
+    """Draw, measure and compare; continue where a run stopped, image by image.
 
-    Writes `images.jsonl` (a row a picture: prompt, category, hash of the file) and, last,
-    `results.json`; what is drawn goes where `source` says.
+    Writes `images.jsonl` (a row an image: prompt, category, hash of the file) and, last,
+    `results.json`; what is generated goes where `source` says.
 
     Args:
-        source: makes the pictures.
+        source: makes the images.
         prompts: the benchmark's, in order.
         reference: its images in the same order; or stored statistics of them, which leave out KID
             and the categories.
         out: folder to write.
         protocol: how.
         extractor: the network of `protocol.fid`.
-        batch_size: pictures drawn and measured together.
+        batch_size: images generated and measured together.
         share: what this process does of it; None: all.
         force: replace what `out` holds.
 
@@ -101,7 +101,7 @@ def evaluate_mjhq(
     }
     count = len(prompts)
     starts = range(0, count, batch_size)
-    dims = {DRAWN: extractor.dim}
+    dims = {GENERATED: extractor.dim}
     if not isinstance(reference, Statistics):
         dims[REAL] = extractor.dim
     run = Run(
@@ -121,7 +121,7 @@ def evaluate_mjhq(
         if not isinstance(reference, Statistics) and batches:
             size = (protocol.size, protocol.size)
             own = [reference[index] for batch in batches for index in batch]
-            # In the batches of the pictures: the same bits, whoever has which share.
+            # In the batches of the images: the same bits, whoever has which share.
             real = cached_features(
                 own, extractor, size=size, crop=protocol.crop, batch_size=batch_size
             )
@@ -142,7 +142,7 @@ def evaluate_mjhq(
 
 
 def _measure_share(
-    source: DrawnPictures | GivenPictures,
+    source: GeneratedImages | GivenImages,
     prompts: Sequence[Prompt],
     batches: Sequence[range],
     real: np.ndarray | None,
@@ -159,9 +159,9 @@ def _measure_share(
         for batch, end in zip(batches, ends, strict=True):
             if end <= journal.done:
                 continue
-            files = source.pictures(batch)
+            files = source.images(batch)
             pixels = torch.stack([_pixels(file, fit, protocol.size) for file in files])
-            features = {DRAWN: extractor(pixels)}
+            features = {GENERATED: extractor(pixels)}
             if real is not None:
                 features[REAL] = real[end - len(batch) : end]
             rows = [
@@ -193,9 +193,9 @@ def _values(
     gathered: Gathered, stored: Statistics | None, extractor: Extractor
 ) -> dict[str, dict[str, Any]]:
     """`metrics` of all, and of each category where the reference's images are there."""
-    drawn = gathered.features[DRAWN]
+    generated = gathered.features[GENERATED]
     reference = stored if stored is not None else gathered.features[REAL]
-    metrics = distances(reference, drawn, kind="gfid", extractor=extractor.name)
+    metrics = distances(reference, generated, kind="gfid", extractor=extractor.name)
     if isinstance(reference, Statistics):
         return {"metrics": metrics, "categories": {}}
     name = fid_name("gfid", extractor.name)
@@ -204,7 +204,7 @@ def _values(
     for category in sorted(set(of.tolist())):
         chosen = of == category
         if chosen.sum() > 1:
-            value = frechet(reference[chosen], drawn[chosen])
+            value = frechet(reference[chosen], generated[chosen])
             categories[category] = {name: {"value": value, "n": int(chosen.sum())}}
     return {"metrics": metrics, "categories": categories}
 

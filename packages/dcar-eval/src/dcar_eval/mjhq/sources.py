@@ -1,4 +1,4 @@
-"""Where the pictures of a benchmark come from: a model that draws them, or a folder of anyone's."""
+"""Where the images of a benchmark come from: a model, or a folder of anyone's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dcar.pipeline import TextToImage
 from dcar.pipeline.record import RECORD
 from dcar.pipeline.series import ImageSeries
 from dcar.sampling_config import SamplingConfig
-from dcar_eval.metrics.protocol import GenerationProtocol, PictureFile
+from dcar_eval.metrics.protocol import GenerationProtocol, ImageFormat
 from dcar_eval.mjhq.benchmark import Prompt, find_images
 from dcht.checkpoint import to_dict
 from dcht.data.entries import Entry, file_entry
@@ -23,8 +23,8 @@ from dcht.files import write_atomic
 from dcht.images import ImageError, list_images, read_png_text, save_png
 
 
-class DrawnPictures:
-    """Pictures that a model draws, `KEY.jpg` or `KEY.png`; each says what it depends on.
+class GeneratedImages:
+    """Images that a model generates, `KEY.jpg` or `KEY.png`; each says what it depends on.
 
     A PNG says it as `dcar generate` does, a JPEG in its comment. What is there and says the same
     is kept.
@@ -63,12 +63,12 @@ class DrawnPictures:
         )
 
     def settings(self) -> dict[str, Any]:
-        """What the pictures depend on besides the prompts."""
+        """What the images depend on besides the prompts."""
         sampling = to_dict(self.plan.settings)
         return {**self.pipe.identity, "seed": self.plan.seed, "sampling": sampling}
 
-    def pictures(self, batch: range) -> list[Path]:
-        """The files of a batch of prompts, drawn unless they are there.
+    def images(self, batch: range) -> list[Path]:
+        """The files of a batch of prompts, generated unless they are there.
 
         Raises:
             UsageError: a file is there, made with other settings, and `force` is off.
@@ -79,7 +79,7 @@ class DrawnPictures:
         if not all(done):
             images = self.plan.images(self.pipe, batch)
             for file, text, image in zip(files, texts, images, strict=True):
-                if self.file is PictureFile.png:
+                if self.file is ImageFormat.png:
                     save_png(image, file, text)
                 else:
                     _save_jpeg(image, file, text[RECORD])
@@ -102,7 +102,7 @@ def _save_jpeg(image: Image.Image, file: Path, record: str) -> None:
 
 
 def _read_record(file: Path) -> Any:
-    """The record of a picture, None if it has none."""
+    """The record of an image, None if it has none."""
     try:
         if file.suffix == ".png":
             return json.loads(read_png_text(file).get(RECORD, "null"))
@@ -112,8 +112,8 @@ def _read_record(file: Path) -> Any:
         return None
 
 
-class GivenPictures:
-    """Pictures in a folder, called after the keys."""
+class GivenImages:
+    """Images in a folder, called after the keys."""
 
     def __init__(self, folder: Path, prompts: Sequence[Prompt]) -> None:
         """Find them all.
@@ -129,9 +129,9 @@ class GivenPictures:
         self.files = [folder / entry.name for entry in self.given]
 
     def settings(self) -> dict[str, Any]:
-        """What the pictures depend on is not known; what they hold is hashed."""
+        """What the images depend on is not known; what they hold is hashed."""
         return {"weights": None}
 
-    def pictures(self, batch: range) -> list[Path]:
+    def images(self, batch: range) -> list[Path]:
         """The files of a batch of prompts."""
         return [self.files[index] for index in batch]

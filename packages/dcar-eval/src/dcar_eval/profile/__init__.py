@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         device_name as device_name,
     )
     from dcar_eval.profile.measure import (
-        drawn_parts as drawn_parts,
+        generation_parts as generation_parts,
     )
     from dcar_eval.profile.measure import (
         measure_speed as measure_speed,
@@ -39,7 +39,7 @@ _HOME = {
     "count_flops": "measure",
     "count_parameters": "measure",
     "device_name": "measure",
-    "drawn_parts": "measure",
+    "generation_parts": "measure",
     "measure_speed": "measure",
     "profile": "measure",
     "table": "measure",

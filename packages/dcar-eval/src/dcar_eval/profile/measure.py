@@ -1,4 +1,4 @@
-"""How fast a model draws, part by part: the efficiency columns of Table 2 (section 4.1).
+"""How fast a model generates, part by part: the efficiency columns of Table 2 (section 4.1).
 
 What is timed is `dcar.pipeline.generate_batch`'s way from prompts to pixels, cut at its four parts.
 What the numbers mean is `profile_protocol.DEFINITION`, which is printed with them.
@@ -67,7 +67,7 @@ class Speed:
 
 
 @torch.inference_mode()
-def drawn_parts(
+def generation_parts(
     pipe: TextToImage,
     prompts: Sequence[str],
     *,
@@ -120,7 +120,7 @@ def measure_speed(
     """Time batches of `batch_size`; `size` is (height, width)."""
     prompts = [PROMPT] * batch_size
     runs = [
-        _seconds(drawn_parts(pipe, prompts, settings=settings, size=size), pipe.device)
+        _seconds(generation_parts(pipe, prompts, settings=settings, size=size), pipe.device)
         for _ in range(warmup + repeats)
     ][warmup:]
     totals = [sum(run.values()) for run in runs]
@@ -158,14 +158,14 @@ def count_flops(
     """FLOPs of one image by part, as executed; `size` is (height, width)."""
     flops, before = {}, 0
     with FlopCounterMode(display=False) as counter:
-        for part, _ in drawn_parts(pipe, [PROMPT], settings=settings, size=size):
+        for part, _ in generation_parts(pipe, [PROMPT], settings=settings, size=size):
             total = counter.get_total_flops()
             flops[part], before = total - before, total
     return flops
 
 
 def count_parameters(pipe: TextToImage) -> dict[str, int]:
-    """Parameters by part; the tokenizer's encoder and codebook draw nothing and are not in."""
+    """Parameters by part, of what generating uses: not the tokenizer's encoder and codebook."""
     parts = {
         "text": pipe.text,
         "transformer": pipe.model.generator,

@@ -62,12 +62,12 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Folder and weights; pictures that were given have none."""
+        """Folder and weights; images that were given have none."""
         weights = _weights(self.results)
         return f"{self.folder.name} ({weights[:8]})" if weights else self.folder.name
 
     @property
-    def pictures(self) -> list[Path]:
+    def images(self) -> list[Path]:
         """Those that are there."""
         return [path for name in PICTURES if (path := self.folder / name).exists()]
 
@@ -218,7 +218,7 @@ def _scenes(run: Run) -> list[Measured]:
     title = "Scenes benchmark (offline; compares with itself alone)"
     own = results["recognizer"]
     rows = []
-    for name, scores in ((run.name, results), ("the recogniser on true scenes", own)):
+    for name, scores in ((run.name, results), ("the recognizer on true scenes", own)):
         values = {task: _cell(scores["tasks"][task], 3) for task in results["tasks"]}
         values |= {"overall": _cell(scores["overall"], 3)}
         rows.append(Measured(title, name, *protocol, values))
@@ -271,6 +271,6 @@ def _protocol(results: dict[str, Any]) -> tuple[str, str]:
 
 
 def _weights(results: dict[str, Any]) -> str | None:
-    """Hash of what was evaluated; None for random weights, or pictures of unknown origin."""
+    """Hash of what was evaluated; None for random weights, or images of unknown origin."""
     settings = results["settings"]
     return settings.get("weights") or settings.get("tokenizer_sha256")

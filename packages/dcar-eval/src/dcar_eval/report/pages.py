@@ -68,7 +68,7 @@ def write_report(paths: Sequence[Path], out: Path, *, force: bool = False) -> li
 
 
 def as_markdown(sections: Sequence[Section], runs: Sequence[Run]) -> str:
-    """The tables; pictures are in the HTML alone."""
+    """The tables; images are in the HTML alone."""
     blocks = [f"# {TITLE}", INTRODUCTION]
     for section in sections:
         headings = ["", *(f"{column.metric} ({column.protocol})" for column in section.columns)]
@@ -91,15 +91,15 @@ def _markdown_table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> 
 
 
 def as_html(sections: Sequence[Section], runs: Sequence[Run]) -> str:
-    """One page, with the runs' pictures in it."""
+    """One page, with the runs' images in it."""
     blocks = [f"<h1>{TITLE}</h1>", f"<p>{INTRODUCTION}</p>"]
     for section in sections:
         blocks += [f"<h2>{escape(section.title)}</h2>", _html_table(section)]
         blocks += [f'<p class="note">{escape(note)}</p>' for note in section.notes]
     for run in runs:
-        for picture in run.pictures:
-            name = escape(f"{run.name}: {picture.name}")
-            blocks += [f"<h2>{name}</h2>", f'<img alt="{name}" src="{_data_url(picture)}">']
+        for image in run.images:
+            name = escape(f"{run.name}: {image.name}")
+            blocks += [f"<h2>{name}</h2>", f'<img alt="{name}" src="{_data_url(image)}">']
     sources = [run.provenance() for run in runs]
     blocks.append(f'<h2>{SOURCES}</h2><div class="wide"><table class="sources">')
     blocks.append(f"<thead><tr>{_cells('th', sources[0])}</tr></thead><tbody>")
@@ -143,6 +143,6 @@ def _cells(tag: str, values: Iterable[str]) -> str:
     return "".join(f"<{tag}>{escape(value)}</{tag}>" for value in values)
 
 
-def _data_url(picture: Path) -> str:
-    content = b64encode(picture.read_bytes()).decode()
-    return f"data:{TYPES[picture.suffix]};base64,{content}"
+def _data_url(image: Path) -> str:
+    content = b64encode(image.read_bytes()).decode()
+    return f"data:{TYPES[image.suffix]};base64,{content}"

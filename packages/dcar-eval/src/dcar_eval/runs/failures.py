@@ -1,4 +1,4 @@
-"""A sheet of the pictures that were judged wrong, each over its prompt and the reason."""
+"""A sheet of the images that were judged wrong, each over its prompt and the reason."""
 
 from __future__ import annotations
 

@@ -2,6 +2,6 @@
 
 Composed from real artwork that the user gets from npm (Microsoft's Fluent 3D emoji, MIT): nothing
 of it is in this package. `world` says what may be asked for, `held_out` what training never sees,
-`draw` draws lots; `captions` says a scene in words, `sprites` reads and recolours the art,
-`backgrounds` and `render` compose a picture, `dataset` writes them.
+`sample` samples scenes; `captions` says a scene in words, `sprites` reads and recolors the art,
+`backgrounds` and `layout` compose an image, `dataset` writes them.
 """

@@ -1,6 +1,6 @@
 """What stands behind the objects: two soft shades, mixed by a pattern.
 
-A background is its name, `SHADE` or `SHADE PATTERN`: the same picture at every size, everywhere.
+A background is its name, `SHADE` or `SHADE PATTERN`: the same image at every size, everywhere.
 SHADE is one of `SHADES`, or the two in hexadecimal: `#f0e8d0-#c0b090 gravel`.
 """
 
@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from dcar_eval.scenes.world import COLOURS, Scene
+from dcar_eval.scenes.world import COLORS, Scene
 
 Shade = tuple[int, int, int]
 
@@ -30,17 +30,17 @@ SHADES: dict[str, tuple[Shade, Shade]] = {
 DEEPER = 2.2
 """How much further a pattern goes from the first shade to the second than a plain gradient does."""
 DRAWS = 32
-"""Pairs of shades that `draw_textured` chooses from."""
+"""Pairs of shades that `sample_textured` chooses from."""
 MILD = 0.5
-"""How far the first of them goes from a grey to any colour: objects are what should strike."""
+"""How far the first of them goes from a gray to any color: objects are what should strike."""
 NEAR = 30.0
 """Standard deviation of the difference of its two shades, in each channel."""
 CONTRAST = 70
-"""Least distance, in the channel where it is largest, of a background from an object's colour."""
+"""Least distance, in the channel where it is largest, of a background from an object's color."""
 
 
 def _across(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of every pixel's centre, from 0 to 1, (size, 1) and (1, size)."""
+    """Row and column of every pixel's center, from 0 to 1, (size, 1) and (1, size)."""
     line = (np.arange(size, dtype=np.float32) + 0.5) / size
     return line[:, None], line[None, :]
 
@@ -76,9 +76,9 @@ def _texture(name: str) -> Callable[[int], np.ndarray]:
         from skimage import data
 
         photograph = Image.fromarray(getattr(data, name)())
-        grey = np.asarray(photograph.resize((size, size), Image.Resampling.BOX), dtype=np.float32)
-        low, high = np.percentile(grey, [2, 98])
-        return np.clip((grey - low) / (high - low), 0, 1)
+        gray = np.asarray(photograph.resize((size, size), Image.Resampling.BOX), dtype=np.float32)
+        low, high = np.percentile(gray, [2, 98])
+        return np.clip((gray - low) / (high - low), 0, 1)
 
     return level
 
@@ -116,19 +116,19 @@ def ends(name: str) -> tuple[np.ndarray, np.ndarray]:
     if shade.startswith("#"):
         low, high = (bytes.fromhex(code.removeprefix("#")) for code in shade.split("-"))
         return np.array(list(low), np.float32), np.array(list(high), np.float32)
-    first, second = (np.array(colour, dtype=np.float32) for colour in SHADES[shade])
+    first, second = (np.array(color, dtype=np.float32) for color in SHADES[shade])
     return first, (first + DEEPER * (second - first)).clip(0, 255) if pattern else second
 
 
-def draw_background(scene: Scene, rng: np.random.Generator, kind: str = "plain") -> str:
-    """A background that stands apart from every colour that is asked for.
+def sample_background(scene: Scene, rng: np.random.Generator, kind: str = "plain") -> str:
+    """A background that stands apart from every color that is asked for.
 
-    Where two colours leave none at `CONTRAST`, it is the one that comes closest.
+    Where two colors leave none at `CONTRAST`, it is the one that comes closest.
     """
-    wanted = [np.array(COLOURS[thing.colour]) for thing in scene.objects if thing.colour]
+    wanted = [np.array(COLORS[thing.color]) for thing in scene.objects if thing.color]
 
     def contrast(name: str) -> float:
-        distances = [float(abs(end - colour).max()) for end in ends(name) for colour in wanted]
+        distances = [float(abs(end - color).max()) for end in ends(name) for color in wanted]
         return min(distances, default=CONTRAST)
 
     contrasts = {name: contrast(name) for name in names_of(kind)}
@@ -136,16 +136,16 @@ def draw_background(scene: Scene, rng: np.random.Generator, kind: str = "plain")
     return str(rng.choice([name for name, value in contrasts.items() if value >= enough]))
 
 
-def draw_textured(shades: Sequence[Shade], rng: np.random.Generator) -> str:
+def sample_textured(shades: Sequence[Shade], rng: np.random.Generator) -> str:
     """Any pattern in any two shades that lie near each other, apart from what is asked for.
 
     Where none of `DRAWS` is at `CONTRAST` from all of `shades`, it is the one that comes closest.
     """
     pattern = str(rng.choice(list(PATTERNS)))
-    grey, colour = rng.integers(40, 246, (DRAWS, 1)), rng.integers(20, 251, (DRAWS, 3))
-    first = np.round(grey + MILD * (colour - grey)).astype(int).clip(0, 255)
+    gray, color = rng.integers(40, 246, (DRAWS, 1)), rng.integers(20, 251, (DRAWS, 3))
+    first = np.round(gray + MILD * (color - gray)).astype(int).clip(0, 255)
     second = (first + rng.normal(0, NEAR, (DRAWS, 3)).round().astype(int)).clip(0, 255)
-    both = np.stack([first, second], axis=1)  # draw, end, channel
+    both = np.stack([first, second], axis=1)  # image, end, channel
     asked = np.array(shades).reshape(-1, 1, 1, 3)
     distances = abs(both - asked).max(-1).min((0, 2)) if shades else np.full(DRAWS, CONTRAST)
     low, high = both[int(np.argmax(np.minimum(distances, CONTRAST)))].tolist()
@@ -153,7 +153,7 @@ def draw_textured(shades: Sequence[Shade], rng: np.random.Generator) -> str:
 
 
 def paint_background(name: str, size: int) -> Image.Image:
-    """The background as a picture, size x size."""
+    """The background as an image, size x size."""
     return Image.fromarray(mix(name.partition(" ")[2] or "gradient", *ends(name), size))
 
 

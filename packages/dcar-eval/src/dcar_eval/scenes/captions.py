@@ -55,7 +55,7 @@ def plural(name: str) -> str:
 
 def described(thing: SceneObject) -> str:
     """`red apple`, or `apple`."""
-    return f"{thing.colour} {thing.name}" if thing.colour else thing.name
+    return f"{thing.color} {thing.name}" if thing.color else thing.name
 
 
 def with_article(thing: SceneObject) -> str:
@@ -82,15 +82,15 @@ def _single(thing: SceneObject) -> list[str]:
     if thing.name in NO_ARTICLE:
         return texts
     texts += [f"there is {a}", f"one {described(thing)}", described(thing)]
-    if thing.colour:
+    if thing.color:
         plain = SceneObject(name=thing.name)
-        texts += [f"{with_article(plain)} that is {thing.colour}", f"{thing.name}, {thing.colour}"]
+        texts += [f"{with_article(plain)} that is {thing.color}", f"{thing.name}, {thing.color}"]
     return texts
 
 
 def _several(thing: SceneObject, count: int) -> list[str]:
-    a, colour = with_article(thing), f"{thing.colour} " if thing.colour else ""
-    things = f"{colour}{plural(thing.name)}"
+    a, color = with_article(thing), f"{thing.color} " if thing.color else ""
+    things = f"{color}{plural(thing.name)}"
     many = f"{NUMBERS[count]} {things}"
     return [
         f"a photo of {many}", many, f"{count} {things}",

@@ -1,11 +1,11 @@
-"""What the recogniser itself is worth, on scenes whose truth is exact.
+"""What the recognizer itself is worth, on scenes whose truth is exact.
 
-A model's score in the scenes benchmark cannot mean more than this one: every picture here is
-correct, so what is judged wrong is the recogniser's own fault.
+A model's score in the scenes benchmark cannot mean more than this one: every image here is
+correct, so what is judged wrong is the recognizer's own fault.
 
     python -m dcar_eval.commands.ceiling SPRITES --out FOLDER
 
-measures the bundled recogniser again, where scenes or the bundled tokenizer have changed since.
+measures the bundled recognizer again, where scenes or the bundled tokenizer have changed since.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def measure_ceiling(
     seed: int,
     tokenizer: Tokenizer,
 ) -> dict[str, Any]:
-    """Score the recogniser on fresh scenes of held-out combinations, three ways.
+    """Score the recognizer on fresh scenes of held-out combinations, three ways.
 
     Args:
         recognizer: in eval mode.
@@ -50,8 +50,8 @@ def measure_ceiling(
         tokenizer: what blurs them for the second score.
 
     Returns:
-        `overall` and `tasks`: of all classes, as they are drawn; `refused`: the share of the same
-        pictures that were judged wrong by the prompt of the next scene, as they should be;
+        `overall` and `tasks`: of all classes, as rendered; `refused`: the share of the same
+        images that were judged wrong by the prompt of the next scene, as they should be;
         `reconstructed`: `overall`, `tasks` and `tokenizer_sha256`, of the objects `wide` on
         plain backgrounds (what the bundled tokenizer knows) after the tokenizer; and what all of
         it was measured on.

@@ -20,11 +20,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from dcar_eval.runs.results import alone, differing
-from dcar_eval.scenes.backgrounds import draw_background
+from dcar_eval.scenes.backgrounds import sample_background
 from dcar_eval.scenes.captions import captions
-from dcar_eval.scenes.draw import draw_scene
 from dcar_eval.scenes.grid import CELLS, arrange, on_grid
-from dcar_eval.scenes.picture import Picture, box_of, draw_picture
+from dcar_eval.scenes.layout import Layout, box_of, render_layout
+from dcar_eval.scenes.sample import sample_scene
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import (
     PLAIN,
@@ -40,12 +40,12 @@ MANIFEST = "scenes.json"
 CHUNK = 1000
 """Scenes a folder or a tar holds; also what is written whole or not at all."""
 QUALITY = 95
-"""JPEG, chroma kept at full size: an eighth of a PNG, and flat colours survive."""
+"""JPEG, chroma kept at full size: an eighth of a PNG, and flat colors survive."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the pictures of a folder depend on: picture k is a function of these and k alone."""
+    """What the images of a folder depend on: image k is a function of these and k alone."""
 
     objects: tuple[str, ...]
     size: int
@@ -61,9 +61,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Example:
-    """A picture, its captions (GenEval's wording first) and its ground truth."""
+    """An image, its captions (GenEval's wording first) and its ground truth."""
 
-    picture: Picture
+    layout: Layout
     image: Image.Image
     captions: list[str]
     truth: dict[str, Any]
@@ -72,28 +72,28 @@ class Example:
 def make_example(
     index: int, settings: Settings, sprites: Sprites, task: Task | None = None
 ) -> Example:
-    """Picture `index` of the data set, or of those of another task than the settings'."""
+    """Image `index` of the data set, or of those of another task than the settings'."""
     split = Split(settings.split)
     rng = np.random.default_rng([settings.seed, index, list(Split).index(split)])
     if task is None and settings.task is not None:
         task = Task(settings.task)
-    scene = draw_scene(settings.objects, split, rng, task)
-    background = draw_background(scene, rng, settings.backgrounds)
-    picture = on_grid(scene, arrange(scene), background, settings.size)
+    scene = sample_scene(settings.objects, split, rng, task)
+    background = sample_background(scene, rng, settings.backgrounds)
+    layout = on_grid(scene, arrange(scene), background, settings.size)
     texts = captions(scene)
     truth = geneval_metadata(scene, texts[0]) | {
         "split": settings.split,
         "background": background,
         "objects": [
-            {"class": thing.name, "colour": thing.colour, "box": list(box_of(thing, sprites))}
-            for thing in picture.objects
+            {"class": thing.name, "colour": thing.color, "box": list(box_of(thing, sprites))}
+            for thing in layout.objects
         ],
     }
-    return Example(picture, draw_picture(picture, sprites), texts, truth)
+    return Example(layout, render_layout(layout, sprites), texts, truth)
 
 
 MakeExample = Callable[[int, Settings, Sprites], Example]
-"""Picture so-and-so of a data set: what a grammar gives."""
+"""Image so-and-so of a data set: what a grammar gives."""
 
 
 def geneval_metadata(scene: Scene, prompt: str) -> dict[str, Any]:
@@ -116,8 +116,8 @@ def geneval_metadata(scene: Scene, prompt: str) -> dict[str, Any]:
 
 
 def _clause(thing: SceneObject, count: int) -> dict[str, Any]:
-    colour = {"color": thing.colour} if thing.colour else {}
-    return {"class": thing.name, "count": count} | colour
+    color = {"color": thing.color} if thing.color else {}
+    return {"class": thing.name, "count": count} | color
 
 
 @alone
@@ -136,7 +136,7 @@ def write_scenes(
     `make` is the grammar's, a function that other processes can import.
 
     Returns:
-        How many pictures were drawn now.
+        How many images were rendered now.
 
     Raises:
         UsageError: a size that the grid does not divide, less than one scene, a negative seed,

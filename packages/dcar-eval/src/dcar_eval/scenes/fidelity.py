@@ -1,8 +1,8 @@
-"""What a picture is worth beside the true one: the nearest of all that its caption allows.
+"""What an image is worth beside the true one: the nearest of all that its caption allows.
 
 A caption leaves the background open, and places and sizes to a generator that was not trained on
-the layout of the scenes. So the truth that a picture is held against has the background that is
-nearest to the picture's, and its objects where the picture has them, if what is asked for is there.
+the layout of the scenes. So the truth that an image is held against has the background that is
+nearest to the image's, and its objects where the image has them, if what is asked for is there.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor
 from dcar_eval.geneval import Detection
 from dcar_eval.metrics.pixels import ssim
 from dcar_eval.scenes.backgrounds import paint_background
+from dcar_eval.scenes.layout import Box, Layout, Placement, box_of, render_layout, sprite_of
 from dcar_eval.scenes.likeness import likenesses
-from dcar_eval.scenes.picture import Box, Picture, Placement, box_of, draw_picture, sprite_of
 from dcar_eval.scenes.sprites import Sprites, visible_box
 from dcht.images import to_pil, to_tensor
 from dcht.tokenizer import Tokenizer
@@ -28,7 +28,7 @@ from dcht.tokenizer import Tokenizer
 HOME = 0.75
 """Least IoU of the box found and the layout's for an object to stand where the layout has it."""
 WINDOW = 1 / 16
-"""How far around a box that was found an object is looked for, in sides of the picture."""
+"""How far around a box that was found an object is looked for, in sides of the image."""
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """LPIPS: images (b, 3, H, W) in [-1, 1], twice, to (b,)."""
@@ -36,7 +36,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Fidelity:
-    """A picture beside its truth; PSNR in dB."""
+    """An image beside its truth; PSNR in dB."""
 
     psnr: float
     psnr_objects: float
@@ -49,7 +49,7 @@ class Fidelity:
 
 
 class Truth(NamedTuple):
-    """The right picture that a picture is held against."""
+    """The right image that an image is held against."""
 
     pixels: Image.Image
     objects: np.ndarray
@@ -59,16 +59,16 @@ class Truth(NamedTuple):
 
 def nearest_truth(
     seen: Image.Image,
-    right: Picture,
+    right: Layout,
     backgrounds: Sequence[str],
     sprites: Sprites,
     found: Sequence[Detection] | None = None,
 ) -> Truth:
-    """The right picture that is nearest to one that was drawn.
+    """The right image that is nearest to one that was generated.
 
     Args:
-        seen: what was drawn, of the size of `right`.
-        right: one right picture, for the objects and their places.
+        seen: what was generated, of the size of `right`.
+        right: one right image, for the objects and their places.
         backgrounds: what else may stand behind them.
         sprites: the artwork.
         found: the objects found in `seen`, if they are what is asked for; None: the objects of
@@ -80,11 +80,11 @@ def nearest_truth(
         things = [_fitted(thing, box, seen, right, sprites) for thing, box in matched]
         right = replace(right, objects=tuple(things))
         right = replace(right, background=_background(pixels, right, backgrounds, sprites))
-    return Truth(draw_picture(right, sprites), _mask(right, sprites), right.background)
+    return Truth(render_layout(right, sprites), _mask(right, sprites), right.background)
 
 
 def hold_against(seen: Image.Image, truth: Truth, lpips: Distance | None) -> Fidelity:
-    """Measure a picture beside its truth."""
+    """Measure an image beside its truth."""
     ours, theirs = np.asarray(seen), np.asarray(truth.pixels)
     whole, objects = likenesses(ours, theirs, [np.ones_like(truth.objects), truth.objects])
     distance = None
@@ -108,7 +108,7 @@ def through(tokenizer: Tokenizer, truth: Truth) -> Image.Image:
 
 
 def mean_fidelity(measured: Sequence[Fidelity]) -> dict[str, float | None]:
-    """`psnr`, `psnr_objects`, `ssim` and `lpips`, means over pictures; None where not measured."""
+    """`psnr`, `psnr_objects`, `ssim` and `lpips`, means over images; None where not measured."""
     means: dict[str, float | None] = {}
     for name in ("psnr", "psnr_objects", "ssim", "lpips"):
         values = [value for one in measured if (value := getattr(one, name)) is not None]
@@ -116,41 +116,39 @@ def mean_fidelity(measured: Sequence[Fidelity]) -> dict[str, float | None]:
     return means
 
 
-def _mask(picture: Picture, sprites: Sprites) -> np.ndarray:
-    mask = np.zeros((picture.size, picture.size), dtype=bool)
-    for thing in picture.objects:
+def _mask(layout: Layout, sprites: Sprites) -> np.ndarray:
+    mask = np.zeros((layout.size, layout.size), dtype=bool)
+    for thing in layout.objects:
         left, top, right, bottom = box_of(thing, sprites)
         mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
     return mask
 
 
-def _background(
-    pixels: np.ndarray, picture: Picture, names: Sequence[str], sprites: Sprites
-) -> str:
+def _background(pixels: np.ndarray, layout: Layout, names: Sequence[str], sprites: Sprites) -> str:
     """The nearest one, away from the objects."""
-    away = ~_mask(picture, sprites)
+    away = ~_mask(layout, sprites)
     if not away.any():
-        return picture.background
+        return layout.background
 
     def error(name: str) -> float:
-        background = np.asarray(paint_background(name, picture.size), dtype=np.float32)
+        background = np.asarray(paint_background(name, layout.size), dtype=np.float32)
         return float(((background - pixels)[away] ** 2).mean())
 
     return min(names, key=error)
 
 
 def _matched(
-    picture: Picture, found: Sequence[Detection], sprites: Sprites
+    layout: Layout, found: Sequence[Detection], sprites: Sprites
 ) -> list[tuple[Placement, tuple[float, ...]]] | None:
     """Each object with the box where it was found; None where all stand where they are placed."""
     unused, pairs, at_home = list(found), [], True
-    for thing in picture.objects:
+    for thing in layout.objects:
         box = box_of(thing, sprites)
         alike = [
             detection
             for detection in unused
             if detection.class_name == thing.name
-            and thing.colour in (None, detection.classify_color() if thing.colour else None)
+            and thing.color in (None, detection.classify_color() if thing.color else None)
         ]
         if not alike:
             return None
@@ -162,7 +160,7 @@ def _matched(
 
 
 def _distance(first: Sequence[float], second: Sequence[float]) -> float:
-    """Of the centres."""
+    """Of the centers."""
     across, down = (first[k] + first[k + 2] - second[k] - second[k + 2] for k in (0, 1))
     return float(np.hypot(across, down)) / 2
 
@@ -180,10 +178,10 @@ def _fitted(
     thing: Placement,
     box: Sequence[float],
     seen: Image.Image,
-    picture: Picture,
+    layout: Layout,
     sprites: Sprites,
 ) -> Placement:
-    """The object moved and sized to where its sprite is most like what was drawn there.
+    """The object moved and sized to where its sprite is most like what was generated there.
 
     The box is a first guess, a few pixels off: which is as much as blur costs.
     """
@@ -198,15 +196,15 @@ def _fitted(
         x=round((box[0] + box[2]) / 2 - middle[0]),
         y=round((box[1] + box[3]) / 2 - middle[1]),
     )
-    margin = round(WINDOW * picture.size)
+    margin = round(WINDOW * layout.size)
     window: Box = (
         max(int(box[0]) - margin, 0),
         max(int(box[1]) - margin, 0),
-        min(int(box[2]) + margin, picture.size),
-        min(int(box[3]) + margin, picture.size),
+        min(int(box[2]) + margin, layout.size),
+        min(int(box[3]) + margin, layout.size),
     )
     there = np.asarray(seen.crop(window), dtype=np.float32)
-    behind = paint_background(picture.background, picture.size).crop(window)
+    behind = paint_background(layout.background, layout.size).crop(window)
 
     def error(guess: Placement) -> float:
         sprite, image = sprite_of(guess, sprites), behind.copy()

@@ -1,4 +1,4 @@
-"""Pictures that are there already, an earlier run's or anybody's, numbered as their prompts are."""
+"""Images that are there already, an earlier run's or anybody's, numbered as their prompts are."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dcht.errors import UsageError
 from dcht.images import ImageError, open_image
 
 IMAGES = "images"
-"""Folder of a run that holds its pictures."""
+"""Folder of a run that holds its images."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GivenPictures:
-    """Pictures of the prompts of a seed."""
+class GivenImages:
+    """Images of the prompts of a seed."""
 
     files: list[Path]
     objects: tuple[str, ...]
@@ -35,29 +35,29 @@ class GivenPictures:
         return found.hexdigest()
 
 
-def find_pictures(
+def find_images(
     folder: Path,
     *,
     num_per_task: int,
     seed: int,
     objects: tuple[str, ...] | None,
     truths: bool,
-) -> GivenPictures:
-    """The pictures of a folder, `00000.png` and on, one for each prompt.
+) -> GivenImages:
+    """The images of a folder, `00000.png` and on, one for each prompt.
 
     Args:
         folder: where they are; of an earlier run, its `images`.
         num_per_task: prompts of each task.
         seed: of the prompts.
         objects: what the prompts are about; an earlier run knows. None: those of `wide`.
-        truths: whether the pictures will be held against true scenes.
+        truths: whether the images will be held against true scenes.
 
     Raises:
-        UsageError: a picture is missing, damaged, not square or one too many, or the folder is of
+        UsageError: an image is missing, damaged, not square or one too many, or the folder is of
             a run with other prompts.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder of pictures")
+        raise UsageError(f"{folder} is not a folder of images")
     known = _run_of(folder)
     for key, value in (("seed", seed), ("num_per_task", num_per_task)):
         if known.get(key, value) != value:
@@ -71,8 +71,8 @@ def find_pictures(
     for file in files:
         _check(file, truths=truths)
     if (more := folder / f"{count:05d}.png").exists():
-        raise UsageError(f"{more} is one picture too many: {num_per_task} of a task are {count}")
-    return GivenPictures(
+        raise UsageError(f"{more} is one image too many: {num_per_task} of a task are {count}")
+    return GivenImages(
         files=files,
         objects=objects or tuple(sorted(WORLDS["wide"])),
         num_per_task=num_per_task,
@@ -81,7 +81,7 @@ def find_pictures(
 
 
 def _run_of(folder: Path) -> dict[str, Any]:
-    """The settings of the run that drew a folder's pictures; empty where none did."""
+    """The settings of the run that drew a folder's images; empty where none did."""
     try:
         known = json.loads((folder.parent / SETTINGS).read_text())
     except (OSError, ValueError):
@@ -92,12 +92,12 @@ def _run_of(folder: Path) -> dict[str, Any]:
 
 def _check(file: Path, *, truths: bool) -> None:
     try:
-        picture = open_image(file)
+        image = open_image(file)
     except ImageError as error:
-        raise UsageError(f"{file}: {error}; one picture is needed for each prompt") from None
-    if picture.width != picture.height:
-        raise UsageError(f"{file}: scenes are square, not {picture.width} x {picture.height}")
-    if truths and picture.width % SIDES:
+        raise UsageError(f"{file}: {error}; one image is needed for each prompt") from None
+    if image.width != image.height:
+        raise UsageError(f"{file}: scenes are square, not {image.width} x {image.height}")
+    if truths and image.width % SIDES:
         raise UsageError(
-            f"{file} is {picture.width} px wide; beside true scenes a side is a multiple of {SIDES}"
+            f"{file} is {image.width} px wide; beside true scenes a side is a multiple of {SIDES}"
         )

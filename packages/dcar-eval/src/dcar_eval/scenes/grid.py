@@ -7,14 +7,14 @@ world learnable on two cores.
 
 from __future__ import annotations
 
-from dcar_eval.scenes.picture import Picture, Placement
+from dcar_eval.scenes.layout import Layout, Placement
 from dcar_eval.scenes.world import Scene
 
 CELLS = 8
 SIDE = 4
-"""Cells of an object's side, always: half of the picture."""
+"""Cells of an object's side, always: half of the image."""
 FILL = 0.94
-"""Share of its square that a sprite is given, so that neighbours never touch."""
+"""Share of its square that a sprite is given, so that neighbors never touch."""
 
 Square = tuple[int, int]
 """Column and row of an object's first cell."""
@@ -36,8 +36,8 @@ def arrange(scene: Scene) -> list[Square]:
     return list(ARRANGEMENTS[len(scene.objects)])
 
 
-def on_grid(scene: Scene, squares: list[Square], background: str, size: int) -> Picture:
-    """The scene as a picture.
+def on_grid(scene: Scene, squares: list[Square], background: str, size: int) -> Layout:
+    """The scene as an image.
 
     Args:
         scene: what is in it.
@@ -51,11 +51,11 @@ def on_grid(scene: Scene, squares: list[Square], background: str, size: int) -> 
     objects = tuple(
         Placement(
             name=thing.name,
-            colour=thing.colour,
+            color=thing.color,
             x=column * cell + margin,
             y=row * cell + margin,
             side=side,
         )
         for thing, (column, row) in zip(scene.objects, squares, strict=True)
     )
-    return Picture(size=size, background=background, objects=objects)
+    return Layout(size=size, background=background, objects=objects)

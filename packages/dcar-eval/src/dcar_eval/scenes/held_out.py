@@ -1,6 +1,6 @@
 """Which combinations training never sees: about a tenth of each kind, the same for ever.
 
-Balanced over the objects of a world: every object and every colour, count and relation loses its
+Balanced over the objects of a world: every object and every color, count and relation loses its
 share, so that none is easier for having been seen whole. Which ones is decided by SHA-256 of their
 names: on every machine alike, and nobody's choice.
 """
@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import combinations, permutations, product
 
 from dcar_eval.scenes.things import PEOPLE, same_things
-from dcar_eval.scenes.world import COLOURS, COUNTS, WORLDS, Scene
+from dcar_eval.scenes.world import COLORS, COUNTS, WORLDS, Scene
 
 HELD_OUT_SHARE = 0.1
 NEVER_HELD_OUT = (("red", "apple"), ("blue", "car"))
@@ -27,16 +27,16 @@ Combination = tuple[str, ...]
 def held_out(objects: tuple[str, ...]) -> frozenset[Combination]:
     """The combinations of a world that are kept from training.
 
-    Pairs (a, b) in alphabetical order; ("in COLOUR", object); (count, object); (a, relation, b)
+    Pairs (a, b) in alphabetical order; ("in COLOR", object); (count, object); (a, relation, b)
     among the pairs that are not held out as such.
     """
     objects = tuple(dict.fromkeys(same_things()[name] for name in objects))
-    coloured = [name for name in objects if name not in PEOPLE]
-    colours = [
-        # Marked as a colour, because "orange" is a fruit too.
-        (f"in {colour}", name)
-        for colour, name in product(COLOURS, coloured)
-        if (colour, name) not in NEVER_HELD_OUT
+    colored = [name for name in objects if name not in PEOPLE]
+    colors = [
+        # Marked as a color, because "orange" is a fruit too.
+        (f"in {color}", name)
+        for color, name in product(COLORS, colored)
+        if (color, name) not in NEVER_HELD_OUT
     ]
     counts = list(product(map(str, COUNTS), objects))
     pairs = balanced(combinations(sorted(objects), 2))
@@ -46,13 +46,13 @@ def held_out(objects: tuple[str, ...]) -> frozenset[Combination]:
         if (min(first, second), max(first, second)) not in pairs
         for relation in ("left of", "above")
     ]
-    return frozenset(balanced(colours) | balanced(counts) | pairs | balanced(relations))
+    return frozenset(balanced(colors) | balanced(counts) | pairs | balanced(relations))
 
 
 def is_held_out(scene: Scene, objects: tuple[str, ...]) -> bool:
     """Whether a scene of a world shows a combination that training must not see.
 
-    A single object without a colour never does: there, held-out means new seeds.
+    A single object without a color never does: there, held-out means new seeds.
     """
     return not held_out(objects).isdisjoint(combinations_of(scene))
 
@@ -72,7 +72,7 @@ def is_kept_from_training(scene: Scene, objects: tuple[str, ...]) -> bool:
 def combinations_of(scene: Scene) -> Iterator[Combination]:
     """What a scene combines, in the words of `held_out`."""
     names = [same_things()[thing.name] for thing in scene.objects]
-    coats = [thing.colour for thing in scene.objects]
+    coats = [thing.color for thing in scene.objects]
     yield from ((f"in {coat}", name) for coat, name in zip(coats, names, strict=True) if coat)
     if len(names) > 1 and len(set(names)) == 1:
         yield str(len(names)), names[0]

@@ -1,4 +1,4 @@
-"""Judging pictures: is there what was asked for, and, with artwork, how like is it to the truth?"""
+"""Judging images: is there what was asked for, and, with artwork, how like is it to the truth?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dcar_eval.scenes.fidelity import (
     nearest_truth,
     through,
 )
-from dcar_eval.scenes.likeness import RECOGNISABLE
+from dcar_eval.scenes.likeness import RECOGNIZABLE
 from dcar_eval.scenes.prompts import Prompt
 from dcar_eval.scenes.recognizer import Recognizer
 from dcar_eval.scenes.sprites import Sprites
@@ -32,12 +32,12 @@ from dcht.tokenizer import Tokenizer
 
 LPIPS_NET = "alex"
 SIDES = 32
-"""Pictures that are held against true scenes have sides that are multiples of it."""
+"""Images that are held against true scenes have sides that are multiples of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Art:
-    """What true scenes are drawn from, and what pictures are held against them with."""
+    """What true scenes are rendered from, and what images are held against them with."""
 
     sprites: Sprites
     tokenizer: Tokenizer
@@ -70,21 +70,21 @@ class Art:
 
 @dataclass
 class Judged:
-    """All pictures of a run: a row for each, and beside the truth, where there is art."""
+    """All images of a run: a row for each, and beside the truth, where there is art."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     beside_truth: list[Fidelity] = field(default_factory=list)
     ceilings: list[Fidelity] = field(default_factory=list)
 
     def fidelity(self) -> dict[str, Any]:
-        """`psnr`, `psnr_objects`, `ssim`, `lpips`, `ceiling`, `estimated`: means over pictures."""
+        """`psnr`, `psnr_objects`, `ssim`, `lpips`, `ceiling`, `estimated`: means over images."""
         means = mean_fidelity(self.beside_truth)
         if self.beside_truth:
             return {**means, "ceiling": mean_fidelity(self.ceilings), "estimated": False}
         return {**means, "ceiling": None, "estimated": None}
 
     def share(self, verdict: str, tag: str) -> float:
-        """Of the pictures of a task, those with this verdict."""
+        """Of the images of a task, those with this verdict."""
         return float(np.mean([row[verdict] for row in self.rows if row["tag"] == tag]))
 
     def mean(self, verdict: str, tags: Iterable[str]) -> float:
@@ -102,16 +102,16 @@ def judge(
     prompts: Sequence[Prompt],
     art: Art | None = None,
 ) -> Judged:
-    """Judge each picture by its prompt.
+    """Judge each image by its prompt.
 
-    A row has GenEval's verdict on what the recogniser sees (`correct`, `reason`, `details`); with
-    art also `fidelity`, beside the truth, and `gated`: correct and recognisable.
+    A row has GenEval's verdict on what the recognizer sees (`correct`, `reason`, `details`); with
+    art also `fidelity`, beside the truth, and `gated`: correct and recognizable.
     """
     judged = Judged()
     pairs = zip(files, prompts, strict=True)
     for file, prompt in tqdm(pairs, total=len(files), unit="img", desc="judge", disable=None):
-        picture = open_image(file)
-        (found,) = recognizer.detect([picture])
+        image = open_image(file)
+        (found,) = recognizer.detect([image])
         verdict = evaluate_detections(prompt.metadata, found, recognizer.config.options)
         row = {
             "file": file.name,
@@ -123,10 +123,10 @@ def judge(
         }
         if art is not None:
             right = found if verdict.correct else None
-            beside, ceiling = _beside_truth(picture, prompt, art, right)
+            beside, ceiling = _beside_truth(image, prompt, art, right)
             judged.beside_truth.append(beside)
             judged.ceilings.append(ceiling)
-            row["gated"] = verdict.correct and beside.detail >= RECOGNISABLE
+            row["gated"] = verdict.correct and beside.detail >= RECOGNIZABLE
             row["fidelity"] = asdict(beside)
         judged.rows.append(row | {"metadata": prompt.metadata})
     return judged
@@ -134,12 +134,12 @@ def judge(
 
 @torch.inference_mode()
 def _beside_truth(
-    picture: Image.Image, prompt: Prompt, art: Art, found: Sequence[Detection] | None
+    image: Image.Image, prompt: Prompt, art: Art, found: Sequence[Detection] | None
 ) -> tuple[Fidelity, Fidelity]:
-    """A picture beside its truth, and that truth after the tokenizer beside itself."""
-    right = prompt.right(picture.width)
-    truth = nearest_truth(picture, right, prompt.backgrounds, art.sprites, found)
+    """An image beside its truth, and that truth after the tokenizer beside itself."""
+    right = prompt.right(image.width)
+    truth = nearest_truth(image, right, prompt.backgrounds, art.sprites, found)
     return (
-        hold_against(picture, truth, art.lpips),
+        hold_against(image, truth, art.lpips),
         hold_against(through(art.tokenizer, truth), truth, art.lpips),
     )

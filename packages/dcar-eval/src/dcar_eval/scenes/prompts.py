@@ -1,4 +1,4 @@
-"""What the benchmark asks for: held-out scenes as rows of GenEval's file, and as pictures."""
+"""What the benchmark asks for: held-out scenes as rows of GenEval's file, and as images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dcar.pipeline import TextToImage
 from dcar_eval.scenes.backgrounds import names_of
 from dcar_eval.scenes.captions import captions, plural
 from dcar_eval.scenes.dataset import geneval_metadata
-from dcar_eval.scenes.draw import draw_scene
 from dcar_eval.scenes.grid import arrange, on_grid
-from dcar_eval.scenes.picture import Picture
+from dcar_eval.scenes.layout import Layout
+from dcar_eval.scenes.sample import sample_scene
 from dcar_eval.scenes.world import BENCHMARK, SPRITE_LABELS, WORLDS, Scene, Split
 from dcht.errors import UsageError
 
@@ -25,12 +25,12 @@ BACKGROUNDS = tuple(names_of("plain"))
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """A prompt, how a picture of it is judged, and what is right."""
+    """A prompt, how an image of it is judged, and what is right."""
 
     metadata: dict[str, Any]
     """A row of GenEval's prompt file."""
-    right: Callable[[int], Picture]
-    """A right picture of so many pixels a side."""
+    right: Callable[[int], Layout]
+    """A right image of so many pixels a side."""
     backgrounds: tuple[str, ...]
     """What may stand behind its objects just as well."""
 
@@ -39,7 +39,7 @@ def known_objects(pipe: TextToImage) -> tuple[str, ...]:
     """The objects that a checkpoint was trained on, as far as its words tell.
 
     An object is known if every word of its name is, in the singular and in the plural ("orange"
-    is a colour too; "oranges" are not). Where the thirty of `wide` are among them, they are these
+    is a color too; "oranges" are not). Where the thirty of `wide` are among them, they are these
     alone: the same prompts, whatever else a checkpoint knows.
 
     Raises:
@@ -61,19 +61,19 @@ def known_objects(pipe: TextToImage) -> tuple[str, ...]:
     return wide if set(wide) <= set(found) else found
 
 
-def draw_prompts(
+def sample_prompts(
     objects: tuple[str, ...], *, num_per_task: int, seed: int, split: Split = Split.HELD_OUT
 ) -> list[Prompt]:
     """The standard benchmark, task after task: held-out combinations of these objects.
 
     Prompt k of a task is a function of (seed, task, k) and the objects. There are few held-out
-    counts: where a combination comes again, the picture has other noise.
+    counts: where a combination comes again, the image has other noise.
     """
     prompts = []
     for number, task in enumerate(BENCHMARK):
         for index in range(num_per_task):
             rng = np.random.default_rng([seed, number, index])
-            scene = draw_scene(objects, split, rng, task)
+            scene = sample_scene(objects, split, rng, task)
             prompts.append(
                 Prompt(
                     metadata=geneval_metadata(scene, captions(scene)[0]),
@@ -84,5 +84,5 @@ def draw_prompts(
     return prompts
 
 
-def _right(scene: Scene, size: int) -> Picture:
+def _right(scene: Scene, size: int) -> Layout:
     return on_grid(scene, arrange(scene), BACKGROUNDS[0], size)

@@ -1,12 +1,12 @@
-"""A small detector for the objects of scenes: what is where, and in which of the ten colours.
+"""A small detector for the objects of scenes: what is where, and in which of the ten colors.
 
-A convolutional network reads a picture at 128 x 128 pixels (or what its configuration says) and
+A convolutional network reads an image at 128 x 128 pixels (or what its configuration says) and
 answers at every cell of 8 x 8 of them: is this the middle of an object, of which class, in which
-colour, how far are its edges? (Centre points as in CenterNet, Zhou et al. 2019, with one heat map
+color, how far are its edges? (Center points as in CenterNet, Zhou et al. 2019, with one heat map
 for all classes.) It is trained on compositions whose truth is exact
 (`dcar_eval.scenes.recognizer_train`) and knows nothing else.
 
-Shapes: pictures (b, 3, H, W) in [-1, 1], square; answers (b, ., g, g) with g = side / 8.
+Shapes: images (b, 3, H, W) in [-1, 1], square; answers (b, ., g, g) with g = side / 8.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CHECKPOINTS = Path(str(resources.files("dcar_eval"))) / "scenes" / "checkpoints"
 BUNDLED = CHECKPOINTS / "recognizer"
 """The one that reads standard scenes."""
 SIDE = 128
-"""Pixels that a picture is resized to before it is read, where the configuration says no other."""
+"""Pixels that an image is resized to before it is read, where the configuration says no other."""
 STRIDE = 8
 GRID = SIDE // STRIDE
 WIDTHS = (48, 96, 160)
@@ -54,18 +54,21 @@ LEAST_SCORE = 0.05
 
 @dataclass(kw_only=True)
 class RecognizerConfig:
-    """A recogniser's class table, how to read it, and what it is known to be worth."""
+    """A recognizer's class table, how to read it, and what it is known to be worth.
+
+    The fields are the keys of its `config.json`, two of them in British spelling.
+    """
 
     classes: Annotated[list[str], Length(1, 4096)]
     colours: Annotated[list[str], Length(1, 256)]
     side: Annotated[int, Range(32, 1024)] = SIDE
-    """Pixels that a picture is resized to before it is read, a multiple of 16."""
+    """Pixels that an image is resized to before it is read, a multiple of 16."""
     neighbourhood: Annotated[int, Range(1, 31)] = 5
     """Cells a side, odd, in which only the warmest can be the middle of an object."""
     options: Options = field(default_factory=Options)
     """Thresholds that go with its scores."""
     training: dict[str, Any] = field(default_factory=dict)
-    """How it was made: seed, steps, pictures."""
+    """How it was made: seed, steps, images."""
     ceiling: dict[str, Any] = field(default_factory=dict)
     """Its own score on scenes whose truth is exact: no model can be measured beyond it."""
 
@@ -74,7 +77,7 @@ class RecognizerConfig:
         check_ranges(self)
         if self.side % 16 or self.neighbourhood % 2 == 0:
             raise UsageError(
-                f"side {self.side} is not a multiple of 16, or neighbourhood {self.neighbourhood} "
+                f"side {self.side} is not a multiple of 16, or neighborhood {self.neighbourhood} "
                 "is not odd"
             )
 
@@ -86,10 +89,10 @@ class Answers(NamedTuple):
     """(b, g, g): is it the middle of an object?"""
     classes: Tensor
     """(b, number of classes, g, g)."""
-    colours: Tensor
-    """(b, number of colours, g, g)."""
+    colors: Tensor
+    """(b, number of colors, g, g)."""
     edges: Tensor
-    """(b, 4, g, g): distance of left, top, right and bottom edge, in sides of the picture."""
+    """(b, 4, g, g): distance of left, top, right and bottom edge, in sides of the image."""
 
 
 class Recognizer(nn.Module):
@@ -111,34 +114,34 @@ class Recognizer(nn.Module):
         # Few cells are the middle of anything: start from there, or the first steps only learn it.
         nn.init.constant_(self.answer.bias[0], -4.0)  # type: ignore[index]
 
-    def forward(self, pictures: Tensor) -> Answers:
-        """Look at pictures (b, 3, side, side) in [-1, 1]."""
-        middle = self.middle(self.stem(pictures))  # b c g g
+    def forward(self, images: Tensor) -> Answers:
+        """Look at images (b, 3, side, side) in [-1, 1]."""
+        middle = self.middle(self.stem(images))  # b c g g
         context = self.back(self.context(middle))  # b c g/2 g/2
         both = middle + F.interpolate(context, scale_factor=2)  # b c g g
-        heat, classes, colours, edges = self.answer(self.merge(both)).split(self.parts, dim=1)
-        return Answers(rearrange(heat, "b 1 h w -> b h w"), classes, colours, F.softplus(edges))
+        heat, classes, colors, edges = self.answer(self.merge(both)).split(self.parts, dim=1)
+        return Answers(rearrange(heat, "b 1 h w -> b h w"), classes, colors, F.softplus(edges))
 
     @torch.inference_mode()
-    def detect(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
-        """The objects of square pictures of one size, in their own pixels, best first."""
-        stacked = torch.stack([to_tensor(picture) for picture in pictures])
+    def detect(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
+        """The objects of square images of one size, in their own pixels, best first."""
+        stacked = torch.stack([to_tensor(image) for image in images])
         answers = self(shrink(stacked, self.config.side).to(self.answer.weight))
         heat = answers.heat.sigmoid()
         around = self.config.neighbourhood
         warmest = F.max_pool2d(heat, around, 1, around // 2) == heat
         confidence, kinds = answers.classes.softmax(1).max(1)
         scores = torch.where(warmest, heat * confidence, 0.0)
-        colours, boxes = answers.colours.argmax(1), self._boxes(answers.edges)
+        colors, boxes = answers.colors.argmax(1), self._boxes(answers.edges)
         found: list[list[Detection]] = []
-        for b, picture in enumerate(pictures):
+        for b, image in enumerate(images):
             cells = (scores[b] > LEAST_SCORE).nonzero().tolist()
             detections = [
                 Detection(
                     class_name=self.config.classes[int(kinds[b, row, column])],
                     score=float(scores[b, row, column]),
-                    box=tuple((boxes[b, :, row, column] * picture.width).tolist()),
-                    color=self.config.colours[int(colours[b, row, column])],
+                    box=tuple((boxes[b, :, row, column] * image.width).tolist()),
+                    color=self.config.colours[int(colors[b, row, column])],
                 )
                 for row, column in cells
             ]
@@ -147,11 +150,11 @@ class Recognizer(nn.Module):
 
     @staticmethod
     def _boxes(edges: Tensor) -> Tensor:
-        """(b, 4, g, g): left, top, right, bottom, in sides of the picture."""
+        """(b, 4, g, g): left, top, right, bottom, in sides of the image."""
         grid = edges.shape[-1]
-        centres = (torch.arange(grid, device=edges.device) + 0.5) / grid
+        centers = (torch.arange(grid, device=edges.device) + 0.5) / grid
         left, top, right, bottom = edges.unbind(1)
-        x, y = centres[None, None, :], centres[None, :, None]
+        x, y = centers[None, None, :], centers[None, :, None]
         return torch.stack([x - left, y - top, x + right, y + bottom], dim=1).clamp(0, 1)
 
     def save_pretrained(self, folder: str | Path) -> str:
@@ -174,13 +177,13 @@ class Recognizer(nn.Module):
         return recognizer.eval(), checkpoint_sha256(folder)
 
 
-def shrink(pictures: Tensor, side: int = SIDE) -> Tensor:
-    """Pictures (b, 3, H, W) at the size that the network reads, antialiased."""
-    return F.interpolate(pictures, (side, side), mode="bilinear", antialias=True)
+def shrink(images: Tensor, side: int = SIDE) -> Tensor:
+    """Images (b, 3, H, W) at the size that the network reads, antialiased."""
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
 def convolution(channels: int, out: int, *, stride: int = 1) -> nn.Sequential:
-    """3 x 3, normalised, rectified."""
+    """3 x 3, normalized, rectified."""
     return nn.Sequential(
         nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU()
     )

@@ -1,7 +1,7 @@
-"""Training the recogniser of scenes from the scene generator's own ground truth.
+"""Training the recognizer of scenes from the scene generator's own ground truth.
 
 Batch k holds the compositions k·b to (k+1)·b - 1, so a run that was stopped goes on exactly: its
-state is the step, the weights and the optimiser. Nothing of the benchmark's layout is used; what is
+state is the step, the weights and the optimizer. Nothing of the benchmark's layout is used; what is
 learnt is measured on scenes that were never trained on (`dcar_eval.scenes.ceiling`).
 """
 
@@ -24,10 +24,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from dcar_eval.geneval import Options
 from dcar_eval.runs.results import alone
-from dcar_eval.scenes.compositions import Composition, Labelled, compose, degrade
+from dcar_eval.scenes.compositions import Composition, Labeled, compose, degrade
 from dcar_eval.scenes.recognizer import GRID, SIDE, STRIDE, Answers, Recognizer, RecognizerConfig
 from dcar_eval.scenes.sprites import Sprites
-from dcar_eval.scenes.world import COLOURS
+from dcar_eval.scenes.world import COLORS
 from dcht.checkpoint import WEIGHTS
 from dcht.engine.distributed import World
 from dcht.engine.run_folder import RESUME_PATTERN, check_settings, load_resume, save_resume
@@ -39,7 +39,7 @@ RESULT = "recognizer"
 IGNORED = -100
 """`cross_entropy`'s sign for cells that have nothing to say."""
 NEAR = 1.6
-"""Cells from an object's middle within which class, colour and edges are learnt."""
+"""Cells from an object's middle within which class, color and edges are learnt."""
 SPREAD = 0.8
 """Standard deviation, in cells, of the warmth around a middle."""
 EDGES_WEIGHT = 5.0
@@ -63,11 +63,11 @@ class Training:
     weight_decay: float = 1e-4
     ema_decay: float = 0.998
     started_from: str | None = None
-    """SHA-256 of the recogniser whose weights it began with, if any."""
+    """SHA-256 of the recognizer whose weights it began with, if any."""
 
 
 class Compose(Protocol):
-    """What draws composition so-and-so, `size` pixels a side."""
+    """What makes composition so-and-so, `size` pixels a side."""
 
     def __call__(
         self, index: int, *, seed: int, classes: list[str], sprites: Sprites, size: int
@@ -77,14 +77,14 @@ class Compose(Protocol):
 
 
 class Targets(NamedTuple):
-    """The truth at every cell, of one picture or of a batch of them."""
+    """The truth at every cell, of one image or of a batch of them."""
 
     heat: Tensor
     """(g, g) in [0, 1], exactly 1 where the middle of an object lies."""
     classes: Tensor
     """(g, g), `IGNORED` away from objects."""
-    colours: Tensor
-    """(g, g), `IGNORED` also where an object has its sprite's own colours."""
+    colors: Tensor
+    """(g, g), `IGNORED` also where an object has its sprite's own colors."""
     edges: Tensor
     """(4, g, g)."""
 
@@ -104,20 +104,20 @@ class Compositions(Dataset[tuple[Tensor, Targets]]):
         side = self.training.side
         made = self.compose(index, seed=seed, classes=classes, sprites=self.sprites, size=side)
         pixels = np.asarray(degrade(made.image, index, seed=seed))
-        picture = rearrange(torch.from_numpy(pixels.copy()), "h w c -> c h w")
-        return picture, targets(made.objects, side // STRIDE)
+        image = rearrange(torch.from_numpy(pixels.copy()), "h w c -> c h w")
+        return image, targets(made.objects, side // STRIDE)
 
 
-def targets(objects: list[Labelled], grid: int = GRID) -> Targets:
-    """What the network should answer to a picture of these objects, on grid x grid cells."""
-    centres = (np.arange(grid) + 0.5) / grid
-    x, y = centres[None, :], centres[:, None]
+def targets(objects: list[Labeled], grid: int = GRID) -> Targets:
+    """What the network should answer to an image of these objects, on grid x grid cells."""
+    centers = (np.arange(grid) + 0.5) / grid
+    x, y = centers[None, :], centers[:, None]
     heat = np.zeros((grid, grid), dtype=np.float32)
     nearest = np.full((grid, grid), NEAR)
     classes = np.full((grid, grid), IGNORED)
-    colours = np.full((grid, grid), IGNORED)
+    colors = np.full((grid, grid), IGNORED)
     edges = np.zeros((4, grid, grid), dtype=np.float32)
-    for kind, colour, (left, top, right, bottom) in objects:
+    for kind, color, (left, top, right, bottom) in objects:
         middle_x, middle_y = (left + right) / 2, (top + bottom) / 2
         distance = np.hypot(x - middle_x, y - middle_y) * grid
         heat = np.maximum(heat, np.exp(-(distance**2) / (2 * SPREAD**2)))
@@ -125,14 +125,14 @@ def targets(objects: list[Labelled], grid: int = GRID) -> Targets:
         mine = distance < nearest
         nearest = np.where(mine, distance, nearest)
         classes = np.where(mine, kind, classes)
-        colours = np.where(mine, IGNORED if colour < 0 else colour, colours)
+        colors = np.where(mine, IGNORED if color < 0 else color, colors)
         across, down = np.broadcast_to(x, mine.shape), np.broadcast_to(y, mine.shape)
         here = np.stack([across - left, down - top, right - across, bottom - down])
         edges = np.where(mine, here, edges)
     return Targets(
         torch.from_numpy(heat.astype(np.float32)),
         torch.from_numpy(classes).long(),
-        torch.from_numpy(colours).long(),
+        torch.from_numpy(colors).long(),
         torch.from_numpy(edges.astype(np.float32)),
     )
 
@@ -148,7 +148,7 @@ def losses(answers: Answers, truth: Targets) -> dict[str, Tensor]:
     return {
         "heat": -torch.where(middle, hit, miss).sum() / middle.sum().clamp(min=1),
         "classes": _cross_entropy(answers.classes, truth.classes),
-        "colours": _cross_entropy(answers.colours, truth.colours),
+        "colours": _cross_entropy(answers.colors, truth.colors),
         "edges": EDGES_WEIGHT * distance.sum() / near.sum().clamp(min=1) / 4,
     }
 
@@ -179,12 +179,12 @@ def train_recognizer(
         sprites: the folder with the npm packages.
         out: the run.
         training: what the weights depend on.
-        measure: the ceiling of a recogniser in eval mode.
-        compose: the pictures; a function that other processes can import.
+        measure: the ceiling of a recognizer in eval mode.
+        compose: the images; a function that other processes can import.
         start: whose weights to begin with; it knows all the classes.
         log_every: steps.
         save_every: steps.
-        workers: processes that draw.
+        workers: processes that render.
         force: begin anew.
 
     Returns:
@@ -206,7 +206,7 @@ def train_recognizer(
     network = Recognizer(
         RecognizerConfig(
             classes=training.classes,
-            colours=list(COLOURS),
+            colours=list(COLORS),
             side=training.side,
             neighbourhood=training.neighbourhood,
             options=OPTIONS,
@@ -227,7 +227,7 @@ def train_recognizer(
     sums: dict[str, float] = defaultdict(float)
     count, world = 0, World(0, 1, torch.device("cpu"))
     with closing(RunLog(out, first_step=step + 1)) as log, GracefulStop() as stop:
-        for pictures, truth in batches(compositions, step, workers):
+        for images, truth in batches(compositions, step, workers):
             rate = warmup_lr(
                 step,
                 base=training.lr,
@@ -235,8 +235,8 @@ def train_recognizer(
                 total_steps=training.steps,
                 shape="cosine",
             )
-            terms = losses(network(pictures.float() / 127.5 - 1), truth)
-            finite_or_stop(terms, {"pictures": pictures}, out, step)
+            terms = losses(network(images.float() / 127.5 - 1), truth)
+            finite_or_stop(terms, {"images": images}, out, step)
             _descend(optimizer, terms, rate)
             ema.update(network)
             step, count = step + 1, count + 1
@@ -271,7 +271,7 @@ def train_recognizer(
 
 
 def weights_for(start: Recognizer, classes: list[str]) -> dict[str, Tensor]:
-    """The weights of a recogniser of more classes, for these alone."""
+    """The weights of a recognizer of more classes, for these alone."""
     known, (heat, kinds, *_) = start.config.classes, start.parts
     rest = range(heat + kinds, sum(start.parts))
     rows = torch.tensor([*range(heat), *(heat + known.index(name) for name in classes), *rest])
@@ -292,7 +292,7 @@ def _descend(optimizer: torch.optim.Optimizer, terms: dict[str, Tensor], rate: f
 def batches(
     compositions: Compositions, first_step: int, workers: int
 ) -> Iterator[tuple[Tensor, Targets]]:
-    """The batches from a step on, in order, drawn by other processes ahead of their use."""
+    """The batches from a step on, in order, rendered by other processes ahead of their use."""
     size = compositions.training.batch_size
     rest = range(first_step * size, len(compositions))
     loader = DataLoader(

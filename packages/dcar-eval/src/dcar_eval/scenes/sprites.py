@@ -1,4 +1,4 @@
-"""The artwork: found by name in unpacked npm packages, recoloured, cached."""
+"""The artwork: found by name in unpacked npm packages, recolored, cached."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from dcar_eval.scenes.things import labels
-from dcar_eval.scenes.world import COLOURS, PLAIN
+from dcar_eval.scenes.world import COLORS, PLAIN
 from dcht.errors import UsageError
 from dcht.files import file_sha256, read_json
 from dcht.images import MAX_PIXELS, ImageError, open_image
@@ -23,15 +23,15 @@ HOW_TO_GET = (
     "and pass node_modules"
 )
 VECTOR_SETS = {"noto": "@iconify-json/noto@1.2.9", "flat": "@iconify-json/fluent-emoji-flat@1.2.6"}
-"""The other styles, drawn from vectors, and the npm package of each."""
+"""The other styles, rendered from vectors, and the npm package of each."""
 VECTOR_SIDE = 256
-"""Pixels a side at which a vector is drawn once."""
+"""Pixels a side at which a vector is rendered once."""
 CACHED = 4096
 ORIGINALS = 2048
 """Sprites that are kept as they were read, and once more for resizing: a GB at most."""
 RECENT = 64
 FLAT = 8.0
-"""Least difference of luminance between the colour and an end of its ramp: noise stays noise."""
+"""Least difference of luminance between the color and an end of its ramp: noise stays noise."""
 
 Shade = tuple[int, int, int]
 
@@ -95,17 +95,17 @@ class Sprites:
         raise UsageError(f"{self.folder} has no en/data.json of emojibase-data; {HOW_TO_GET}")
 
     def sha256(self) -> str:
-        """Hash of what is drawn, by name and style: what pictures depend on."""
+        """Hash of what is rendered, by name and style: what images depend on."""
         contents = {name: file_sha256(path) for name, path in sorted(self.files.items())}
         return hashlib.sha256(json.dumps([contents, self.vectors]).encode()).hexdigest()
 
     @lru_cache(maxsize=CACHED)  # noqa: B019  (one instance a process, alive as long as it)
-    def get(self, name: str, colour: str | None, side: int) -> Image.Image:
-        """The sprite as RGBA, side x side pixels, in its own colours or in one of the ten."""
+    def get(self, name: str, color: str | None, side: int) -> Image.Image:
+        """The sprite as RGBA, side x side pixels, in its own colors or in one of the ten."""
         image = self._original(name)
-        if colour is not None:
-            image = recolour(image, COLOURS[colour])
-        # Resized with premultiplied alpha, or the hidden colour of clear pixels bleeds in.
+        if color is not None:
+            image = recolor(image, COLORS[color])
+        # Resized with premultiplied alpha, or the hidden color of clear pixels bleeds in.
         premultiplied = image.convert("RGBa").resize((side, side), Image.Resampling.LANCZOS)
         return premultiplied.convert("RGBA")
 
@@ -121,8 +121,8 @@ class Sprites:
         if shade is None:
             return image
         ramp = _ramp(np.arange(256, dtype=np.float32), self._levels(name, style), shade)
-        grey = image.convert("L")
-        painted = [grey.point(channel.round().astype(np.uint8).tolist()) for channel in ramp]
+        gray = image.convert("L")
+        painted = [gray.point(channel.round().astype(np.uint8).tolist()) for channel in ramp]
         return Image.merge("RGBA", (*painted, image.getchannel("A")))
 
     @lru_cache(maxsize=ORIGINALS)  # noqa: B019
@@ -150,7 +150,7 @@ class Sprites:
     @lru_cache(maxsize=ORIGINALS)  # noqa: B019
     def _original(self, name: str, style: str = PLAIN) -> Image.Image:
         if style != PLAIN:
-            return _drawn(self.vectors[style][name])
+            return _rendered(self.vectors[style][name])
         path = self.files[name]
         try:
             open_image(path)  # the checks of untrusted files; it flattens alpha, so not the result
@@ -166,16 +166,16 @@ class Sprites:
         return square
 
 
-def recolour(image: Image.Image, colour: Shade) -> Image.Image:
-    """Map luminance to a ramp dark - colour - light, keeping alpha; light and shade stay.
+def recolor(image: Image.Image, color: Shade) -> Image.Image:
+    """Map luminance to a ramp dark - color - light, keeping alpha; light and shade stay.
 
-    The ramp reaches from the sprite's 2nd to its 98th percentile of luminance, and has the colour
+    The ramp reaches from the sprite's 2nd to its 98th percentile of luminance, and has the color
     itself at the median: else a sprite of one dark shade with a small highlight (a book) would be
     dark all over, and its orange would be brown. Where the median is one of the ends, the ramp
     goes on beyond it.
     """
     pixels = np.asarray(image).astype(np.float32)
-    ramp = _ramp(_luminance(pixels), levels_of(pixels), colour)
+    ramp = _ramp(_luminance(pixels), levels_of(pixels), color)
     return Image.fromarray(np.dstack([*ramp, pixels[..., 3]]).round().astype(np.uint8), "RGBA")
 
 
@@ -190,22 +190,22 @@ def _luminance(pixels: np.ndarray) -> np.ndarray:
 
 
 def _ramp(
-    luminance: np.ndarray, levels: tuple[float, float, float], colour: Shade
+    luminance: np.ndarray, levels: tuple[float, float, float], color: Shade
 ) -> list[np.ndarray]:
     """Red, green and blue for each luminance."""
     low, median, high = levels
     least = max((high - low) / 4, FLAT)
     knots = (min(low, median - least), median, max(high, median + least))
-    middle = np.array(colour, dtype=np.float32)
+    middle = np.array(color, dtype=np.float32)
     dark, light = middle * 0.35, middle + (255 - middle) * 0.6
-    if max(colour) < 60:  # black: a full highlight would read as grey
+    if max(color) < 60:  # black: a full highlight would read as gray
         light = middle + (255 - middle) * 0.3
-    elif min(colour) > 230:  # white: a full shadow would read as grey
+    elif min(color) > 230:  # white: a full shadow would read as gray
         dark = middle * 0.6
     return [np.interp(luminance, knots, shades) for shades in zip(dark, middle, light, strict=True)]
 
 
-def _drawn(svg: str) -> Image.Image:
+def _rendered(svg: str) -> Image.Image:
     """A vector as pixels."""
     try:
         import resvg_py

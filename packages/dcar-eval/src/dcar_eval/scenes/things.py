@@ -1,7 +1,7 @@
 """The big world: hundreds of things by the names that people type, each with its sprite.
 
 `things.json` lists, for the label that emojibase gives a sprite, the names of what it shows: the
-first is the one that a recogniser answers with, the others mean the same ("bike", "bicycle"). The
+first is the one that a recognizer answers with, the others mean the same ("bike", "bicycle"). The
 sixty-two classes of GenEval are among them, under GenEval's names.
 """
 
@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import resources
 
-from dcar_eval.scenes.world import NEVER_COLOURED, SPRITE_LABELS, WORLDS
+from dcar_eval.scenes.world import NEVER_COLORED, SPRITE_LABELS, WORLDS
 from dcht.errors import UsageError
 
 BIG = "things"
@@ -23,7 +23,7 @@ PEOPLE = (
     "detective", "elf", "fairy", "farmer", "firefighter", "genie", "girl", "grandfather",
     "grandmother", "guard", "judge", "man", "mechanic", "mermaid", "ninja", "pilot",
     "police officer", "prince", "princess", "santa", "scientist", "singer", "student", "superhero",
-    "teacher", "vampire", "wizard", "woman", "zombie", *NEVER_COLOURED,
+    "teacher", "vampire", "wizard", "woman", "zombie", *NEVER_COLORED,
 )  # fmt: skip
 """Nobody is painted red."""
 

@@ -1,6 +1,6 @@
-"""What a scene may hold: objects, colours, counts and relations, in tasks.
+"""What a scene may hold: objects, colors, counts and relations, in tasks.
 
-Nothing here draws, neither pictures nor lots: see `dcar_eval.scenes.draw`.
+Nothing here is random: see `dcar_eval.scenes.sample`.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ WORLDS = {
     "all": tuple(SPRITE_LABELS),
 }  # fmt: skip
 
-COLOURS = {
+COLORS = {
     "red": (225, 40, 40), "orange": (245, 140, 20), "yellow": (250, 215, 40),
     "green": (50, 170, 70), "blue": (45, 110, 225), "purple": (140, 70, 200),
     "pink": (250, 130, 190), "brown": (135, 85, 50), "black": (40, 40, 45),
     "white": (245, 245, 245),
 }  # fmt: skip
-"""GenEval's ten colours in its order, as sRGB."""
+"""GenEval's ten colors in its order, as sRGB."""
 
 PLAIN = "3d"
 """The style of the art where no other is named."""
 STYLES = (PLAIN, "noto", "flat")
-"""In which the same things are drawn."""
+"""In which the same things are rendered by their artists."""
 
 RELATIONS = ("left of", "right of", "above", "below")
 COUNTS = (2, 3, 4)
@@ -92,8 +92,8 @@ class Split(Enum):
 
 
 TASK_WEIGHTS = {
-    # What holds more than one thing to get right gets more pictures: four objects in four colours
-    # teach as much as four pictures of one, in as many tokens.
+    # What holds more than one thing to get right gets more images: four objects in four colors
+    # teach as much as four images of one, in as many tokens.
     Task.SINGLE: 0.04,
     Task.TWO: 0.08,
     Task.COUNTING: 0.12,
@@ -102,21 +102,21 @@ TASK_WEIGHTS = {
     Task.ATTRIBUTION: 0.14,
     Task.FREE: 0.36,
 }
-NEVER_COLOURED = ("person",)
-"""GenEval asks for no coloured people."""
+NEVER_COLORED = ("person",)
+"""GenEval asks for no colored people."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SceneObject:
-    """One object; without a colour it keeps the colours of its sprite."""
+    """One object; without a color it keeps the colors of its sprite."""
 
     name: str
-    colour: str | None = None
+    color: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What is in a picture. With a relation, the first object stands so to the second; without
+    """What is in an image. With a relation, the first object stands so to the second; without
     one, objects stand in the order of the words: from left to right, and from top to bottom.
     """
 

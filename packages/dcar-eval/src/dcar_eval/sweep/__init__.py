@@ -70,7 +70,7 @@ def run_sweep(
         batch_size: images sampled together while scoring. Times are of batch 1 and 16.
         repeats: batches timed at each point.
         force: replace what `out` holds.
-        truths: what pictures are held against; None: `gated` and `fidelity` are not measured.
+        truths: what images are held against; None: `gated` and `fidelity` are not measured.
 
     Returns:
         The content of `results.json`: `points` (`settings`, `overall`, `stderr`, `tasks`, `gated`,
@@ -107,18 +107,18 @@ def run_sweep(
         return done
     start = time.perf_counter()
     scores, flops, speeds = [], [], []
-    for number, drawn_with in enumerate(tqdm(pipes, unit="point", desc="sweep", disable=None)):
+    for number, pipe_at_point in enumerate(tqdm(pipes, unit="point", desc="sweep", disable=None)):
         folder = out / POINTS / f"{number:03d}"
         scores.append(
             evaluate_scenes(
-                drawn_with, folder, num_per_task=num_per_task, seed=seed,
+                pipe_at_point, folder, num_per_task=num_per_task, seed=seed,
                 noise_seed=noise_seed, objects=objects, size=size, batch_size=batch_size,
                 truths=truths,
             )
         )  # fmt: skip
         side = scores[-1]["settings"]["size"]
-        flops.append(count_flops(drawn_with, settings=drawn_with.sampling, size=(side, side)))
-        speeds.append(_speed(drawn_with, folder / SPEED, side=side, repeats=repeats))
+        flops.append(count_flops(pipe_at_point, settings=pipe_at_point.sampling, size=(side, side)))
+        speeds.append(_speed(pipe_at_point, folder / SPEED, side=side, repeats=repeats))
     shared = scores[0]["settings"]
     results = {
         "task": "sweep",
@@ -166,7 +166,7 @@ def at_point(pipe: TextToImage, point: Point) -> TextToImage:
         with torch.device("meta"):
             model = DCAR(replace(model.config, discrete_only=True))
         model.generator = pipe.model.generator
-        sha256 = None  # no checkpoint draws these pictures
+        sha256 = None  # no checkpoint generates these images
     return TextToImage(
         model,
         pipe.text,

@@ -1,4 +1,4 @@
-"""A sweep as a picture: quality along its first axis, and quality against time."""
+"""A sweep as an image: quality along its first axis, and quality against time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUALITY = "scenes, overall (held-out prompts)"
 def write_plots(results: dict[str, Any], out: Path) -> None:
     """Write `sweep.png` and `sweep.svg`: the same figure, and the same bytes for equal results."""
     with rc_context({"svg.hashsalt": "sweep"}):
-        figure = draw_sweep(results)
+        figure = plot_sweep(results)
         for name in PLOTS:
             buffer = io.BytesIO()
             kind = name.rpartition(".")[2]
@@ -30,7 +30,7 @@ def write_plots(results: dict[str, Any], out: Path) -> None:
             write_atomic(out / name, buffer.getvalue())
 
 
-def draw_sweep(results: dict[str, Any]) -> Figure:
+def plot_sweep(results: dict[str, Any]) -> Figure:
     """The figure of a sweep's results; error bars are one standard error.
 
     A line for each combination of the other axes. Where the first axis has no numbers, its values
@@ -75,7 +75,7 @@ def draw_sweep(results: dict[str, Any]) -> Figure:
     if others:
         along.legend(fontsize=8, frameon=False)
     points = results["points"]
-    title = f"{results['sweep'] or 'sweep'}: {points[0]['n']} pictures a point"
+    title = f"{results['sweep'] or 'sweep'}: {points[0]['n']} images a point"
     figure.suptitle(f"{title}, bars are one standard error", fontsize=10)
     return figure
 

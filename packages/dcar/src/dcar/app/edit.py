@@ -169,6 +169,6 @@ def _edit(
 def _inputs(folder: Path, image: Image.Image, mask: Image.Image | None) -> list[str]:
     """`photo.png` and `mask.png` for the command, as files."""
     files = {"photo.png": image} | ({} if mask is None else {"mask.png": mask})
-    for name, picture in files.items():
-        save_png(picture, folder / name)
+    for name, image in files.items():
+        save_png(image, folder / name)
     return [str(folder / name) for name in files]

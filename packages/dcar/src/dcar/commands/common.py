@@ -30,7 +30,7 @@ CKPT = {"help": "generator folder or Hub id [the bundled one]"}
 
 
 def add_series(verb: argparse.ArgumentParser, *, out: dict[str, Any], size: str) -> None:
-    """Add the options of a verb that samples a series of pictures.
+    """Add the options of a verb that samples a series of images.
 
     Args:
         verb: the parser to add them to.
@@ -75,7 +75,9 @@ def add_sampling(verb: argparse.ArgumentParser) -> None:
         "--cfg", type=float, dest="cfg_scale", metavar="S", help="guidance, 0 is off"
     )
     settings.add_argument("--guidance", choices=_values(Guidance), help="how it goes with steps")
-    settings.add_argument("--temperature", type=float, metavar="T", help="of the first draws")
+    settings.add_argument(
+        "--temperature", type=float, metavar="T", help="of the first step's sampling"
+    )
     settings.add_argument("--order", choices=_values(Order), help="which tokens a step keeps")
     settings.add_argument(
         "--diffusion-steps", type=positive, dest="num_diffusion_steps", metavar="N",
@@ -101,25 +103,25 @@ def sampling_settings(arguments: argparse.Namespace) -> Settings:
     return {name: value for name, value in given.items() if value is not None}  # type: ignore[return-value]
 
 
-def is_picture(out: Path) -> bool:
-    """Whether an output is one picture and not a folder."""
+def is_image_path(out: Path) -> bool:
+    """Whether an output is one image and not a folder."""
     return out.suffix.lower() == ".png"
 
 
 def check_series(arguments: argparse.Namespace, count: int) -> None:
-    """Refuse an output that does not fit `count` pictures, before torch is loaded.
+    """Refuse an output that does not fit `count` images, before torch is loaded.
 
     Raises:
         UsageError: saying what would fit.
     """
-    to_file = is_picture(arguments.out)
+    to_file = is_image_path(arguments.out)
     if not to_file:
-        require_folder_name(arguments.out, instead="a picture is x.png, whose record is in it")
+        require_folder_name(arguments.out, instead="an image is x.png, whose record is in it")
     if arguments.grid and not to_file:
-        raise UsageError(f"--grid writes one picture; --out {arguments.out} should end in .png")
+        raise UsageError(f"--grid writes one image; --out {arguments.out} should end in .png")
     if to_file and count > 1 and not arguments.grid:
         raise UsageError(
-            f"--out {arguments.out} is one file for {count} pictures; name a folder, or add "
+            f"--out {arguments.out} is one file for {count} images; name a folder, or add "
             "--grid for a contact sheet"
         )
     for film in arguments.film:
@@ -129,7 +131,7 @@ def check_series(arguments: argparse.Namespace, count: int) -> None:
             raise UsageError(f"--film and --out are both {film}; name two files")
         if count > arguments.batch_size:
             raise UsageError(
-                f"--film shows one batch: {count} pictures, --batch-size {arguments.batch_size}"
+                f"--film shows one batch: {count} images, --batch-size {arguments.batch_size}"
             )
 
 
@@ -163,7 +165,7 @@ def screen_prompts(pipe: TextToImage, prompts: Sequence[str]) -> Screened:
 def write_series(
     pipe: TextToImage, plan: ImageSeries, arguments: argparse.Namespace, extra: dict[str, Any]
 ) -> int:
-    """Write a plan's pictures, its sheet and its films, and report them."""
+    """Write a plan's images, its sheet and its films, and report them."""
     from dcar.pipeline.notes import left_out, unknown_words
     from dcar.pipeline.series import generate_film, generate_images, generate_sheet
     from dcar.pipeline.vocabulary import group_words
@@ -172,8 +174,8 @@ def write_series(
     start = time.perf_counter()
     write = generate_sheet if arguments.grid else generate_images
     out: Path = arguments.out
-    with nullcontext() if is_picture(out) else locked(out):
-        if not is_picture(out):
+    with nullcontext() if is_image_path(out) else locked(out):
+        if not is_image_path(out):
             remove_partials(out)
         files = write(pipe, plan, out, force=arguments.force)
     for film in arguments.film:

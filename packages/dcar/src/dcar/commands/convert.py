@@ -43,7 +43,7 @@ def add(verbs: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the checkpoint, and say once what its licence allows."""
+    """Write the checkpoint, and say once what its license allows."""
     from dcar.weights.release_keys import LIMIT, write_release
 
     with locked(arguments.out):

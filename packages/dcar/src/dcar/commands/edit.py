@@ -1,4 +1,4 @@
-"""`dcar edit`: part of a picture drawn anew, more of it, or a variation."""
+"""`dcar edit`: part of an image regenerated, more of it, or a variation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dcar.pipeline.edit import Edit
 
 EXAMPLES = """examples:
-  dcar edit photo.png "a red apple" --mask mask.png --out new.png     white is drawn anew
+  dcar edit photo.png "a red apple" --mask mask.png --out new.png     white is regenerated
   dcar edit photo.png "a red apple" --mask mask.png --num-images 4 --out several/
   dcar edit photo.png "a red apple" --outpaint left=128,right=128 --out wide.png
   dcar edit photo.png "a red apple" --strength 0.5 --out variation.png
@@ -39,11 +39,11 @@ def add(verbs: Any) -> None:
     """Add the verb to the subparsers."""
     verb = verbs.add_parser(
         "edit",
-        help="part of a picture drawn anew, more of it, or a variation",
+        help="part of an image regenerated, more of it, or a variation",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verb.add_argument("image", type=Path, help="the picture")
+    verb.add_argument("image", type=Path, help="the image")
     verb.add_argument("prompt", help="what all of it shows afterwards")
     where = verb.add_mutually_exclusive_group()
     where.add_argument("--mask", type=Path, metavar="FILE", help="white where it is to change")
@@ -53,10 +53,10 @@ def add(verbs: Any) -> None:
     )  # fmt: skip
     verb.add_argument(
         "--strength", type=float, metavar="S",
-        help="share of the tokens that is drawn anew, above 0 and at most 1: without --mask a "
-        "variation of the whole picture",
+        help="share of the tokens that is regenerated, above 0 and at most 1: without --mask a "
+        "variation of the whole image",
     )  # fmt: skip
-    add_series(verb, out=OUT, size="N or WxH, multiples of 32 [the picture's own]")
+    add_series(verb, out=OUT, size="N or WxH, multiples of 32 [the image's own]")
     verb.set_defaults(function=run)
 
 
@@ -74,14 +74,14 @@ def margins(text: str) -> dict[str, int]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the edited pictures."""
+    """Write the edited images."""
     if arguments.mask is None and arguments.outpaint is None and arguments.strength is None:
         raise UsageError(
             "what is to change? give --mask FILE, --outpaint left=128, or --strength 0.5 for a "
             "variation"
         )
     if arguments.outpaint is not None and arguments.strength is not None:
-        raise UsageError("--strength is for --mask or the whole picture, not for --outpaint")
+        raise UsageError("--strength is for --mask or the whole image, not for --outpaint")
     check_series(arguments, arguments.num_images)
     edit = read_edit(arguments)
 

@@ -1,4 +1,4 @@
-"""`dcar generate`: prompts to pictures."""
+"""`dcar generate`: prompts to images."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def add(verbs: Any) -> None:
     """Add the verb to the subparsers."""
     verb = verbs.add_parser(
         "generate",
-        help="prompts to pictures",
+        help="prompts to images",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verb.add_argument("prompt", nargs="*", help="what to draw")
+    verb.add_argument("prompt", nargs="*", help="what to generate")
     verb.add_argument("--prompts", metavar="FILE", help="a prompt a line; - is stdin")
     verb.add_argument(
         "--list-words", action="store_true",
@@ -88,7 +88,7 @@ def _read_text(file: str) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the pictures, or print the words."""
+    """Write the images, or print the words."""
     if arguments.list_words:
         return _list_words(arguments)
     # What can be wrong without the weights is found before torch is loaded.

@@ -1,4 +1,4 @@
-"""`dcar replay`: a picture made again from what its PNG records."""
+"""`dcar replay`: an image made again from what its PNG records."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dcar.commands.common import CKPT, NO_METADATA, is_picture, report
+from dcar.commands.common import CKPT, NO_METADATA, is_image_path, report
 from dcht.commands.common import add_common
 from dcht.device import pick_device
 from dcht.errors import UsageError, printable
@@ -16,9 +16,9 @@ from dcht.errors import UsageError, printable
 
 def add(verbs: Any) -> None:
     """Add the verb to the subparsers."""
-    verb = verbs.add_parser("replay", help="make a picture again from what its PNG records")
-    verb.add_argument("picture", type=Path, help="a PNG that dcar generate or edit wrote")
-    verb.add_argument("--image", type=Path, help="of an edit: the picture that was edited")
+    verb = verbs.add_parser("replay", help="make an image again from what its PNG records")
+    verb.add_argument("png", type=Path, metavar="PNG", help="one that dcar generate or edit wrote")
+    verb.add_argument("--image", type=Path, help="of an edit: the image that was edited")
     verb.add_argument("--no-metadata", dest="metadata", action="store_false", help=NO_METADATA)
     add_common(
         verb, "out", "ckpt", "device", "force", "resume", "offline", "json",
@@ -28,9 +28,9 @@ def add(verbs: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the picture again."""
-    if not is_picture(arguments.out):
-        raise UsageError(f"--out {arguments.out} should end in .png: replay writes one picture")
+    """Write the image again."""
+    if not is_image_path(arguments.out):
+        raise UsageError(f"--out {arguments.out} should end in .png: replay writes one image")
     from dcar.pipeline import TextToImage
     from dcar.pipeline.notes import replay_notes
     from dcar.pipeline.record import read_record
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dcht.images import ImageError, open_image
 
     start = time.perf_counter()
-    record = read_record(arguments.picture)
+    record = read_record(arguments.png)
     image = None
     if arguments.image is not None:
         try:
@@ -53,6 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
         pipe, record, arguments.out, image=image, force=arguments.force,
         metadata=arguments.metadata,
     )  # fmt: skip
-    for line in replay_notes(arguments.picture, arguments.out):
+    for line in replay_notes(arguments.png, arguments.out):
         print(printable(line), file=sys.stderr)
     return report(arguments, files, time.perf_counter() - start, {"prompt": record.prompt})

@@ -1,6 +1,6 @@
 """Training data: images as latents, with their captions, from one source or several.
 
-A source is a store of latents or pictures that are encoded on the fly (`dcar.data.encoded_images`).
+A source is a store of latents or images that are encoded on the fly (`dcar.data.encoded_images`).
 Rows number the images of all sources, one source after the other. In which order training sees them
 is for `dcar.data.order` to say.
 """
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from dcar.data.captions import Captions, name_a_side, read_captions, read_labels, side_note
-from dcar.data.encoded_images import EncodedPictures
-from dcar.data.image_sets import list_pictures
+from dcar.data.encoded_images import EncodedImages
+from dcar.data.image_sets import list_images
 from dcar.train_config import DataConfig, DataKind, SourceConfig
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import file_sha256
@@ -241,11 +241,11 @@ def _open_source(
 ) -> DataSource:
     if source.kind is DataKind.latents:
         return LatentSource(source.root, tokenizer, read=read)
-    found = list_pictures(source.root, source.kind)
+    found = list_images(source.root, source.kind)
     if source.latents is not None:
-        rows = [picture.row for picture in found.pictures]
+        rows = [image.row for image in found.images]
         return LatentSource(source.latents, tokenizer, rows, read=read)
-    return EncodedPictures(source.root, found, config, tokenizer, read=read)
+    return EncodedImages(source.root, found, config, tokenizer, read=read)
 
 
 def residual_std(data: Data, tokenizer: Tokenizer) -> float:

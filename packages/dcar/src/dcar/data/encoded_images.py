@@ -1,4 +1,4 @@
-"""Pictures with captions that are encoded on the fly, through the run's image tokenizer."""
+"""Images with captions that are encoded on the fly, through the run's image tokenizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from dcar.data.captions import Captions, name_a_side, read_captions, side_note
-from dcar.data.image_sets import Picture, PictureSet
+from dcar.data.image_sets import ImageEntry, ImageSet
 from dcar.train_config import DataConfig
 from dcht.config import parse_size
 from dcht.data.contents import contents_sha256
@@ -27,8 +27,8 @@ LYING = (5, 6, 7, 8)
 """Orientations in EXIF under which width and height change places."""
 
 
-class EncodedPictures:
-    """Pictures as latents that are made each time they are read.
+class EncodedImages:
+    """Images as latents that are made each time they are read.
 
     With `flip`, the mirror images are rows of their own, after all the others.
     """
@@ -36,17 +36,17 @@ class EncodedPictures:
     def __init__(
         self,
         root: str,
-        found: PictureSet,
+        found: ImageSet,
         config: DataConfig,
         tokenizer: Tokenizer,
         *,
         read: Callable[[Sequence[dict[str, Any]], object], Captions] = read_captions,
     ) -> None:
-        """Choose a size for each picture.
+        """Choose a size for each image.
 
         Raises:
             UsageError: captions are missing, a size is not a multiple of the tokenizer's factor,
-                or, with buckets, a picture cannot be read.
+                or, with buckets, an image cannot be read.
         """
         factor = tokenizer.config.downsampling
         sizes = [parse_size(size) for size in config.buckets] or [(config.size, config.size)]
@@ -54,13 +54,12 @@ class EncodedPictures:
             raise UsageError(f"data.size {odd[0]} is not a multiple of {factor}")
         self.root = root
         self.tokenizer = tokenizer
-        self._pictures = found.pictures
-        captions = read([picture.row for picture in found.pictures], root)
+        self._images = found.images
+        captions = read([image.row for image in found.images], root)
         self._sizes = [
-            sizes[0] if len(sizes) == 1 else nearest(_shape(picture), sizes)
-            for picture in found.pictures
+            sizes[0] if len(sizes) == 1 else nearest(_shape(image), sizes) for image in found.images
         ]
-        count = len(found.pictures)
+        count = len(found.images)
         self._shown = list(range(count))
         self.notes = list(found.notes)
         if config.flip:
@@ -76,7 +75,7 @@ class EncodedPictures:
 
     def contents(self) -> str:
         """A hash of the images' names and bytes (of a very large set: see `dcht.data.contents`)."""
-        entries = [picture.entry for picture in self._pictures]
+        entries = [image.entry for image in self._images]
         return contents_sha256([(entry.name, entry.image) for entry in entries if entry.image])
 
     @torch.no_grad()
@@ -84,7 +83,7 @@ class EncodedPictures:
         """Indices (b, h, w) int64 and residual (b, c, h, w) fp32 of images of one grid.
 
         Raises:
-            UsageError: a picture cannot be read.
+            UsageError: an image cannot be read.
         """
         device = next(self.tokenizer.parameters()).device
         pixels = torch.stack([self._pixels(row) for row in rows]).to(device)
@@ -93,33 +92,33 @@ class EncodedPictures:
 
     def _pixels(self, row: int) -> Tensor:
         number = self._shown[row]
-        pixels = to_bytes(resize_crop(_open(self._pictures[number]), self._sizes[number]))
+        pixels = to_bytes(resize_crop(_open(self._images[number]), self._sizes[number]))
         return pixels.flip(-1) if row >= self._first_mirrored else pixels
 
 
 def nearest(shape: Size, sizes: Sequence[Size]) -> Size:
-    """The size whose ratio of sides is nearest to a picture's; the first of those as near."""
+    """The size whose ratio of sides is nearest to an image's; the first of those as near."""
     return min(sizes, key=lambda size: abs(math.log(size[0] / size[1] * shape[1] / shape[0])))
 
 
-def _open(picture: Picture) -> Image.Image:
+def _open(image: ImageEntry) -> Image.Image:
     try:
-        return picture.entry.open()
+        return image.entry.open()
     except UsageError as error:
         raise UsageError(
-            f"{picture.entry.name}: {error}; take it out, or let dcht encode leave it out"
+            f"{image.entry.name}: {error}; take it out, or let dcht encode leave it out"
         ) from None
 
 
-def _shape(picture: Picture) -> Size:
+def _shape(listed: ImageEntry) -> Size:
     """(width, height), upright, from the header alone."""
-    assert picture.entry.image is not None
+    assert listed.entry.image is not None
     with warnings.catch_warnings():
-        # A bomb is refused where the picture is opened.
+        # A bomb is refused where the image is opened.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            with Image.open(io.BytesIO(picture.entry.image.read()), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(listed.entry.image.read()), formats=FORMATS) as image:
                 lying = image.getexif().get(ExifTags.Base.Orientation, 1) in LYING
                 return (image.height, image.width) if lying else image.size
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            return _open(picture).size
+            return _open(listed).size

@@ -1,4 +1,4 @@
-"""Pictures and their captions as the sets of the field lay them out on disk."""
+"""Images and their captions as the sets of the field lay them out on disk."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ IMAGENET_TRAIN = "ILSVRC/Data/CLS-LOC/train"
 JOURNEYDB_ROWS, JOURNEYDB_IMAGES = "*_repath.jsonl", "imgs"
 
 
-class Picture(NamedTuple):
-    """A picture with its row: `file`, captions, other fields."""
+class ImageEntry(NamedTuple):
+    """An image with its row: `file`, captions, other fields."""
 
     entry: Entry
     row: dict[str, Any]
 
 
-class PictureSet(NamedTuple):
+class ImageSet(NamedTuple):
     """What can be used of a set, and a sentence on what cannot."""
 
-    pictures: list[Picture]
+    images: list[ImageEntry]
     notes: list[str]
 
 
-def list_pictures(root: str, kind: DataKind) -> PictureSet:
-    """The pictures of a set, sorted by name.
+def list_images(root: str, kind: DataKind) -> ImageSet:
+    """The images of a set, sorted by name.
 
     `folder` and `webdataset` are what `dcht encode` reads: files or tar archives with `.txt` and
-    `.json` beside each picture, a list, or a pattern. `imagenet` is Kaggle's download, or a folder
+    `.json` beside each image, a list, or a pattern. `imagenet` is Kaggle's download, or a folder
     a class. `journeydb` is the folder of one of its splits: `*_repath.jsonl` and `imgs/`.
 
     Raises:
@@ -52,27 +52,27 @@ def list_pictures(root: str, kind: DataKind) -> PictureSet:
             found = _list_journeydb(Path(root))
         case DataKind.folder | DataKind.webdataset:
             found = (
-                Picture(entry, {"file": entry.name} if entry.problem else entry.row())
+                ImageEntry(entry, {"file": entry.name} if entry.problem else entry.row())
                 for entry in list_inputs(root)
             )
         case DataKind.latents:
-            raise UsageError(f"{root} is a store of latents, which holds no pictures")
+            raise UsageError(f"{root} is a store of latents, which holds no images")
         case _:
             assert_never(kind)
     good, bad = [], []
-    for picture in found:
-        (bad if picture.entry.problem else good).append(picture)
+    for image in found:
+        (bad if image.entry.problem else good).append(image)
     if not good:
         reason = f": {bad[0].entry.problem}" if bad else ""
-        raise UsageError(f"{root} holds no pictures that can be used{reason}")
+        raise UsageError(f"{root} holds no images that can be used{reason}")
     if not bad:
-        return PictureSet(good, [])
+        return ImageSet(good, [])
     first = bad[0].entry
     note = f"{root}: {len(bad)} left out, for instance {first.name}: {first.problem}"
-    return PictureSet(good, [note])
+    return ImageSet(good, [note])
 
 
-def _list_imagenet(root: Path) -> Iterator[Picture]:
+def _list_imagenet(root: Path) -> Iterator[ImageEntry]:
     """Captions are `a photo of a NAME`, one for each name of the class; the first is the label.
 
     # not in paper: it trains the tokenizer on ImageNet, which needs no captions.
@@ -90,14 +90,14 @@ def _list_imagenet(root: Path) -> Iterator[Picture]:
         known = names.get(folder) or [folder.replace("_", " ")]
         captions = [f"a photo of {_article(name)} {name}" for name in known if name]
         label = known[0] if firsts[known[0]] < 2 else f"{known[0]} ({folder})"
-        yield Picture(entry, {"file": entry.name, "captions": captions, LABEL: label})
+        yield ImageEntry(entry, {"file": entry.name, "captions": captions, LABEL: label})
 
 
 def _article(name: str) -> str:
     return "an" if name[0].lower() in "aeiou" else "a"
 
 
-def _list_journeydb(root: Path) -> Iterator[Picture]:
+def _list_journeydb(root: Path) -> Iterator[ImageEntry]:
     """Captions are the prompt and, where there is one, the caption that GPT-3.5 made of it."""
     tables = sorted(root.glob(JOURNEYDB_ROWS))
     if len(tables) != 1:
@@ -106,19 +106,19 @@ def _list_journeydb(root: Path) -> Iterator[Picture]:
             f"JourneyDB, beside {JOURNEYDB_IMAGES}/"
         )
     with tables[0].open(encoding="utf-8") as file:
-        pictures = [
-            _journeydb_picture(root, f"{tables[0].name} line {number}", line)
+        images = [
+            _journeydb_image(root, f"{tables[0].name} line {number}", line)
             for number, line in enumerate(file, start=1)
         ]
-    yield from sorted(pictures, key=lambda picture: picture.entry.name)
+    yield from sorted(images, key=lambda image: image.entry.name)
 
 
-def _journeydb_picture(root: Path, place: str, line: str) -> Picture:
+def _journeydb_image(root: Path, place: str, line: str) -> ImageEntry:
     try:
         fields = parse_json(line, place)
         name = posixpath.normpath(fields["img_path"])
         captions = [fields.get("prompt"), (fields.get("Task2") or {}).get("Caption")]
     except (UsageError, KeyError, TypeError, AttributeError):
-        return Picture(Entry(place, problem="not a row of JourneyDB"), {"file": place})
+        return ImageEntry(Entry(place, problem="not a row of JourneyDB"), {"file": place})
     entry = file_entry(os.path.join(root, JOURNEYDB_IMAGES, name), name)
-    return Picture(entry, {"file": name, "captions": [text for text in captions if text]})
+    return ImageEntry(entry, {"file": name, "captions": [text for text in captions if text]})

@@ -77,15 +77,15 @@ class Stream:
         return torch.randperm(len(self.data.parts[part].rows), generator=generator)
 
     def _caption(self, index: int, row: int) -> str:
-        """One of the image's captions, drawn each time by their weights."""
+        """One of the image's captions, sampled each time by their weights."""
         texts, weights = self.data.captions[row], self.data.caption_weights.get(row)
         if len(texts) == 1:
             return texts[0]
-        drawn = keyed_seed(self.seed, index, CAPTION)
+        sampled = keyed_seed(self.seed, index, CAPTION)
         if weights is None:
-            return texts[drawn % len(texts)]
+            return texts[sampled % len(texts)]
         edges = list(accumulate(weights))
-        passed = sum(drawn / 2**63 >= edge / edges[-1] for edge in edges)
+        passed = sum(sampled / 2**63 >= edge / edges[-1] for edge in edges)
         return texts[min(passed, len(texts) - 1)]
 
 

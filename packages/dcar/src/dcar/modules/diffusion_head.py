@@ -23,7 +23,7 @@ FREQUENCIES = 256
 
 
 class HeadNoise(NamedTuple):
-    """Every draw of a run of the sampler: start (b, n, c), and one (b, n, c) a step."""
+    """Every variate of a run of the sampler: start (b, n, c), and one (b, n, c) a step."""
 
     start: Tensor
     steps: Tensor
@@ -76,7 +76,7 @@ class DiffusionHead(nn.Module):
         self.modulation = nn.Linear(width, 2 * width)
         self.outputs = nn.Linear(width, 2 * channels)
         self.diffusion = GaussianDiffusion()
-        self._initialise()
+        self._initialize()
 
     @property
     def latent_channels(self) -> int:
@@ -88,7 +88,7 @@ class DiffusionHead(nn.Module):
         """The solvers that `sample` takes: all."""
         return frozenset(Solver)
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -144,7 +144,7 @@ class DiffusionHead(nn.Module):
         Args:
             target: (b, n, c) residuals, as the tokenizer gives them.
             condition: (b, n, d) hidden states.
-            generator: draws what is not given, on the CPU.
+            generator: samples what is not given, on the CPU.
             t: (p,) timesteps of the p = batch_mul b n rows, copy after copy of all positions.
             noise: (p, c) standard normal.
 
@@ -184,8 +184,8 @@ class DiffusionHead(nn.Module):
                 then the unconditional ones. Leading axes (p, d) work too.
             num_steps: timesteps at which the network is asked (20, appendix A.2).
             cfg_scale: s in (1 + s) conditional - s unconditional on epsilon; 0 is off.
-            generator: draws the noise, on the CPU, when `noise` is not given.
-            noise: recorded draws.
+            generator: samples the noise, on the CPU, when `noise` is not given.
+            noise: recorded variates.
             solver: how a step is taken. The default is the reference.
             temperature: factor of the noise in each step of a solver that adds some.
             budget: positions that take fewer steps; None: all take `num_steps`.
@@ -210,7 +210,7 @@ class DiffusionHead(nn.Module):
                 torch.randn((steps, *shape), generator=generator),
             )
         # The network alone runs in its precision: what a chain adds up stays in fp32.
-        noise = HeadNoise(*(draws.to(_widened(condition)) for draws in noise))
+        noise = HeadNoise(*(variates.to(_widened(condition)) for variates in noise))
         groups = _groups(solver, num_steps, budget)
         timesteps = torch.cat([group.timesteps for group in groups]).unique()
         x = solve(

@@ -1,6 +1,6 @@
 """The small text encoder: a T5 encoder, as transformers computes it, without importing it.
 
-transformers' models take longer to import than a picture takes to draw, so only a frozen T5 pays
+transformers' models take longer to import than generating an image, so only a frozen T5 pays
 for them. Parameters have transformers' names and a call is answered as transformers answers it:
 `dcar.modules.text` holds either. `tests/dcar/modules/test_t5.py` compares the two.
 

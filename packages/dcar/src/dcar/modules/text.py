@@ -79,7 +79,7 @@ class TextEncoder(nn.Module):
     def joint(
         cls, config: TextConfig, generator: GeneratorConfig, tokenizer: tokenizers.Tokenizer
     ) -> TextEncoder:
-        """A small, randomly initialised T5 encoder for a word-level tokenizer."""
+        """A small, randomly initialized T5 encoder for a word-level tokenizer."""
         assert config.joint is not None
         encoder = T5Encoder(
             vocabulary=tokenizer.get_vocab_size(),

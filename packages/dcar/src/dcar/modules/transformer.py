@@ -134,13 +134,13 @@ class Generator(nn.Module):
         self.caption = MLP(config.text_dim, config.width, config.width)
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.depth)])
         self.to_logits = nn.Linear(config.width, config.codebook_size)
-        # The null caption is drawn once and never trained (PixArt-alpha), so it is a saved buffer.
+        # The null caption is random and never trained (PixArt-alpha): a saved buffer.
         null_text = torch.empty(config.text_length, config.text_dim)
         self.register_buffer("null_text", nn.init.normal_(null_text, std=config.text_dim**-0.5))
-        self._initialise()
+        self._initialize()
 
-    def _initialise(self) -> None:
-        # not in paper: PixArt-alpha's initialisation.
+    def _initialize(self) -> None:
+        # not in paper: PixArt-alpha's initialization.
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

@@ -26,12 +26,12 @@ INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
-"""Characters that nothing is drawn for: byte order marks, zero-width ones, soft hyphens, marks of
+"""Characters that show nothing: byte order marks, zero-width ones, soft hyphens, marks of
 the direction of writing, selectors of variants, tags, and control characters but white space."""
 
 
 def visible(text: str) -> str:
-    """A text without the characters that nobody sees: no picture depends on them."""
+    """A text without the characters that nobody sees: no image depends on them."""
     return INVISIBLE.sub("", text)
 
 
@@ -48,7 +48,7 @@ def restore_word_tokenizer(content: dict[str, Any]) -> tokenizers.Tokenizer:
     """The word-level tokenizer whose `tokenizer.json` holds this.
 
     Of the content only the words are taken, and all else must be what `word_tokenizer` makes of
-    them: it may come from anyone, and a normaliser or a padding of its own could do anything to a
+    them: it may come from anyone, and a normalizer or a padding of its own could do anything to a
     prompt.
 
     Raises:

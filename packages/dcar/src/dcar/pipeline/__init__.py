@@ -32,7 +32,7 @@ from dcht.tokenizer import Tokenizer
 
 
 class TextToImage:
-    """Everything a prompt needs to become a picture.
+    """Everything a prompt needs to become an image.
 
     Attributes:
         model: generator and head.
@@ -173,14 +173,14 @@ class TextToImage:
         first_index: int = 0,
         **settings: Unpack[Settings],
     ) -> GenerationResult:
-        """Generate `num_images` pictures of each prompt.
+        """Generate `num_images` images of each prompt.
 
         Args:
             prompts: one or several; of a checkpoint of classes, their names or numbers.
             height: in pixels, a multiple of 32; None: the checkpoint's.
             width: likewise.
             seed: not negative. Image k depends on (seed, k), whatever the batch size.
-            num_images: pictures a prompt.
+            num_images: images a prompt.
             batch_size: images sampled together.
             first_index: k of the first image, to make one of a series alone.
             settings: `Settings` by name, in place of the checkpoint's. diffusers'
@@ -203,18 +203,18 @@ class TextToImage:
         strength: float = 1.0,
         **options: Unpack[Options],
     ) -> GenerationResult:
-        """Draw part of a picture anew, or (mask None, strength below 1) a variation of it.
+        """Draw part of an image anew, or (mask None, strength below 1) a variation of it.
 
         The mask snaps outwards to tokens of 32 px (`result.masks`); every pixel outside is the
-        picture's own. Several images, masks and prompts make as many edits, one of a kind serves
+        image's own. Several images, masks and prompts make as many edits, one of a kind serves
         all, and their masks may be unequal. Everything masked, the result is that of a call.
 
         Args:
             image: its sides multiples of 32; several must be of one size.
             mask: of the image's size, where it is to change (`dcar.pipeline.edit.Mask`); None:
                 everywhere.
-            prompt: what the whole picture shows afterwards.
-            strength: share of the masked tokens that is drawn anew, in (0, 1].
+            prompt: what the whole image shows afterwards.
+            strength: share of the masked tokens that is regenerated, in (0, 1].
             options: as in a call, but for height and width.
 
         Raises:
@@ -237,7 +237,7 @@ class TextToImage:
         bottom: int = 0,
         **options: Unpack[Options],
     ) -> GenerationResult:
-        """Draw more of a picture: margins in pixels, multiples of 32; the rest as for `edit`.
+        """Draw more of an image: margins in pixels, multiples of 32; the rest as for `edit`.
 
         Raises:
             UsageError: a margin or a side that is not a multiple of 32, or no margin at all.
@@ -259,7 +259,7 @@ class TextToImage:
         seed: int = 0,
         **settings: Unpack[Settings],
     ) -> Iterator[StepPreview]:
-        """Generate one picture of each prompt in one batch, with a preview after each step.
+        """Generate one image of each prompt in one batch, with a preview after each step.
 
         The arguments are those of a call. The refined images come last.
         """
@@ -303,7 +303,7 @@ class TextToImage:
         Raises:
             UsageError: a number out of range, or a choice that is not known.
         """
-        # Of weights that were never saved nobody expects a good picture.
+        # Of weights that were never saved nobody expects a good image.
         return resolve(self.sampling, given, any_steps=self.sha256 is None)
 
     def screen(self, prompts: Sequence[str]) -> Screened:
@@ -338,7 +338,7 @@ class TextToImage:
         first_index: int = 0,
         **settings: Unpack[Settings],
     ) -> GenerationResult:
-        """`num_images` pictures of each prompt, in batches."""
+        """`num_images` images of each prompt, in batches."""
         if not prompts or num_images < 1 or batch_size < 1:
             raise UsageError("nothing to generate: give a prompt, num_images and batch_size >= 1")
         sampling = self.settings(**settings)

@@ -1,6 +1,6 @@
-"""What an edit keeps of a picture, and what it draws anew.
+"""What an edit keeps of an image, and what it regenerates.
 
-A mask snaps outwards to tokens. Tokens to draw anew start hidden; the others keep their indices and
+A mask snaps outwards to tokens. Tokens to regenerate start hidden; others keep their indices and
 their exact latents z, so that the decoder sees one continuous latent everywhere. The decoder's
 attention is global, hence pixels outside the snapped mask are put back at the end, bit for bit.
 # not in paper: it has no editing. The published release's inputs for it are start indices, known
@@ -28,27 +28,27 @@ from dcht.flatten import flatten
 from dcht.tokenizer import Tokenizer
 
 Mask = Image.Image | np.ndarray
-"""Bright or True where the picture is to change, as in diffusers. Of an image, bright is 128 and
-above of 255, after what is done to every picture (`dcht.flatten`): 16 bits become 8, transparency
-is put on white (a hole is to change), colours become their grey."""
+"""Bright or True where the image is to change, as in diffusers. Of an image, bright is 128 and
+above of 255, after what is done to every image (`dcht.flatten`): 16 bits become 8, transparency
+is put on white (a hole is to change), colors become their gray."""
 CHOICE = 1
 """Third part of the key that chooses the tokens of a variation; the sampler's have two."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """A picture, and where it is to change."""
+    """An image, and where it is to change."""
 
     image: Image.Image
     """RGB, its sides multiples of 32."""
     region: np.ndarray
     """(h, w) boolean over the result: tokens whose pixels may change, the new ones among them."""
     left: int = 0
-    """Where the picture lies in the result, in pixels..."""
+    """Where the image lies in the result, in pixels..."""
     top: int = 0
     """...multiples of 32."""
     strength: float = 1.0
-    """Share of the region's tokens that is drawn anew, in (0, 1]; the others guide them."""
+    """Share of the region's tokens that is regenerated, in (0, 1]; the others guide them."""
 
     def __post_init__(self) -> None:
         """Refuse a share that is none, and an edit of nothing."""
@@ -63,13 +63,13 @@ class Edit:
 def inpaint(
     image: Image.Image, mask: Mask | None, *, patch: int = 32, strength: float = 1.0
 ) -> Edit:
-    """An edit of the tokens that a mask touches; None is the whole picture.
+    """An edit of the tokens that a mask touches; None is the whole image.
 
     Raises:
         UsageError: a side that is not a multiple of `patch`, a mask of another size or of nothing,
-            a bad strength, or what is neither a picture nor a mask.
+            a bad strength, or what is neither an image nor a mask.
     """
-    image = _picture(image)
+    image = _as_rgb(image)
     h, w = token_grid(image.height, image.width, patch)
     if mask is None:
         region = np.ones((h, w), bool)
@@ -93,18 +93,20 @@ def outpaint(
     bottom: int = 0,
     patch: int = 32,
 ) -> Edit:
-    """An edit that draws new pixels around a picture.
+    """An edit that generates new pixels around an image.
 
     Raises:
         UsageError: a side or a margin that is not a multiple of `patch`, or no margin at all.
     """
-    image = _picture(image)
+    image = _as_rgb(image)
     h, w = token_grid(image.height, image.width, patch)
     margins = {"left": left, "right": right, "top": top, "bottom": bottom}
     for name, margin in margins.items():
         _check_multiple(name, margin, patch, least=0)
     if not any(margins.values()):
-        raise UsageError("nothing to draw: give left, right, top or bottom, for example left=128")
+        raise UsageError(
+            "nothing to generate: give left, right, top or bottom, for example left=128"
+        )
     region = np.ones((h + (top + bottom) // patch, w + (left + right) // patch), bool)
     region[top // patch : top // patch + h, left // patch : left // patch + w] = False
     return Edit(image=image, region=region, left=left, top=top)
@@ -114,23 +116,23 @@ class Canvas(NamedTuple):
     """A batch of edits, encoded."""
 
     edits: Sequence[Edit]
-    redraw: Tensor
-    """(b, h, w) boolean: the tokens that are drawn anew."""
+    regenerate: Tensor
+    """(b, h, w) boolean: the tokens that are regenerated."""
     indices: Tensor
-    """(b, h, w), of the pictures; any where there is none."""
+    """(b, h, w), of the images; any where there is none."""
     latent: Tensor
-    """(b, c, h, w): z of the pictures, zero where there is none."""
+    """(b, c, h, w): z of the images, zero where there is none."""
 
     def start(self, mask_id: int) -> Tensor:
-        """The indices (b, h, w) that sampling starts from, `mask_id` where it is to draw."""
-        return self.indices.masked_fill(self.redraw, mask_id)
+        """The indices (b, h, w) that sampling starts from, `mask_id` where it is to generate."""
+        return self.indices.masked_fill(self.regenerate, mask_id)
 
     def keep(self, latent: Tensor) -> Tensor:
-        """A latent (b, c, h, w) with the pictures' own z where nothing is drawn."""
-        return torch.where(rearrange(self.redraw, "b h w -> b 1 h w"), latent, self.latent)
+        """A latent (b, c, h, w) with the images' own z where nothing is generated."""
+        return torch.where(rearrange(self.regenerate, "b h w -> b 1 h w"), latent, self.latent)
 
     def paste(self, images: Sequence[Image.Image]) -> list[Image.Image]:
-        """Images of the result with the pictures' own pixels outside the regions."""
+        """Images of the result with the images' own pixels outside the regions."""
         return [_paste(edit, image) for edit, image in zip(self.edits, images, strict=True)]
 
 
@@ -150,7 +152,7 @@ def encode_edits(
     h, w = edits[0].region.shape
     indices = torch.zeros(len(edits), h, w, dtype=torch.long, device=device)
     latent = torch.zeros(len(edits), channels, h, w, device=device)
-    # Picture by picture, and each one once: what is kept does not depend on the batch.
+    # Image by image, and each one once: what is kept does not depend on the batch.
     encoded: dict[int, tuple[Tensor, Tensor]] = {}
     for row, edit in enumerate(edits):
         if id(edit.image) not in encoded:
@@ -161,12 +163,12 @@ def encode_edits(
         rows, columns = slice(y, y + z.shape[1]), slice(x, x + z.shape[2])
         indices[row, rows, columns] = found
         latent[row, :, rows, columns] = z
-    redraw = [_choose(edit, seed, number) for edit, number in zip(edits, numbers, strict=True)]
-    return Canvas(edits, torch.stack(redraw).to(device), indices, latent)
+    regenerate = [_choose(edit, seed, number) for edit, number in zip(edits, numbers, strict=True)]
+    return Canvas(edits, torch.stack(regenerate).to(device), indices, latent)
 
 
 def _choose(edit: Edit, seed: int, number: int) -> Tensor:
-    """The tokens (h, w) of the region that are drawn anew."""
+    """The tokens (h, w) of the region that are regenerated."""
     region = torch.from_numpy(edit.region)
     if edit.strength == 1:
         return region
@@ -190,9 +192,9 @@ def _paste(edit: Edit, image: Image.Image) -> Image.Image:
     return Image.composite(image, original, snapped_mask(edit, patch))
 
 
-def _picture(image: Image.Image) -> Image.Image:
+def _as_rgb(image: Image.Image) -> Image.Image:
     if not isinstance(image, Image.Image):
-        raise UsageError(f"the picture is a {type(image).__name__}; give a PIL image")
+        raise UsageError(f"the image is a {type(image).__name__}; give a PIL image")
     return flatten(image)
 
 

@@ -1,4 +1,4 @@
-"""Prompt to picture: text, indices, residual, pixels, in this order and nothing else (Fig. 5).
+"""Prompt to image: text, indices, residual, pixels, in this order and nothing else (Fig. 5).
 
 An edit goes the same way with some of the tokens given.
 """
@@ -130,7 +130,7 @@ def _preview(
     *,
     refined: bool,
 ) -> StepPreview:
-    """The pictures of a latent (b, c, h, w), with what an edit keeps in its place."""
+    """The images of a latent (b, c, h, w), with what an edit keeps in its place."""
     if canvas is not None:
         latent = canvas.keep(latent)
     truncate = parts.rounding is Rounding.down

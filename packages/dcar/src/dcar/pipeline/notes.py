@@ -1,4 +1,4 @@
-"""What somebody should know of their prompts, and of a picture that another release made."""
+"""What somebody should know of their prompts, and of an image that another release made."""
 
 from __future__ import annotations
 
@@ -65,16 +65,16 @@ def unknown_words(pipe: TextToImage, prompts: Sequence[str]) -> dict[str, list[s
     return {prompt: words for prompt, words in found.items() if words}
 
 
-def replay_notes(picture: Path, again: Path) -> list[str]:
-    """What is to be said of a picture made again: nothing, if this release made it.
+def replay_notes(image: Path, again: Path) -> list[str]:
+    """What is to be said of an image made again: nothing, if this release made it.
 
     Equal bytes are promised within a release; a later one may add in another order.
     """
-    maker, ours = read_png_text(picture).get("Software"), f"dcar {version('dcar')}"
+    maker, ours = read_png_text(image).get("Software"), f"dcar {version('dcar')}"
     if maker == ours:
         return []
-    pair = [np.asarray(open_image(path), dtype=np.int64) for path in (picture, again)]
+    pair = [np.asarray(open_image(path), dtype=np.int64) for path in (image, again)]
     return [
-        f"{picture} was made by {maker}, this is {ours}: equal bytes are promised within a "
+        f"{image} was made by {maker}, this is {ours}: equal bytes are promised within a "
         f"release; the largest difference of a value is {abs(pair[0] - pair[1]).max()} of 255"
     ]

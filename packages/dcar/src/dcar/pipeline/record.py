@@ -1,8 +1,8 @@
-"""What a picture's PNG text says: everything that the picture depends on.
+"""What an image's PNG text says: everything that the image depends on.
 
 `Description` is the prompt, `dcar` a JSON object of the rest, and an XMP packet says in IPTC's
 words that a model made it. The record is how a repeated command knows what is done, and what replay
-reads. An edit's record has the hash of the picture that was edited, not the picture: replay asks
+reads. An edit's record has the hash of the image that was edited, not the image: replay asks
 for it.
 """
 
@@ -42,10 +42,10 @@ class EditRecord:
     """What was edited, and where."""
 
     image_sha256: Annotated[str, SHA256]
-    """Of the picture's RGB pixels, row by row."""
+    """Of the image's RGB pixels, row by row."""
     width: Annotated[int, SIDE]
     height: Annotated[int, SIDE]
-    """Its size; a picture of another size was resized and cropped to it."""
+    """Its size; an image of another size was resized and cropped to it."""
     left: Annotated[int, Range(0, MAX_PIXELS)]
     top: Annotated[int, Range(0, MAX_PIXELS)]
     """Where it lies in the result."""
@@ -74,15 +74,15 @@ class EditRecord:
         )
 
     def edit(self, image: Image.Image) -> Edit:
-        """The same edit of the same picture.
+        """The same edit of the same image.
 
         Raises:
-            UsageError: another picture.
+            UsageError: another image.
         """
         image = resize_crop(image, (self.width, self.height))
         if (found := pixels_sha256(image)) != self.image_sha256:
             raise UsageError(
-                f"--image is not the picture that was edited: its pixels have SHA-256 {found}, "
+                f"--image is not the image that was edited: its pixels have SHA-256 {found}, "
                 f"that had {self.image_sha256}"
             )
         region = np.array([[change == "#" for change in row] for row in self.region])
@@ -93,7 +93,7 @@ class EditRecord:
 
 @dataclass(kw_only=True)
 class Record:
-    """Everything a picture depends on."""
+    """Everything an image depends on."""
 
     prompt: Annotated[str, Length(0, MAX_PROMPT)]
     seed: Annotated[int, Range(0, 2**128 - 1)]
@@ -115,12 +115,12 @@ class Record:
     """...and much more with the precision."""
     edit: EditRecord | None = None
     safety: Verdict | None = None
-    """What the safety checker said. If it rejected, `prompt` is what was drawn instead."""
+    """What the safety checker said. If it rejected, `prompt` is what was generated instead."""
     left_out: Annotated[str | None, Length(1, MAX_PROMPT)] = None
     """The end of the prompt that the checkpoint's text encoder did not read; None: nothing."""
 
     def __post_init__(self) -> None:
-        """Refuse what no picture can depend on."""
+        """Refuse what no image can depend on."""
         check_ranges(self)
         _check_pixels(self.width, self.height)
         if self.row >= self.batch_size:
@@ -151,7 +151,7 @@ def _check_pixels(width: int, height: int) -> None:
 
 
 def _check_edit(edit: EditRecord, width: int, height: int) -> None:
-    """Refuse an edit whose picture or region does not fit a result of this size."""
+    """Refuse an edit whose image or region does not fit a result of this size."""
     rows, columns = len(edit.region), len(edit.region[0])
     patch = height // rows
     if patch * rows != height or patch * columns != width:
@@ -194,17 +194,17 @@ def xmp_packet(software: str, *, edited: bool) -> str:
 
 
 def read_record(path: Path) -> Record:
-    """The record of a picture.
+    """The record of an image.
 
     Raises:
-        UsageError: not a PNG, or not one that `dcar` wrote as a single picture.
+        UsageError: not a PNG, or not one that `dcar` wrote as a single image.
     """
     content = read_png_text(path).get(RECORD)
     if content is None:
         raise UsageError(f"{path} holds no record of dcar; it was not made by dcar generate")
     found = parse_json(content, f"the record of {path}")
     if isinstance(found, list):
-        raise UsageError(f"{path} is a sheet of {len(found)} pictures; replay takes a single one")
+        raise UsageError(f"{path} is a sheet of {len(found)} images; replay takes a single one")
     try:
         record = from_dict(Record, found, f"the record of {path} cannot be read")
     except CheckpointError as error:

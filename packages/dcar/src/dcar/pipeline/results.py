@@ -33,7 +33,7 @@ class GenerationResult:
     indices: Tensor
     """(number of images, h, w)."""
     prompts: list[str]
-    """What each image was drawn from: `A red heart` where the prompt was rejected."""
+    """What each image was generated from: `A red heart` where the prompt was rejected."""
     verdicts: list[Verdict | None]
     """What the safety checker said of each prompt; None without a checker."""
     left_out: list[str]

@@ -160,7 +160,7 @@ class SafetyChecker:
 
         Raises:
             UsageError: a threshold outside (0, 1].
-            CheckpointError: it cannot be loaded; nothing is drawn without it.
+            CheckpointError: it cannot be loaded; nothing is generated without it.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -1,6 +1,6 @@
-"""Pictures on disk: what `dcar generate`, `dcar edit` and `dcar replay` write.
+"""Images on disk: what `dcar generate`, `dcar edit` and `dcar replay` write.
 
-Every picture says what it depends on (`dcar.pipeline.record`); what an equal command wrote is kept.
+Every image says what it depends on (`dcar.pipeline.record`); what an equal command wrote is kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dcht.releases import holder
 
 @dataclass(kw_only=True)
 class ImageSeries:
-    """A series of pictures: what was asked for."""
+    """A series of images: what was asked for."""
 
     prompts: list[str]
     """One an image, after the safety check..."""
@@ -44,7 +44,7 @@ class ImageSeries:
     first_index: int = 0
     """Number of the first image."""
     edit: Edit | None = None
-    """Of one picture, for all images."""
+    """Of one image, for all images."""
     metadata: bool = True
     """Whether the files say what they depend on, and that a model made them."""
 
@@ -81,7 +81,7 @@ class ImageSeries:
         ]
 
     def sheet_text(self, pipe: TextToImage) -> dict[str, str]:
-        """The text chunks of all images in one picture."""
+        """The text chunks of all images in one image."""
         records = [record for batch in self.batches() for record in self.records(pipe, batch)]
         if not self.metadata:
             return {}
@@ -244,19 +244,19 @@ def replay_series(pipe: TextToImage, record: Record, image: Image.Image | None) 
     """
     if record.weights != pipe.sha256:
         raise CheckpointError(
-            f"the picture was made with weights {record.weights}, these are {pipe.sha256}; name "
+            f"the image was made with weights {record.weights}, these are {pipe.sha256}; name "
             f"the right ones with --ckpt{holder(record.weights)}"
         )
     if record.precision is not pipe.precision:
         raise UsageError(
-            f"the picture was made in {record.precision.value}, this model runs in "
+            f"the image was made in {record.precision.value}, this model runs in "
             f"{pipe.precision.value}; load it with precision {record.precision.value}"
         )
     edit = None
     if record.edit is not None:
         if image is None:
             raise UsageError(
-                "this is an edit, and a PNG does not hold the picture it was made from: name that "
+                "this is an edit, and a PNG does not hold the image it was made from: name that "
                 f"with --image (its RGB pixels have SHA-256 {record.edit.image_sha256})"
             )
         edit = record.edit.edit(image)

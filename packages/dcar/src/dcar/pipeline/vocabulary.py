@@ -1,6 +1,6 @@
 """The words of a small text encoder, in groups: what somebody may ask it for.
 
-Which words there are is the checkpoint's; that `red` is a colour is English.
+Which words there are is the checkpoint's; that `red` is a color is English.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-COLOURS = (
+COLORS = (
     "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white",
     "grey", "gray",
 )  # fmt: skip
@@ -23,11 +23,12 @@ NAMED_THINGS = 40
 
 
 class Vocabulary(NamedTuple):
-    """Known words by group; a word may be in two (an orange is a colour and a fruit)."""
+    """Known words by group; a word may be in two (an orange is a color and a fruit)."""
 
     things: list[str]
     """In alphabetical order. They are told by their plural, which is known too."""
     colours: list[str]
+    """Spelled as the key of `--list-words --json` is."""
     numbers: list[str]
     places: list[str]
     other: list[str]
@@ -53,5 +54,5 @@ def group_words(words: Iterable[str]) -> Vocabulary:
         word for word in known if len(word) > 2 and known & {f"{word}s", f"{word}es"}
     } | known.intersection(SAME_IN_PLURAL)
     plurals = {f"{word}{ending}" for word in countable for ending in ("s", "es")}
-    groups = (sorted(countable), among(COLOURS), among(NUMBERS), among(PLACES))
+    groups = (sorted(countable), among(COLORS), among(NUMBERS), among(PLACES))
     return Vocabulary(*groups, sorted(known - plurals - {word for g in groups for word in g}))

@@ -1,6 +1,6 @@
 """Frequency-weighted token selection (FTS, arXiv 2510.17171): who takes the long schedule.
 
-Each position gets a score; the share of an image's positions that scores highest is drawn in all
+Each position gets a score; the share of an image's positions that scores highest is sampled in all
 diffusion steps, the rest in fewer. GtR ranks inside its reconstruction stage; here the head runs
 once for all positions, so all of an image are ranked. # not in paper: which hidden states; these
 are the conditional ones. Shapes: b images, n positions, d width.
@@ -19,7 +19,7 @@ from dcar.masking import lowest
 
 
 def frequency_scores(condition: Tensor) -> Tensor:
-    """GtR's score (b, n) of conditions (b, n, d): the spectrum over channels, high ones favoured.
+    """GtR's score (b, n) of conditions (b, n, d): the spectrum over channels, high ones favored.
 
     The sum of the magnitudes |A(f)| for f = 1 .. d/2, each times 1 + f / (d/2). The order of the
     channels is an accident of training, so this means something only if their spectrum is not
@@ -42,7 +42,7 @@ def select(
     condition: Tensor,
     *,
     share: float,
-    draws: Tensor,
+    variates: Tensor,
     to_logits: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """The positions (b, n) that score highest, the same number in each image, ties by position.
@@ -51,7 +51,7 @@ def select(
         selector: which score.
         condition: (b, n, d) conditional hidden states.
         share: of an image's positions, rounded to a whole number of them.
-        draws: (b, n), any continuous random numbers, for `Selector.random`.
+        variates: (b, n), any continuous random numbers, for `Selector.random`.
         to_logits: from hidden states to logits over the codes, for `Selector.entropy`.
 
     Raises:
@@ -67,7 +67,7 @@ def select(
                 raise ValueError("selector entropy needs to_logits, the generator's predict")
             scores = entropy_scores(to_logits(condition))
         case Selector.random:
-            scores = draws
+            scores = variates
         case _:
             assert_never(selector)
     images, n = scores.shape

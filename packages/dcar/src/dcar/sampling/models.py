@@ -64,7 +64,7 @@ class ResidualHead(Protocol):
         Args:
             target: (b, n, c) residuals.
             condition: (b, n, d) hidden states.
-            t: (m b n,) uniform in 0 .. 999, m draws of all positions one after the other.
+            t: (m b n,) uniform in 0 .. 999, the m of all positions one after the other.
             noise: (m b n, c) standard normal.
         """
         ...

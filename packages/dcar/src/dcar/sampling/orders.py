@@ -26,10 +26,10 @@ class Signals(NamedTuple):
 
     first: Tensor
     """The first step's `draws`: the same in every step."""
-    draws: Tensor
+    variates: Tensor
     """Uniform in [0, 1), new in every step."""
     confidence: Tensor
-    """In the index that was drawn, with annealed noise; 0 where none was."""
+    """In the index that was sampled, with annealed noise; 0 where none was."""
 
 
 Scores = Callable[[Signals], Tensor]
@@ -64,7 +64,7 @@ def _reveal(order: Order, *, grid: tuple[int, int], config: SamplingConfig) -> _
         case Order.confidence:
             return _Reveal(everywhere, [config.num_steps], lambda signals: signals.confidence)
         case Order.random:
-            return _Reveal(everywhere, [config.num_steps], lambda signals: signals.draws)
+            return _Reveal(everywhere, [config.num_steps], lambda signals: signals.variates)
         case Order.halton:
             ranks = halton_ranks(height, width)
             return _Reveal(
@@ -84,7 +84,7 @@ def _reveal(order: Order, *, grid: tuple[int, int], config: SamplingConfig) -> _
 def plan_steps(
     masked: Tensor, *, grid: tuple[int, int], config: SamplingConfig
 ) -> list[PlannedStep]:
-    """The `config.num_steps` steps for images whose `masked` (b, n) positions are to be drawn."""
+    """The `config.num_steps` steps for images whose `masked` (b, n) positions are to be sampled."""
     stages, steps, scores = _reveal(config.order, grid=grid, config=config)
     plan = []
     for stage, num_steps in zip(stages.to(masked.device), steps, strict=True):
@@ -102,8 +102,8 @@ def parity_stages(height: int, width: int, num_stages: int) -> Tensor:
     """GtR's partition of a grid (arXiv 2510.17171, Algorithm 1): (num_stages, h w) boolean.
 
     Split off the positions with (i + j) mod 2^k = 2^(k - 1) for k = 1, 2, ...; what was split off
-    last is revealed first. So the first stages spread over the whole picture, and the last one is
-    the odd colour of the checkerboard, each position of it between neighbours that are known.
+    last is revealed first. So the first stages spread over the whole image, and the last one is
+    the odd color of the checkerboard, each position of it between neighbors that are known.
     """
     diagonals = torch.arange(height)[:, None] + torch.arange(width)
     rest = torch.ones(height, width, dtype=torch.bool)

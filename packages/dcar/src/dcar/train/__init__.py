@@ -156,49 +156,49 @@ class Run:
         trainer, config = self.trainer, self.trainer.config
         last = trainer.step == config.steps
         if (last or trainer.step % config.sample_every == 0) and SAMPLES not in there:
-            self._draw()
+            self._log_images()
         wanted = {k: value for k, value in self.evaluations.items() if k not in there}
         if wanted and (last or trainer.step % config.evaluate_every == 0):
             self._evaluate(wanted)
 
     def _there(self) -> set[str]:
-        """What this step has already: pictures, and names of evaluations."""
+        """What this step has already: images, and names of evaluations."""
         out, step = Path(self.trainer.config.out), self.trainer.step
         rows = [row for row in read_metrics(out / METRICS) if row["step"] == step]
         found = {key.partition("/")[0] for row in rows for key in row if "/" in key}
-        if all((out / SAMPLES / f"{name}-{step:07d}.png").exists() for name in self._pictures()):
+        if all((out / SAMPLES / f"{name}-{step:07d}.png").exists() for name in self._image_names()):
             found.add(SAMPLES)
         return found
 
-    def _pictures(self) -> list[str]:
-        """The names of the pictures that a step draws."""
+    def _image_names(self) -> list[str]:
+        """The names of the images of a step."""
         config = self.trainer.config
         wanted = {"prompts": config.prompts, "reconstructions": config.reconstructions}
         return [name for name, count in wanted.items() if count]
 
-    def _draw(self) -> None:
-        """Log pictures of the fixed prompts and of training images; rank 0 draws."""
+    def _log_images(self) -> None:
+        """Log images of the fixed prompts and of training images; on rank 0."""
         trainer, config = self.trainer, self.trainer.config
-        if not self._pictures():
+        if not self._image_names():
             return
         pipe = averaged_pipe(trainer)
         if trainer.world.main:
             try:
                 if config.prompts:
-                    picture = generate_samples(pipe, config.prompts, seed=config.seed)
-                    self.log.picture(trainer.step, "prompts", picture)
+                    image = generate_samples(pipe, config.prompts, seed=config.seed)
+                    self.log.image(trainer.step, "prompts", image)
                 if config.reconstructions:
                     count = config.reconstructions
-                    picture = compare_reconstructions(
+                    image = compare_reconstructions(
                         pipe, trainer.data, count=count, seed=config.seed
                     )
-                    self.log.picture(trainer.step, "reconstructions", picture)
+                    self.log.image(trainer.step, "reconstructions", image)
             except Exception as error:
-                self._failed("the pictures", error)
+                self._failed("the images", error)
         trainer.world.barrier()
 
     def _evaluate(self, evaluations: Mapping[str, Evaluation]) -> None:
-        """Log what evaluations measure; rank 0 draws."""
+        """Log what evaluations measure; on rank 0."""
         trainer = self.trainer
         pipe = averaged_pipe(trainer)
         for name, evaluation in evaluations.items() if trainer.world.main else ():

@@ -26,7 +26,7 @@ GROUP = "dcar.evaluations"
 
 
 class Evaluation(Protocol):
-    """Measures what a generator draws.
+    """Measures the images of a generator.
 
     It may also have a method `require_applicable(pipe)`, which raises where there is nothing that
     it could measure: a run asks before its first step.
@@ -100,17 +100,17 @@ def generate_samples(pipe: TextToImage, prompts: Sequence[str], *, seed: int) ->
 
 @torch.inference_mode()
 def compare_reconstructions(pipe: TextToImage, data: Data, *, count: int, seed: int) -> Image.Image:
-    """The first `count` training images in a row, and below each what its caption draws."""
+    """The first `count` training images in a row, and below each what its caption generates."""
     part = data.parts[0]
     rows = part.rows[:count]
     images = data.read(rows)
     latents = pipe.tokenizer.lookup(images.indices.to(pipe.device))
     pixels = pipe.tokenizer.decode(latents + images.residual.to(pipe.device))
     factor = pipe.tokenizer.config.downsampling
-    drawn = pipe(
+    generated = pipe(
         [data.captions[row][0] for row in rows],
         height=part.grid[0] * factor,
         width=part.grid[1] * factor,
         seed=seed,
     )
-    return grid([*map(to_pil, pixels), *drawn.images], columns=len(rows))
+    return grid([*map(to_pil, pixels), *generated.images], columns=len(rows))

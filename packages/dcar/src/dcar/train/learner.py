@@ -1,4 +1,4 @@
-"""What is optimised and averaged, and its optimiser (Table 8)."""
+"""What is optimized and averaged, and its optimizer (Table 8)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dcar.config import LossConfig
-from dcar.model import DCAR, Draws, Losses
+from dcar.model import DCAR, Losses, Randomness
 from dcar.modules.condition import Encoder
 from dcar.train_config import OptimizerConfig
 
@@ -25,7 +25,7 @@ class Learner(nn.Module):
         residual: Tensor,
         text: Tensor,
         text_mask: Tensor,
-        draws: Draws,
+        randomness: Randomness,
         *,
         loss: LossConfig,
         share: float,
@@ -35,7 +35,7 @@ class Learner(nn.Module):
         if self.text is not None:
             text = self.text(text, text_mask)
         return self.model(
-            indices, residual, text, text_mask, draws,
+            indices, residual, text, text_mask, randomness,
             loss=loss, share=share, weight_sum=weight_sum,
         )  # fmt: skip
 
@@ -64,7 +64,7 @@ def make_optimizer(learner: Learner, config: OptimizerConfig) -> torch.optim.Ada
 def moments(learner: Learner, optimizer: torch.optim.AdamW, *, step: int) -> dict[str, Tensor]:
     """AdamW's running averages by parameter, as they are after `step` steps.
 
-    They are the optimiser's own tensors: what is read into them, it continues from.
+    They are the optimizer's own tensors: what is read into them, it continues from.
     """
     found = {}
     for name, parameter in learner.named_parameters():

@@ -14,7 +14,7 @@ import torch
 from dcar.model import RATIO_BINS
 from dcar.train.trainer import StepResult, Trainer
 from dcar.train_config import Parallel
-from dcht.engine.curves import Panel, draw_curves
+from dcht.engine.curves import Panel, plot_curves
 from dcht.engine.metrics import METRICS, Means, read_metrics
 from dcht.errors import CheckpointError
 
@@ -154,4 +154,4 @@ def expected_memory(trainer: Trainer) -> int:
 
 def plot_run(out: Path) -> None:
     """Draw the curves of a run from its log, as `curves.png`."""
-    draw_curves(read_metrics(out / METRICS), PANELS, out / "curves.png", marks={})
+    plot_curves(read_metrics(out / METRICS), PANELS, out / "curves.png", marks={})

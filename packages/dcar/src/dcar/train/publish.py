@@ -27,8 +27,8 @@ CARD = "README.md"
 CHECKPOINT = "checkpoint"
 RECORD = "export.json"
 """Beside an exported checkpoint: which one it is, and how it was asked for."""
-LICENCE_NOTE = """\
-The code is Apache-2.0. No licence was chosen for these weights yet: what the terms of the images,
+LICENSE_NOTE = """\
+The code is Apache-2.0. No license was chosen for these weights yet: what the terms of the images,
 the captions and the checkpoint that training started from allow decides which one may be. Put it
 here and in the first lines of this file before you publish.
 """
@@ -97,8 +97,8 @@ def model_card(trainer: Trainer, config: CheckpointConfig) -> str:
         "tokenizer.\n\n"
         f'```\ndcar generate "{prompt}" --ckpt FOLDER --out picture.png\n```\n\n'
         f"| | |\n|---|---|\n{table}\n\n"
-        "It draws what its training images and captions showed, and what they had wrong.\n\n"
-        f"## Licence\n\n{LICENCE_NOTE}"
+        "It generates what its training images and captions showed, and what they had wrong.\n\n"
+        f"## Licence\n\n{LICENSE_NOTE}"
     )
 
 

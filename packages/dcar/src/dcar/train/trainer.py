@@ -1,7 +1,7 @@
 """The state of a generator's training, and its one step (section 3.2, Table 8).
 
 Randomness is a function of (seed, sample) and (seed, step), see `dcar.randomness`, and losses are
-normalised over the global batch: so a resumed run is the run that was never interrupted, and
+normalized over the global batch: so a resumed run is the run that was never interrupted, and
 several ranks follow the loss of one. What is sampled and published are the EMA weights.
 """
 
@@ -21,7 +21,7 @@ from dcar.config import ClassesConfig
 from dcar.data import open_data, residual_std
 from dcar.data.order import Sample, Stream
 from dcar.data.text_cache import TextCache
-from dcar.model import DCAR, Draws, Losses, mask_weights
+from dcar.model import DCAR, Losses, Randomness, mask_weights
 from dcar.modules.classes import ClassEncoder
 from dcar.modules.condition import Encoder
 from dcar.randomness import keyed_seed
@@ -95,7 +95,7 @@ class Trainer:
         return {"image tokenizer": str(self.tokenizer.sha256), **self.data.contents()}
 
     def train_step(self) -> StepResult:
-        """One optimiser step on the next batch."""
+        """One optimizer step on the next batch."""
         config, world = self.config, self.world
         share = config.batch_size // world.size
         first = world.rank * share
@@ -103,13 +103,13 @@ class Trainer:
         images = self.data.read([sample.row for sample in samples])
         tokens = self.text.tokenize([sample.caption for sample in samples])
         numbers = [sample.index for sample in samples]
-        draws = self.learner.model.draw(
+        randomness = self.learner.model.sample_randomness(
             config.seed,
             numbers,
             images.indices[0].numel(),
             mask_schedule=config.mask_schedule,
         )
-        weight_sum = world.sum(mask_weights(draws.mask, config.loss).sum()).to(self.device)
+        weight_sum = world.sum(mask_weights(randomness.mask, config.loss).sum()).to(self.device)
 
         torch.manual_seed(keyed_seed(config.seed, self.step, DROPOUT, world.rank))
         self.optimizer.zero_grad(set_to_none=True)
@@ -125,7 +125,9 @@ class Trainer:
                         images.residual[part].to(self.device),
                         text,
                         mask,
-                        Draws(*(d.to(self.device) for d in draws.part(start, start + size))),
+                        Randomness(
+                            *(d.to(self.device) for d in randomness.part(start, start + size))
+                        ),
                         loss=config.loss,
                         share=size / config.batch_size,
                         weight_sum=weight_sum,

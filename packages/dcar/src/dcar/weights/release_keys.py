@@ -37,7 +37,7 @@ PLACES = (
 """Generator and tokenizer below one folder; the first two are those of the release's scripts."""
 PUBLISHED_SIDE = 512
 TOKENIZER_FOLDER = "tokenizer"
-LICENCE = resources.files("dcar") / "licenses" / "dc-ar-weights.txt"
+LICENSE = resources.files("dcar") / "licenses" / "dc-ar-weights.txt"
 LIMIT = (
     "these weights, and whatever is made of them, are for non-commercial use only: research or "
     "evaluation (NVIDIA License, section 3.3)"
@@ -54,10 +54,10 @@ image tokenizer `{tokenizer}` (in `{folder}/`); the text encoder `{text}` is not
 - **No safety check** unless one is asked for: `dcar generate --safety google/shieldgemma-2b`.
 - **Limit**: {limit}.
 
-## Licence of the weights
+## License of the weights
 
 ```
-{licence}
+{license}
 ```
 """
 
@@ -167,7 +167,7 @@ def write_release(
         text=model.text.name,
         sampling=parts.sampling,
         limit=LIMIT,
-        licence=LICENCE.read_text(encoding="utf-8"),
+        license=LICENSE.read_text(encoding="utf-8"),
     )
     write_atomic(out / "README.md", card.encode())
     config = CheckpointConfig(

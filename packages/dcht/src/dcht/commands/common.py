@@ -66,7 +66,7 @@ COMMON: dict[str, dict[str, Any]] = {
         "choices": PRECISIONS,
         "default": "fp32",
         "metavar": "NAME",
-        "help": "auto (what the device is fast in), fp32, bf16, fp16, or, where pictures are "
+        "help": "auto (what the device is fast in), fp32, bf16, fp16, or, where images are "
         "drawn, int8 [fp32]",
     },
     "strict": {"action": "store_true", "help": "stop at the first bad input"},
@@ -185,7 +185,7 @@ def let_threads_sleep() -> None:
     """Have OpenMP's threads sleep where they would spin, unless the user has said what they do.
 
     They spin while they wait for each other; beside other work that takes the time which the others
-    need (one picture: 10.1 processor seconds, 6.7 asleep). Of use before torch is imported.
+    need (one image: 10.1 processor seconds, 6.7 asleep). Of use before torch is imported.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -228,7 +228,7 @@ def _fail(message: object, code: int) -> int:
 
 
 def require_folder_name(out: Path, *, instead: str = "") -> None:
-    """Refuse a folder to write that is called like a file: `--out apple.jpg` means a picture.
+    """Refuse a folder to write that is called like a file: `--out apple.jpg` means an image.
 
     Raises:
         UsageError: it is called so, and is no folder yet; the message says what to name `instead`.

@@ -24,7 +24,7 @@ def fold_latent_norm(decoder: Decoder, norm: float) -> None:
     """Change the decoder's first layer in place, so that it decodes u as it decoded `norm` u.
 
     That layer is W u + D u + bias with a 3x3 convolution W and the parameter-free duplicating
-    shortcut D, which cannot be scaled; so W becomes norm W + (norm - 1) D, D at the centre tap.
+    shortcut D, which cannot be scaled; so W becomes norm W + (norm - 1) D, D at the center tap.
     """
     weight = decoder.input.weight  # (width, c, 3, 3)
     width, channels = weight.shape[:2]

@@ -89,7 +89,7 @@ def find_layout(
     if not released:
         return replace(config, codebook_size=None)
     if settings.get("codebook_l2_norm") is False:
-        raise CheckpointError("codebook_l2_norm is false; only l2-normalised codebooks are read")
+        raise CheckpointError("codebook_l2_norm is false; only l2-normalized codebooks are read")
     return replace(
         config,
         codebook_size=tensors[codebook].shape[0],

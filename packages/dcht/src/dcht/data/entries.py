@@ -1,7 +1,7 @@
 """What an input is: an image somewhere on disk with what is known of it, or what is wrong with it.
 
 Everything is read by size and place, a member of an archive like a whole file. What was read has a
-SHA-256, by which everything is kept that is made of it: names and sizes stay when a picture is
+SHA-256, by which everything is kept that is made of it: names and sizes stay when an image is
 painted over.
 """
 

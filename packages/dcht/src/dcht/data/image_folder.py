@@ -1,6 +1,6 @@
-"""A folder of pictures that a command writes one by one, and goes on with when it is repeated.
+"""A folder of images that a command writes one by one, and goes on with when it is repeated.
 
-Each picture says in its PNG of what it was made, by SHA-256: one that was made of something else
+Each image says in its PNG of what it was made, by SHA-256: one that was made of something else
 is made anew.
 """
 
@@ -32,7 +32,7 @@ from dcht.images import ImageError, read_png_text, save_png
 
 RECORD = ".settings.json"
 MADE_OF = "source_sha256"
-"""In the PNG: what the picture was made of."""
+"""In the PNG: what the image was made of."""
 LONGEST = 255 - len(".png")
 """Bytes of a name that file systems take."""
 BAD_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL,
@@ -41,25 +41,25 @@ BAD_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno
 
 
 class ImageOrigin(NamedTuple):
-    """What a picture is made of."""
+    """What an image is made of."""
 
     name: str
     sha256: str
 
 
-class PictureFolder:
-    """`NAME.png` for each named picture, and a record of the settings they were made with."""
+class ImageFolder:
+    """`NAME.png` for each named image, and a record of the settings they were made with."""
 
     def __init__(self, out: str | Path, settings: dict[str, Any], *, force: bool) -> None:
         """Begin, or go on with what an earlier run of the same settings made.
 
         Args:
             out: the folder.
-            settings: everything the pictures depend on, but for their sources; plain JSON values.
-            force: begin anew, whatever is there; pictures that were made here are removed.
+            settings: everything the images depend on, but for their sources; plain JSON values.
+            force: begin anew, whatever is there; images that were made here are removed.
 
         Raises:
-            UsageError: it holds something else, or pictures made with other settings.
+            UsageError: it holds something else, or images made with other settings.
         """
         self.out = Path(out)
         record = self.out / RECORD
@@ -78,15 +78,15 @@ class PictureFolder:
         self._owners: dict[Path, str] = {}
 
     def _clear(self) -> None:
-        # Under the new record, pictures made with other settings would pass for made.
+        # Under the new record, images made with other settings would pass for made.
         for name in (RECORD, ERRORS):
             (self.out / name).unlink(missing_ok=True)
         for path in self.out.rglob("*.png"):
             _remove_made(path)
 
     def path(self, name: str) -> Path:
-        """Where a picture goes: inside the folder, whatever its name."""
-        # The whole name is kept (photo.jpg.png), or photo.jpg and photo.png would be one picture.
+        """Where an image goes: inside the folder, whatever its name."""
+        # The whole name is kept (photo.jpg.png), or photo.jpg and photo.png would be one image.
         plain = PurePosixPath(name.replace("\0", "")).parts
         parts = [_writable(part) for part in plain if part not in ("/", "//", "..")]
         return self.out.joinpath(*parts[:-1], f"{parts[-1] if parts else 'picture'}.png")
@@ -106,14 +106,14 @@ class PictureFolder:
             return False
 
     def _claim(self, name: str) -> Path:
-        """The path of a name's picture.
+        """The path of a name's image.
 
         Raises:
-            ImageError: another picture of this run has it, or none can have it.
+            ImageError: another image of this run has it, or none can have it.
         """
         path = self.path(name)
         if (owner := self._owners.setdefault(path, name)) != name:
-            raise ImageError(f"its picture would be that of {owner}")
+            raise ImageError(f"its image would be that of {owner}")
         try:
             path.lstat()
         except FileNotFoundError:
@@ -122,8 +122,8 @@ class PictureFolder:
             raise ImageError(f"no file can have its name: {error}") from None
         return path
 
-    def save(self, source: ImageOrigin, picture: Image.Image) -> None:
-        """Write a picture.
+    def save(self, source: ImageOrigin, image: Image.Image) -> None:
+        """Write an image.
 
         Raises:
             ImageError: nothing can be written under its name.
@@ -136,8 +136,8 @@ class PictureFolder:
                 raise
             raise ImageError(f"no file can have its name: {error.strerror}") from None
         if path.is_dir():
-            raise ImageError("its picture would be in the place of a folder")
-        save_png(picture, path, {MADE_OF: source.sha256})
+            raise ImageError("its image would be in the place of a folder")
+        save_png(image, path, {MADE_OF: source.sha256})
 
     def finish(
         self, sources: Sequence[ImageOrigin], errors: Sequence[dict[str, str]]
@@ -169,7 +169,7 @@ class PictureFolder:
 
 
 def _remove_made(path: Path) -> None:
-    """Remove a picture that was made here; another one of its name is somebody's own."""
+    """Remove an image that was made here; another one of its name is somebody's own."""
     with suppress(ImageError, OSError):
         if MADE_OF in read_png_text(path):
             path.unlink()

@@ -70,7 +70,7 @@ def find_inputs(sources: str | Path | Sequence[str | Path]) -> Inputs:
         raise UsageError(f"{named} holds no images ({', '.join(FORMATS)}, or .tar of them)")
     if all(_suffix(entry.name) in UNREAD_SUFFIXES for entry in entries):
         foreign = unread_formats(entry.name for entry in entries)
-        raise UsageError(f"{named} holds no pictures that can be used: {foreign}")
+        raise UsageError(f"{named} holds no images that can be used: {foreign}")
     return Inputs(sorted(entries, key=lambda entry: entry.name), sorted(unread))
 
 

@@ -1,4 +1,4 @@
-"""A run's curves as one picture, drawn from its `metrics.jsonl`.
+"""A run's curves as one image, plotted from its `metrics.jsonl`.
 
 What belongs into which panel, and where something new began, is for a training loop to say.
 """
@@ -18,14 +18,14 @@ DPI = 110
 
 
 class Panel(NamedTuple):
-    """One axis: its title, and the label of each logged value that is drawn on it."""
+    """One axis: its title, and the label of each logged value that is plotted on it."""
 
     title: str
     labels: Mapping[str, str]
     log_scale: bool = False
 
 
-def draw_curves(
+def plot_curves(
     rows: Sequence[Mapping[str, float]],
     panels: Sequence[Panel],
     path: str | Path,
@@ -36,18 +36,18 @@ def draw_curves(
 
     Args:
         rows: what was logged, each with its `step`; a value need not be in every row.
-        panels: what to draw; a panel none of whose values was ever logged is left out.
-        path: the picture, written whole or not at all.
+        panels: what to plot; a panel none of whose values was ever logged is left out.
+        path: the image, written whole or not at all.
         marks: steps at which something began, and its name; a line through every panel.
     """
     from matplotlib.figure import Figure
 
     logged = {name for row in rows for name in row}
-    drawn = [panel for panel in panels if logged & panel.labels.keys()]
-    height = -(-len(drawn) // COLUMNS)
+    plotted = [panel for panel in panels if logged & panel.labels.keys()]
+    height = -(-len(plotted) // COLUMNS)
     size = (PANEL_INCHES[0] * COLUMNS, PANEL_INCHES[1] * height)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    for index, panel in enumerate(drawn):
+    for index, panel in enumerate(plotted):
         axes = figure.add_subplot(height, COLUMNS, index + 1)
         for name in [name for name in panel.labels if name in logged]:
             points = [(row["step"], row[name]) for row in rows if name in row]

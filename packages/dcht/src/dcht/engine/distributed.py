@@ -2,7 +2,7 @@
 
 Without a launcher a process is a world of one, where nothing is sent. Under `torchrun` (RANK,
 WORLD_SIZE, LOCAL_RANK) or SLURM's `srun` (SLURM_*) the processes find each other through gloo on a
-CPU and nccl on CUDA. What every rank draws and reads is for the training loops to say.
+CPU and nccl on CUDA. What every rank samples and reads is for the training loops to say.
 """
 
 from __future__ import annotations

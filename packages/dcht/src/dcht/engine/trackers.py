@@ -1,4 +1,4 @@
-"""Where a run's curves and pictures can be watched, beside its own files.
+"""Where a run's curves and images can be watched, beside its own files.
 
 TensorBoard writes below the run's folder and is on by default. trackio (a local page) and Weights &
 Biases are extras, off unless asked for; where they keep their data and whether they go online is
@@ -23,7 +23,7 @@ PROJECT = "dc-ar"
 
 
 class Tracker(Enum):
-    """A program that shows a run's curves and pictures."""
+    """A program that shows a run's curves and images."""
 
     tensorboard = "tensorboard"
     trackio = "trackio"
@@ -37,8 +37,8 @@ class Board(Protocol):
         """Add a point to each named curve."""
         ...
 
-    def picture(self, step: int, name: str, image: Image.Image) -> None:
-        """Show a picture."""
+    def image(self, step: int, name: str, image: Image.Image) -> None:
+        """Show an image."""
         ...
 
     def close(self) -> None:
@@ -78,8 +78,8 @@ class TensorBoard:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
-    def picture(self, step: int, name: str, image: Image.Image) -> None:
-        """Show a picture."""
+    def image(self, step: int, name: str, image: Image.Image) -> None:
+        """Show an image."""
         import numpy as np  # here, not above: the schema of settings imports this module
 
         self._writer.add_image(name, np.array(image.convert("RGB")), step, dataformats="HWC")
@@ -107,8 +107,8 @@ class Service:
         """Add a point to each named curve."""
         self._module.log(dict(values), step=step)
 
-    def picture(self, step: int, name: str, image: Image.Image) -> None:
-        """Show a picture."""
+    def image(self, step: int, name: str, image: Image.Image) -> None:
+        """Show an image."""
         self._module.log({name: self._module.Image(image)}, step=step)
 
     def close(self) -> None:

@@ -33,14 +33,14 @@ PAUSE = "PAUSE"
 """While a file of this name is in a run's folder, the run waits between two steps."""
 POLL_SECONDS = 1.0
 SAMPLES = "samples"
-"""The folder of a run for its pictures."""
+"""The folder of a run for its images."""
 
 
 class EMA:
     """Exponential moving average of all that a module stores, buffers included.
 
     The decay grows as min(decay, (1 + n) / (10 + n)) with the number of updates n, so that a short
-    run is not an average over its initialisation. Integer buffers are copied.
+    run is not an average over its initialization. Integer buffers are copied.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -124,11 +124,11 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     optimizer.load_state_dict(state)
     for parameter, values in optimizer.state.items():
         if any(values[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
-            raise ValueError("the optimiser's state has other shapes")
+            raise ValueError("the optimizer's state has other shapes")
 
 
 class RunLog:
-    """A run's log: `metrics.jsonl`, pictures under `samples/`, and what the trackers show.
+    """A run's log: `metrics.jsonl`, images under `samples/`, and what the trackers show.
 
     A resumed run passes the step it starts at; what an interrupted one logged from there on is
     dropped, so that every step has one row. Of several ranks one is active; to the others every
@@ -168,12 +168,12 @@ class RunLog:
         self._metrics.write(json.dumps(row, allow_nan=False) + "\n")
         self._show(lambda board: board.scalars(step, values))
 
-    def picture(self, step: int, name: str, image: Image.Image) -> None:
+    def image(self, step: int, name: str, image: Image.Image) -> None:
         """Write `samples/NAME-STEP.png` and show it in the trackers."""
         if not self.active:
             return
         save_png(image, self.folder / SAMPLES / f"{name}-{step:07d}.png")
-        self._show(lambda board: board.picture(step, name, image))
+        self._show(lambda board: board.image(step, name, image))
 
     def _show(self, call: Callable[[Board], None]) -> None:
         """Tell the trackers; one that fails (a service that is gone, say) is not told again."""
@@ -277,7 +277,7 @@ def finite_or_stop(
 ) -> None:
     """Raise if a loss is not finite, after saving the batch that made it.
 
-    Call before the optimiser steps: the weights that the guard leaves behind are still good.
+    Call before the optimizer steps: the weights that the guard leaves behind are still good.
     Several ranks give losses that are the same on all of them, and each its part of the batch.
 
     Raises:

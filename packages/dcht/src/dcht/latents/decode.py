@@ -1,4 +1,4 @@
-"""A store of latents back to pictures: the work behind `dcht decode`."""
+"""A store of latents back to images: the work behind `dcht decode`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dcht.data.image_folder import ImageOrigin, PictureFolder
+from dcht.data.image_folder import ImageFolder, ImageOrigin
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import locked
 from dcht.images import ImageError, to_pil
@@ -31,13 +31,13 @@ def decode_store(
 ) -> int:
     """Write the images of a store as PNG; return how many there are now.
 
-    Pictures that an earlier run of the same settings made of the same latents are kept. One whose
+    Images that an earlier run of the same settings made of the same latents are kept. One whose
     name no file can have is listed in `errors.jsonl`.
 
     Args:
         tokenizer: the one that made the store.
         store: what to decode.
-        out: folder for the pictures, named after what they were encoded from.
+        out: folder for the images, named after what they were encoded from.
         path: `hybrid`, or `discrete`: without the residual.
         limit: only the first so many.
         batch_size: images in one pass of the decoder.
@@ -64,7 +64,7 @@ def decode_store(
         tqdm(total=count, unit="img", desc="decode", disable=None) as progress,
     ):
         settings = {"tokenizer": made_by, "path": path, **tokenizer.precision.noted()}
-        folder = PictureFolder(out, settings, force=force)
+        folder = ImageFolder(out, settings, force=force)
         for start in range(0, count, batch_size):
             numbers = range(start, min(start + batch_size, count))
             parts = zip(*(store.read(number) for number in numbers), strict=True)

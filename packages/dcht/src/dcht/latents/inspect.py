@@ -122,8 +122,8 @@ def inspect_store(store: LatentsStore) -> tuple[Inspection, np.ndarray]:
 
 def plot_codes(histogram: np.ndarray, title: str) -> Image.Image:
     """How often codes occur, the most frequent first, on a logarithmic scale."""
-    picture = Image.new("RGB", PLOT, "white")
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
+    image = Image.new("RGB", PLOT, "white")
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(13)
     left, top, right, bottom = MARGIN, MARGIN // 2, PLOT[0] - 16, PLOT[1] - MARGIN
     counts = np.sort(histogram)[::-1]
     decades = max(1, int(np.ceil(np.log10(max(1, counts[0])))))
@@ -147,4 +147,4 @@ def plot_codes(histogram: np.ndarray, title: str) -> Image.Image:
     axes = "codes, the most frequent first; the height is how often each occurs"
     draw.text(((left + right) / 2, bottom + 30), axes, fill="black", font=font, anchor="ma")
     draw.text((left, 8), title, fill="black", font=font)
-    return picture
+    return image

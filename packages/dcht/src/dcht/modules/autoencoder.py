@@ -1,7 +1,7 @@
 """DC-AE f32c32: the encoder and decoder the paper adopts (section 3.1 and 4.1).
 
 Nothing here knows positions, so one set of weights works at every size that is a multiple of 32.
-It does not quantize and does not normalise the latent: that is `dcht.tokenizer`.
+It does not quantize and does not normalize the latent: that is `dcht.tokenizer`.
 """
 
 from __future__ import annotations

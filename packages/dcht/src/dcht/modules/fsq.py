@@ -47,7 +47,7 @@ class FiniteScalarQuantizer(nn.Module):
         ]
         return (sum(squares) / len(squares)) ** -0.5
 
-    def normalise(self, z: Tensor) -> Tensor:
+    def normalize(self, z: Tensor) -> Tensor:
         """Bound what the encoder gives (b, c, h, w) to the range of the levels, in fp32."""
         counts = self._counts(z)
         half = (counts - 1) * (1 - EPS) / 2

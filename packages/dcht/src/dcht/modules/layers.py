@@ -23,21 +23,21 @@ ATTENTION_EPS = 1e-15
 
 
 class ChannelNorm(nn.Module):
-    """RMS norm, or LayerNorm where `centre`, over the channels of each pixel, with affine.
+    """RMS norm, or LayerNorm where `center`, over the channels of each pixel, with affine.
 
     Computed in fp32: half precision overflows in the squares.
     """
 
-    def __init__(self, channels: int, *, centre: bool) -> None:
+    def __init__(self, channels: int, *, center: bool) -> None:
         super().__init__()
-        self.centre = centre
+        self.center = center
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise x (b, c, h, w) over c."""
+        """Normalize x (b, c, h, w) over c."""
         y = x.float()
-        if self.centre:
+        if self.center:
             y = y - y.mean(dim=1, keepdim=True)
         y = y * torch.rsqrt(y.square().mean(dim=1, keepdim=True) + NORM_EPS)
         weight, bias = (rearrange(p, "c -> c 1 1") for p in (self.weight, self.bias))
@@ -52,18 +52,18 @@ def convolve_as(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return F.conv2d(x, conv.weight.to(x.dtype), bias, padding=conv.padding)
 
 
-def project_normalised(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
+def project_normalized(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     """norm(conv(x)) of x (b, c, h, w), in the precision of x; the result in that of the weights."""
     return norm(convolve_as(conv, x)).to(conv.weight.dtype)
 
 
 def build_norm(norm: Norm, channels: int) -> nn.Module:
-    """The normalisation layer for `channels` channels."""
+    """The normalization layer for `channels` channels."""
     match norm:
         case Norm.RMS:
-            return ChannelNorm(channels, centre=False)
+            return ChannelNorm(channels, center=False)
         case Norm.LAYER:
-            return ChannelNorm(channels, centre=True)
+            return ChannelNorm(channels, center=True)
         case Norm.BATCH:
             return BatchNorm2d(channels, eps=NORM_EPS)
         case _:
@@ -87,11 +87,11 @@ class ResBlock(nn.Module):
         """Map (b, c, h, w) to the same shape."""
         y = self.act(self.conv1(x))
         if isinstance(self.norm, nn.BatchNorm2d) and not self.norm.training:
-            return x + convolve_normalised(y, self.conv2, self.norm)
+            return x + convolve_normalized(y, self.conv2, self.norm)
         return x + self.norm(self.conv2(y))
 
 
-def convolve_normalised(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+def convolve_normalized(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     """norm(conv(x)) of x (b, c, h, w) in eval mode, as one convolution: the norm is linear there.
 
     Its factors are folded into a copy of the weights on every call: that is little work beside the
@@ -132,12 +132,12 @@ class LinearAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) to the same shape, residual included."""
         q, k, v = split_heads(self.project(x))
-        return self.apply_summary(x, q, summarise(k, v))
+        return self.apply_summary(x, q, summarize(k, v))
 
     def project(self, x: Tensor) -> Tensor:
         """q, k and v of x (b, c, h, w) as channels, head-major; with `multiscale`, twice as many.
 
-        A pixel depends on its neighbours only with `multiscale`, and then up to 2 pixels away.
+        A pixel depends on its neighbors only with `multiscale`, and then up to 2 pixels away.
         """
         qkv = self.qkv(x)
         return qkv if self.local is None else torch.cat([qkv, self.local(qkv)], dim=1)
@@ -149,7 +149,7 @@ class LinearAttention(nn.Module):
             "b heads e (h w) -> b (heads e) h w",
             h=x.shape[-2],
         )
-        return x + project_normalised(out, self.proj, self.norm)
+        return x + project_normalized(out, self.proj, self.norm)
 
 
 def split_heads(qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -161,7 +161,7 @@ def split_heads(qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.autocast("cpu", enabled=False)
 @torch.autocast("cuda", enabled=False)
-def summarise(k: Tensor, v: Tensor) -> Tensor:
+def summarize(k: Tensor, v: Tensor) -> Tensor:
     """All that queries need of keys and values (b, heads, e, n): (b, heads, e + 1, e), in fp32.
 
     It is a sum over positions, so that of an image is the sum of those of its parts.
@@ -173,7 +173,7 @@ def summarise(k: Tensor, v: Tensor) -> Tensor:
 @torch.autocast("cpu", enabled=False)
 @torch.autocast("cuda", enabled=False)
 def read_summary(q: Tensor, summary: Tensor) -> Tensor:
-    """Attention (b, heads, e, n) in fp32: the kernel relu(q)·relu(k), normalised over keys."""
+    """Attention (b, heads, e, n) in fp32: the kernel relu(q)·relu(k), normalized over keys."""
     out = summary @ F.relu(q.float())
     return out[..., :-1, :] / (out[..., -1:, :] + ATTENTION_EPS)
 
@@ -196,7 +196,7 @@ class GLUConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) to the same shape, residual included."""
         value, gate = widen(self.depthwise(F.silu(self.expand(x)))).chunk(2, dim=1)
-        return x + project_normalised(value * F.silu(gate), self.point, self.norm)
+        return x + project_normalized(value * F.silu(gate), self.point, self.norm)
 
 
 class EViTBlock(nn.Module):

@@ -1,7 +1,7 @@
 """What a quantizer is, and the paper's: the nearest code on the unit sphere.
 
 # not in paper: the codebook's form. Table 7 equals LlamaGen's training defaults field by field, and
-the published release confirms what follows from that: l2-normalised latents and codes, beta 0.25,
+the published release confirms what follows from that: l2-normalized latents and codes, beta 0.25,
 codebook loss of weight 1 by gradient, straight-through. `docs/reproduction.md` has the sources.
 """
 
@@ -53,7 +53,7 @@ class Quantizer(Protocol):
         """1 over the RMS of a value of z: how much a fresh decoder enlarges it."""
         ...
 
-    def normalise(self, z: Tensor) -> Tensor:
+    def normalize(self, z: Tensor) -> Tensor:
         """What the encoder gives (b, c, h, w) as z, which lies where the codes do; fp32."""
         ...
 
@@ -71,7 +71,7 @@ class Quantizer(Protocol):
 
 
 class VectorQuantizer(Wide):
-    """A codebook (k, c), stored unnormalised and normalised on every look-up, in fp32.
+    """A codebook (k, c), stored unnormalized and normalized on every look-up, in fp32.
 
     It stays in fp32 when its tokenizer is cast: what was stored with it is decoded with it.
     """
@@ -92,7 +92,7 @@ class VectorQuantizer(Wide):
         """The root of the channels: z is of unit length."""
         return self.codebook.shape[1] ** 0.5
 
-    def normalise(self, z: Tensor) -> Tensor:
+    def normalize(self, z: Tensor) -> Tensor:
         """What the encoder gives (b, c, h, w), of unit length at every position, in fp32."""
         return F.normalize(z.float(), dim=1)
 
@@ -102,7 +102,7 @@ class VectorQuantizer(Wide):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Codes (b, c, h, w) of indices (b, h, w)."""
-        # Normalising the rows that were picked equals picking from the normalised codebook.
+        # Normalizing the rows that were picked equals picking from the normalized codebook.
         picked = F.normalize(F.embedding(indices, self.codebook.float()), dim=-1)
         return rearrange(picked, "b h w c -> b c h w")
 

@@ -2,7 +2,7 @@
 
 Nothing is blended. Convolutions are run on tiles with a margin as wide as they can see, which is
 then cut off. The linear attention sees the whole image, but only through a sum over positions
-(`dcht.modules.layers.summarise`): one pass over the tiles adds the sums up, a second one reads the
+(`dcht.modules.layers.summarize`): one pass over the tiles adds the sums up, a second one reads the
 total. What remains of the whole image are the maps of 1/8 of its sides and coarser, so memory grows
 slowly with the image; between tiles there is no seam, because each pixel is what it would be
 without them.
@@ -27,7 +27,7 @@ from dcht.modules.layers import (
     ResBlock,
     Upsample,
     split_heads,
-    summarise,
+    summarize,
 )
 
 TILE = 512
@@ -101,7 +101,7 @@ def run_attention(attention: LinearAttention, x: Tensor, *, side: int) -> Tensor
         return split_heads(attention.project(outer)[..., tile.inner[0], tile.inner[1]])
 
     areas = list(tiles(*x.shape[-2:], side=side, margin=margin))
-    summary = sum(summarise(k, v) for _, k, v in map(heads, areas))
+    summary = sum(summarize(k, v) for _, k, v in map(heads, areas))
     assert isinstance(summary, Tensor), "an image has at least one pixel"
     out = torch.empty_like(x)
     for tile in areas:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dcht.data.entries import Entry, digest_all
-from dcht.data.image_folder import ImageOrigin, PictureFolder
+from dcht.data.image_folder import ImageFolder, ImageOrigin
 from dcht.data.reader import Reader, split
 from dcht.data.sources import list_inputs
 from dcht.errors import UsageError
@@ -23,7 +23,7 @@ from dcht.tokenizer import Tokenizer
 
 
 class Reconstructed(NamedTuple):
-    """How many pictures there are now, and what could not be read."""
+    """How many images there are now, and what could not be read."""
 
     written: int
     errors: list[dict[str, str]]
@@ -47,18 +47,18 @@ def reconstruct_images(
 
     `path` is `hybrid`, `discrete`, `compare` (a strip of input, discrete, hybrid and 5 x error) or
     `codes` (which code is where: `dcht.reconstruct.show.code_map`).
-    With `tile`, by tiles of that side in pixels: the same pictures in less memory.
-    Pictures that an earlier run of the same settings made of the same inputs are kept.
+    With `tile`, by tiles of that side in pixels: the same images in less memory.
+    Images that an earlier run of the same settings made of the same inputs are kept.
 
     Raises:
-        UsageError: no images, `out` holds pictures made with other settings, or another process is
+        UsageError: no images, `out` holds images made with other settings, or another process is
             writing it.
     """
     entries = list_inputs(sources)
     settings = {"tokenizer": tokenizer.sha256, "size": list(size), "fit": fit.value, "path": path}
     settings |= tokenizer.precision.noted()
     with locked(out):
-        folder = PictureFolder(out, settings, force=force)
+        folder = ImageFolder(out, settings, force=force)
         made_of = {} if folder.fresh else _sources(entries)
         parts = [
             part
@@ -76,12 +76,12 @@ def reconstruct_images(
                     entry.name: ImageOrigin(entry.name, _key(digest)) for entry, digest in read
                 }
                 failed = list(batch.errors)
-                pictures = (
-                    _pictures(tokenizer, batch.images.to(device), path, tile) if batch.rows else []
+                images = (
+                    _images(tokenizer, batch.images.to(device), path, tile) if batch.rows else []
                 )
-                for row, picture in zip(batch.rows, pictures, strict=True):
+                for row, image in zip(batch.rows, images, strict=True):
                     try:
-                        folder.save(made_of[row["file"]], picture)
+                        folder.save(made_of[row["file"]], image)
                     except ImageError as error:
                         if strict:
                             raise UsageError(f"{row['file']}: {error}") from None
@@ -102,9 +102,7 @@ def _key(digest: bytes) -> str:
     return digest[:32].hex()
 
 
-def _pictures(
-    tokenizer: Tokenizer, images: Tensor, path: str, tile: int | None
-) -> list[Image.Image]:
+def _images(tokenizer: Tokenizer, images: Tensor, path: str, tile: int | None) -> list[Image.Image]:
     if path == "codes":
         z = tokenizer.encode(images) if tile is None else tokenizer.encode_tiled(images, tile=tile)
         patch = tokenizer.config.downsampling

@@ -28,8 +28,8 @@ from dcht.train.dataset import load_batches, to_images
 from dcht.train.log import (
     Report,
     describe,
-    draw_run,
     log_start,
+    plot_run,
     say_left_out,
     word_on_the_last_stage,
 )
@@ -148,5 +148,5 @@ def run_stage(
     trainer.finish_stage()
     if ranks.main:
         save_resume(config.out, trainer.step, state_of(trainer))
-        draw_run(config.out, [stage.name for stage in trainer.plan])
+        plot_run(config.out, [stage.name for stage in trainer.plan])
     return True

@@ -126,7 +126,7 @@ def backward(
 
 
 def learn(discriminator: PatchDiscriminator, images: Tensor, output: Tensor) -> dict[str, Tensor]:
-    """What the discriminator minimises on images and output (b, 3, H, W), and its mean logits."""
+    """What the discriminator minimizes on images and output (b, 3, H, W), and its mean logits."""
     real, fake = (discriminator(pixels).float() for pixels in (images, output))
     return {
         "discriminator": discriminator_loss(real, fake),

@@ -37,18 +37,18 @@ class GlobalBatchNorm2d(BatchNorm2d):
     """`BatchNorm2d` whose training statistics are those of every rank's input (b, c, h, w)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise the input; while training, all ranks call this together with one shape."""
+        """Normalize the input; while training, all ranks call this together with one shape."""
         if not self.training:
             return super().forward(input)
         wide = input.float()
         mean = _MeanOverRanks.apply(reduce(wide, "b c h w -> c", "mean"))
-        centred = wide - rearrange(mean, "c -> c 1 1")
-        variance = _MeanOverRanks.apply(reduce(centred.square(), "b c h w -> c", "mean"))
+        centered = wide - rearrange(mean, "c -> c 1 1")
+        variance = _MeanOverRanks.apply(reduce(centered.square(), "b c h w -> c", "mean"))
         self._follow(
             mean, variance, count=dist.get_world_size() * input.numel() // self.num_features
         )
         scale = self.weight * (variance + self.eps).rsqrt()
-        shifted = centred * rearrange(scale, "c -> c 1 1") + rearrange(self.bias, "c -> c 1 1")
+        shifted = centered * rearrange(scale, "c -> c 1 1") + rearrange(self.bias, "c -> c 1 1")
         return shifted.to(input.dtype)
 
     @torch.no_grad()
@@ -63,7 +63,7 @@ class GlobalBatchNorm2d(BatchNorm2d):
         self.running_var.lerp_(variance * count / (count - 1), self.momentum)
 
 
-def normalise_over_ranks(module: nn.Module, world: World) -> None:
+def normalize_over_ranks(module: nn.Module, world: World) -> None:
     """Replace every BatchNorm2d below `module`; nothing to do in a world of one."""
     if world.size == 1:
         return

@@ -60,7 +60,7 @@ def nearest(latents: Tensor, codes: Tensor) -> Tensor:
 
 
 def spherical_kmeans(latents: Tensor, num_codes: int, generator: torch.Generator) -> Tensor:
-    """Unit-length centres (k, c) of unit-length latents (n, c); an empty cluster gets a latent.
+    """Unit-length centers (k, c) of unit-length latents (n, c); an empty cluster gets a latent.
 
     Raises:
         ValueError: fewer latents than codes.
@@ -68,15 +68,15 @@ def spherical_kmeans(latents: Tensor, num_codes: int, generator: torch.Generator
     if len(latents) < num_codes:
         raise ValueError(f"k-means of {num_codes} codes needs as many latents, got {len(latents)}")
     picked = torch.randperm(len(latents), generator=generator)[:num_codes]
-    centres = latents[picked.to(latents.device)]
+    centers = latents[picked.to(latents.device)]
     for _ in range(KMEANS_ITERATIONS):
-        assigned = nearest(latents, centres)
-        sums = torch.zeros_like(centres).index_add_(0, assigned, latents)
+        assigned = nearest(latents, centers)
+        sums = torch.zeros_like(centers).index_add_(0, assigned, latents)
         empty = torch.bincount(assigned, minlength=num_codes) == 0
         spare = torch.randint(len(latents), (int(empty.sum()),), generator=generator)
         sums[empty] = latents[spare.to(latents.device)]
-        centres = F.normalize(sums, dim=-1)
-    return centres
+        centers = F.normalize(sums, dim=-1)
+    return centers
 
 
 def trained_codes(quantizer: Quantizer) -> nn.Parameter:
@@ -108,7 +108,7 @@ def start_codebook(
     Args:
         quantizer: its codebook is changed.
         sample: gives up to so many latents (n, c) of unit length.
-        generator: what k-means draws from.
+        generator: what k-means samples from.
 
     Returns:
         What was done, as a sentence.
@@ -124,9 +124,9 @@ def start_codebook(
         )
     latents = sample(LATENTS_PER_CODE * len(codebook))
     found = min(len(codebook), len(latents))
-    centres = spherical_kmeans(latents, found, generator)
+    centers = spherical_kmeans(latents, found, generator)
     # Fewer latents than codes: the others stay in their directions, as long as the first.
-    codebook.copy_(torch.cat([centres, F.normalize(codebook[found:], dim=-1)]))
+    codebook.copy_(torch.cat([centers, F.normalize(codebook[found:], dim=-1)]))
     return (
         f"the codebook is new: k-means over {len(latents)} latents places {found} of its "
         f"{len(codebook)} codes"

@@ -1,7 +1,7 @@
 """Images as an endless stream of crops, a pure function of (seed, position).
 
 Position p of the stream is image p mod n of epoch p div n, in that epoch's order, with the crop
-and the mirroring that p draws: a run resumes anywhere, with any number of workers.
+and the mirroring that p samples: a run resumes anywhere, with any number of workers.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def image_contents(images: Sequence[Entry]) -> str:
 
 
 class Crops(Dataset[Tensor]):
-    """Crops by key (index of the image, text to draw from); None as text is the centre crop."""
+    """Crops by key (index of the image, text to sample from); None as text is the center crop."""
 
     def __init__(self, images: list[Entry], config: DataConfig, *, cache: bool) -> None:
         self.images = images

@@ -34,14 +34,14 @@ class PatchDiscriminator(nn.Module):
             width = wider
         layers.append(nn.Conv2d(width, 1, KERNEL, padding=1))
         self.layers = nn.Sequential(*layers)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, images: Tensor) -> Tensor:
         """Judge images (b, 3, H, W) in [-1, 1]."""
         return self.layers(images)
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, std=INIT_STD)
         if module.bias is not None:

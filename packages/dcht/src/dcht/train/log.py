@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from dcht.data.entries import Entry
-from dcht.engine.curves import Panel, draw_curves
+from dcht.engine.curves import Panel, plot_curves
 from dcht.engine.metrics import METRICS, Means, read_metrics
 from dcht.engine.training import RunLog
 from dcht.train.trainer import TOKENIZER, Trainer
@@ -124,7 +124,7 @@ def word_on_the_last_stage(folder: Path, trainer: Trainer) -> str | None:
     )
 
 
-def draw_run(folder: str | Path, stages: Sequence[str]) -> None:
+def plot_run(folder: str | Path, stages: Sequence[str]) -> None:
     """Draw `curves.png` of all that the run has logged, with the beginnings of its stages."""
     rows = read_metrics(Path(folder) / METRICS)
     marks, step, number = {}, 0, None
@@ -134,7 +134,7 @@ def draw_run(folder: str | Path, stages: Sequence[str]) -> None:
                 number = row["stage"]
                 marks[step] = stages[int(number)]
             step = row["step"]
-    draw_curves(rows, PANELS, Path(folder) / "curves.png", marks=marks)
+    plot_curves(rows, PANELS, Path(folder) / "curves.png", marks=marks)
 
 
 class Report:
@@ -173,7 +173,7 @@ class Report:
         self.since = time.monotonic()
 
     def evaluate(self) -> None:
-        """Log PSNR and pictures of the averaged weights; the time this takes is not a step's."""
+        """Log PSNR and images of the averaged weights; the time this takes is not a step's."""
         began = time.monotonic()
         trainer = self.trainer
         result = validate(
@@ -183,7 +183,7 @@ class Report:
             lpips=trainer.losses.lpips,
         )
         self.log.scalars(trainer.step, result.scalars() | {"stage": trainer.stage_index})
-        self.log.picture(trainer.step, "reconstruction", result.picture)
+        self.log.image(trainer.step, "reconstruction", result.image)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in result.scalars().items())
         self.log.line(f"validation  {shown}")
         self.since += time.monotonic() - began

@@ -48,7 +48,7 @@ class ReconstructionLoss(nn.Module):
 
 
 def generator_loss(fake_logits: Tensor) -> Tensor:
-    """What the decoder minimises: -mean of the discriminator's logits on its output."""
+    """What the decoder minimizes: -mean of the discriminator's logits on its output."""
     return -fake_logits.mean()
 
 

@@ -50,7 +50,7 @@ def load_state(trainer: Trainer, step: int, state: dict[str, Any]) -> None:
     tokenizer.config = replace(tokenizer.config, residual_std=state["residual_std"])
     trainer.discriminator.load_state_dict(state["discriminator"])
     load_optimizer(trainer.discriminator_optimizer, state["discriminator_optimizer"])
-    # Between two stages there is no optimiser to continue: every stage begins with its own.
+    # Between two stages there is no optimizer to continue: every stage begins with its own.
     trainer.continues = trainer.stage_step > 0
     if trainer.continues:
         _require_same_rates(trainer, state.get("stage_steps"))

@@ -31,7 +31,7 @@ def start_tokenizer(
     norm folded in; the codebook is random then. `dcht convert --codebook` does the same with a
     norm that is measured. A source with a codebook of another size gives encoder and decoder too.
     One with fewer blocks in some stages gives those it has, and the others begin as the identity:
-    before its first step the deeper tokenizer gives the very pictures of the source.
+    before its first step the deeper tokenizer gives the very images of the source.
 
     Args:
         config: the layout to build.

@@ -4,7 +4,7 @@ What is evaluated and published is the EMA, and the next stage starts from it to
 start a stage alone from the published folder are then the same, and what stage 3 freezes is bit for
 bit what stage 2 published. # not in paper: EMA.
 
-Everything drawn (order of images, crops, paths) is a function of (seed, step), so that resuming
+Everything sampled (order of images, crops, paths) is a function of (seed, step), so that resuming
 needs the step and no generator's state. Of several ranks each has its slice of the batch, but
 gradients, terms, indices and BatchNorm's statistics are those of the whole batch; and so weights
 and codebook are the same bits on every rank.
@@ -27,7 +27,7 @@ from dcht.engine.training import EMA, finite_or_stop, use_bf16, warmup_lr
 from dcht.errors import UsageError
 from dcht.tokenizer import Tokenizer
 from dcht.train import adversary
-from dcht.train.batch_norm import normalise_over_ranks
+from dcht.train.batch_norm import normalize_over_ranks
 from dcht.train.codebook import UsageWindow, revive_dead_codes, start_codebook, trained_codes
 from dcht.train.dataset import Crops, image_contents, split_inputs
 from dcht.train.losses import ReconstructionLoss, weighted_sum
@@ -40,7 +40,7 @@ TOKENIZER = "tokenizer"
 
 
 class Trainer:
-    """Tokenizer, discriminator, their optimisers and the EMA, somewhere within the stages."""
+    """Tokenizer, discriminator, their optimizers and the EMA, somewhere within the stages."""
 
     def __init__(self, config: TrainConfig, world: World) -> None:
         """Load what can be missing first: loss weights, then `init_from`, then the images.
@@ -78,7 +78,7 @@ class Trainer:
         discriminator = adversary.start_discriminator(config.loss)
         self.discriminator = discriminator.to(device).to(memory_format=layout)
         for network in (self.tokenizer, self.discriminator):
-            normalise_over_ranks(network, world)
+            normalize_over_ranks(network, world)
         self.discriminator_optimizer = self._adam(list(self.discriminator.parameters()))
         images, held_out, self.left_out = split_inputs(config.data)
         self.crops = Crops(images, config.data, cache=config.data.cache)
@@ -128,7 +128,7 @@ class Trainer:
         self.ready_stage()
 
     def ready_stage(self) -> None:
-        """Freeze and thaw; fresh optimiser, EMA and window."""
+        """Freeze and thaw; fresh optimizer, EMA and window."""
         self.tokenizer.requires_grad_(False).eval()
         for network in (self.tokenizer, self.discriminator):
             self.world.align(network)
@@ -145,7 +145,7 @@ class Trainer:
         return sample_latents(self.tokenizer, self.crops, count, self.config.batch_size)
 
     def train_step(self, images: Tensor) -> dict[str, Tensor]:
-        """One optimiser step on this rank's images (b, 3, H, W).
+        """One optimizer step on this rank's images (b, 3, H, W).
 
         Returns:
             The terms, unweighted, means over the images of all ranks.
@@ -198,16 +198,16 @@ class Trainer:
             indices, z_q = quantizer(z)
         self.window.add(self.world.gather(indices))
         num_images = len(images) * self.world.size
-        draws = torch.rand(num_images, generator=self._generator("paths"))
-        ours = draws.chunk(self.world.size)[self.world.rank]
+        variates = torch.rand(num_images, generator=self._generator("paths"))
+        ours = variates.chunk(self.world.size)[self.world.rank]
         discrete = rearrange(ours < stage.discrete_prob, "b -> b 1 1 1").to(z.device)
         return z, torch.where(discrete, z_q, z), terms
 
     def _revive(self, z: Tensor) -> None:
         codebook = trained_codes(self.tokenizer.require_quantizer())
         latents = rearrange(self.world.gather(z.detach()), "b c h w -> (b h w) c")
-        counts, draws = self.window.counts(), self._generator("revival")
-        revive_dead_codes(codebook, latents, counts, self.optimizer, draws)
+        counts, variates = self.window.counts(), self._generator("revival")
+        revive_dead_codes(codebook, latents, counts, self.optimizer, variates)
 
     def _over_ranks(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """The terms' means over ranks, detached; the same everywhere, so that all agree on them."""

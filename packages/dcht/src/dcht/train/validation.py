@@ -22,14 +22,14 @@ RESIDUAL_IMAGES = 2048
 
 
 class Validation(NamedTuple):
-    """PSNR in dB, means over images, of both paths; and the rows of the picture.
+    """PSNR in dB, means over images, of both paths; and the rows of the image.
 
     A row is input, discrete path, hybrid path, and the hybrid path's error (black is none).
     """
 
     psnr_hybrid: float
     psnr_discrete: float
-    picture: Image.Image
+    image: Image.Image
     lpips_hybrid: float | None = None
     lpips_discrete: float | None = None
 
@@ -46,10 +46,10 @@ class Validation(NamedTuple):
 def validate(
     tokenizer: Tokenizer, crops: Crops, batch_size: int, *, lpips: LPIPS | None = None
 ) -> Validation:
-    """Reconstruct every image's centre crop on both paths; measure LPIPS too, given its network."""
+    """Reconstruct every image's center crop on both paths; measure LPIPS too, given its network."""
     hybrid, discrete, rows = [], [], []
     distances: list[Tensor] = []
-    for images in centre_batches(tokenizer, crops, batch_size):
+    for images in center_batches(tokenizer, crops, batch_size):
         z = tokenizer.encode(images)
         continuous = tokenizer.decode(z)
         quantized = tokenizer.decode(tokenizer.quantize(z).z_q)
@@ -72,7 +72,7 @@ def validate(
 def sample_latents(tokenizer: Tokenizer, crops: Crops, count: int, batch_size: int) -> Tensor:
     """Up to about `count` latents z as (n, c), of images spread evenly over `crops`."""
     found: list[Tensor] = []
-    for images in centre_batches(tokenizer, crops, batch_size, limit=count):
+    for images in center_batches(tokenizer, crops, batch_size, limit=count):
         found.append(rearrange(tokenizer.encode(images), "b c h w -> (b h w) c"))
         if sum(len(latents) for latents in found) >= count:
             break
@@ -83,7 +83,7 @@ def sample_latents(tokenizer: Tokenizer, crops: Crops, count: int, batch_size: i
 def measure_residual_std(tokenizer: Tokenizer, crops: Crops, batch_size: int) -> float:
     """Standard deviation of z - z_q over all channels and positions, in fp64."""
     total, squares, count = 0.0, 0.0, 0
-    for images in centre_batches(tokenizer, crops, batch_size, limit=RESIDUAL_IMAGES):
+    for images in center_batches(tokenizer, crops, batch_size, limit=RESIDUAL_IMAGES):
         residual = tokenizer.residual(tokenizer.encode(images)).double()
         total += residual.sum().item()
         squares += residual.square().sum().item()
@@ -91,10 +91,10 @@ def measure_residual_std(tokenizer: Tokenizer, crops: Crops, batch_size: int) ->
     return (squares / count - (total / count) ** 2) ** 0.5
 
 
-def centre_batches(
+def center_batches(
     tokenizer: Tokenizer, crops: Crops, batch_size: int, *, limit: int | None = None
 ) -> Iterator[Tensor]:
-    """Centre crops (b, 3, H, W) of `limit` images spread evenly over `crops`; None: of all."""
+    """Center crops (b, 3, H, W) of `limit` images spread evenly over `crops`; None: of all."""
     device = next(tokenizer.parameters()).device
     count = min(len(crops), limit or len(crops))
     indices = [k * len(crops) // count for k in range(count)]

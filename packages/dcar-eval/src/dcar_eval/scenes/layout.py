@@ -1,7 +1,7 @@
-"""A picture as data: which sprite stands where, in which shade, on what; and its pixels.
+"""A layout is an image as data: which sprite stands where, in which shade, on what; and its pixels.
 
-Both grammars draw their scenes into it, so that whoever holds one can draw it again, whole or with
-an object moved: `draw_picture` is a function of the picture and the art alone.
+Both grammars make one of a scene, so that whoever holds it can render it again, whole or with an
+object moved: `render_layout` is a function of the layout and the art alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from PIL import Image
 
 from dcar_eval.scenes.backgrounds import paint_background
 from dcar_eval.scenes.sprites import Shade, Sprites, visible_box
-from dcar_eval.scenes.world import COLOURS, PLAIN
+from dcar_eval.scenes.world import COLORS, PLAIN
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are the first column and row outside."""
@@ -20,24 +20,24 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """An object of a picture: its sprite, and the square of pixels that the sprite fills."""
+    """An object of a layout: its sprite, and the square of pixels that the sprite fills."""
 
     name: str
     x: int
-    """Left of the square; it may lie outside of the picture, and so may the rest."""
+    """Left of the square; it may lie outside of the image, and so may the rest."""
     y: int
     """Top of the square."""
     side: int
-    colour: str | None = None
-    """One of `world.COLOURS`; None: as its sprite is."""
+    color: str | None = None
+    """One of `world.COLORS`; None: as its sprite is."""
     shade: Shade | None = None
-    """The sRGB that it is painted in, where it is not the colour's own."""
+    """The sRGB that it is painted in, where it is not the color's own."""
     style: str = PLAIN
     """One of `sprites.STYLES`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class Layout:
     """All that its pixels depend on, besides the art."""
 
     size: int
@@ -48,10 +48,10 @@ class Picture:
     """From the one that lies behind all others to the one in front."""
 
 
-def draw_picture(picture: Picture, sprites: Sprites) -> Image.Image:
-    """The picture in pixels, RGB."""
-    image = paint_background(picture.background, picture.size)
-    for thing in picture.objects:
+def render_layout(layout: Layout, sprites: Sprites) -> Image.Image:
+    """The image in pixels, RGB."""
+    image = paint_background(layout.background, layout.size)
+    for thing in layout.objects:
         sprite = sprite_of(thing, sprites)
         image.paste(sprite, (thing.x, thing.y), sprite)
     return image
@@ -60,8 +60,8 @@ def draw_picture(picture: Picture, sprites: Sprites) -> Image.Image:
 def sprite_of(thing: Placement, sprites: Sprites) -> Image.Image:
     """What is pasted at the object's square, RGBA."""
     if thing.shade is None and thing.style == PLAIN:
-        return sprites.get(thing.name, thing.colour, thing.side)
-    shade = thing.shade or (COLOURS[thing.colour] if thing.colour else None)
+        return sprites.get(thing.name, thing.color, thing.side)
+    shade = thing.shade or (COLORS[thing.color] if thing.color else None)
     return sprites.in_shade(thing.name, thing.style, shade, thing.side)
 
 

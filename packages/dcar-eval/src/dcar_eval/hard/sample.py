@@ -1,4 +1,4 @@
-"""Drawing a scene of the harder grammar: what is in it, by lot.
+"""Sampling a scene of the harder grammar: what is in it, by lot.
 
 A scene is a function of the random generator, the objects, the split and the styles alone.
 """
@@ -10,7 +10,7 @@ import numpy as np
 from dcar_eval.hard.grammar import MOST, SIZES, Group, HardScene, HardTask, Relation
 from dcar_eval.hard.held_out import combinations_of, held_out
 from dcar_eval.scenes.things import PEOPLE, same_things
-from dcar_eval.scenes.world import COLOURS, PLAIN, RELATIONS, Split
+from dcar_eval.scenes.world import COLORS, PLAIN, RELATIONS, Split
 from dcht.errors import UsageError
 
 TRIES = 20_000
@@ -18,8 +18,8 @@ WEIGHTS = {
     HardTask.ONE: 0.16,
     HardTask.SEVERAL: 0.1,
     HardTask.GROUPS: 0.13,
-    HardTask.COLOURED_GROUPS: 0.14,
-    HardTask.FOUR_COLOURS: 0.14,
+    HardTask.COLORED_GROUPS: 0.14,
+    HardTask.FOUR_COLORS: 0.14,
     HardTask.SIZES: 0.1,
     HardTask.RELATIONS: 0.13,
     HardTask.FREE: 0.1,
@@ -27,7 +27,7 @@ WEIGHTS = {
 """Shares of a training set."""
 
 
-def draw_hard_scene(
+def sample_hard_scene(
     objects: tuple[str, ...],
     split: Split,
     rng: np.random.Generator,
@@ -41,7 +41,7 @@ def draw_hard_scene(
         split: whether it shows a combination that is held out, or none.
         rng: what decides.
         task: None: one by `WEIGHTS`.
-        styles: of which one is drawn.
+        styles: of which one is sampled.
 
     Raises:
         UsageError: there are too few objects, or among them no such scene is in the split.
@@ -53,46 +53,46 @@ def draw_hard_scene(
     style = str(rng.choice(styles))
     kept = held_out()
     for _ in range(TRIES):
-        scene = draw_any(task, objects, rng, style)
+        scene = sample_any(task, objects, rng, style)
         if kept.isdisjoint(combinations_of(scene)) == (split is Split.TRAIN):
             return scene
     raise UsageError(f"among {', '.join(objects)} no {task.value} combination is {split.value}")
 
 
-def draw_any(
+def sample_any(
     task: HardTask, objects: tuple[str, ...], rng: np.random.Generator, style: str = PLAIN
 ) -> HardScene:
     """A scene of a task, of either split."""
     while True:
-        groups, relations = _drawn(task, objects, rng)
+        groups, relations = _sampled(task, objects, rng)
         things = {same_things()[group.name] for group in groups}
-        painted = any(group.colour and group.name in PEOPLE for group in groups)
+        painted = any(group.color and group.name in PEOPLE for group in groups)
         if len(things) == len(groups) and not painted:
             return HardScene(task=task, groups=groups, relations=relations, style=style)
 
 
-def _drawn(
+def _sampled(
     task: HardTask, objects: tuple[str, ...], rng: np.random.Generator
 ) -> tuple[tuple[Group, ...], tuple[Relation, ...]]:
     names = [str(name) for name in rng.choice(objects, 4, replace=False)]
-    colours = [str(colour) for colour in rng.choice(list(COLOURS), 4, replace=False)]
+    colors = [str(color) for color in rng.choice(list(COLORS), 4, replace=False)]
     sizes = [str(size) for size in rng.permutation(SIZES)]
     if task is HardTask.ONE:
-        colour, size = _maybe(rng, 0.6, colours[0]), _maybe(rng, 0.5, sizes[0])
-        return (Group(name=names[0], colour=colour, size=size),), ()
+        color, size = _maybe(rng, 0.6, colors[0]), _maybe(rng, 0.5, sizes[0])
+        return (Group(name=names[0], color=color, size=size),), ()
     if task is HardTask.SEVERAL:
         count = int(rng.integers(2, MOST + 1))
-        return (Group(name=names[0], count=count, colour=_maybe(rng, 0.3, colours[0])),), ()
-    if task in (HardTask.GROUPS, HardTask.COLOURED_GROUPS):
+        return (Group(name=names[0], count=count, color=_maybe(rng, 0.3, colors[0])),), ()
+    if task in (HardTask.GROUPS, HardTask.COLORED_GROUPS):
         first, second = _two_counts(rng)
-        coats = colours if task is HardTask.COLOURED_GROUPS else [None, None]
+        coats = colors if task is HardTask.COLORED_GROUPS else [None, None]
         return (
-            Group(name=names[0], count=first, colour=coats[0]),
-            Group(name=names[1], count=second, colour=coats[1]),
+            Group(name=names[0], count=first, color=coats[0]),
+            Group(name=names[1], count=second, color=coats[1]),
         ), ()
-    if task is HardTask.FOUR_COLOURS:
-        both = zip(names, colours, strict=True)
-        return tuple(Group(name=name, colour=colour) for name, colour in both), ()
+    if task is HardTask.FOUR_COLORS:
+        both = zip(names, colors, strict=True)
+        return tuple(Group(name=name, color=color) for name, color in both), ()
     if task is HardTask.SIZES:
         both = zip(names[:2], sizes, strict=True)
         return tuple(Group(name=name, size=size) for name, size in both), ()
@@ -102,11 +102,11 @@ def _drawn(
         to_one = (0, first, 1), (2, second, 1)
         groups = tuple(Group(name=name) for name in names[:3])
         return groups, of_one if rng.random() < 0.5 else to_one
-    return _free_form(names, colours, sizes, rng)
+    return _free_form(names, colors, sizes, rng)
 
 
 def _free_form(
-    names: list[str], colours: list[str], sizes: list[str], rng: np.random.Generator
+    names: list[str], colors: list[str], sizes: list[str], rng: np.random.Generator
 ) -> tuple[tuple[Group, ...], tuple[Relation, ...]]:
     kinds = int(rng.integers(1, 5))
     groups: list[Group] = []
@@ -118,7 +118,7 @@ def _free_form(
             Group(
                 name=name,
                 count=count,
-                colour=_maybe(rng, 0.6, colours[number]),
+                color=_maybe(rng, 0.6, colors[number]),
                 size=_maybe(rng, 0.3, sizes[number]) if sized else None,
             )
         )
