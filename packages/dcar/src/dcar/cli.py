@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from dcar.commands import app, convert, edit, export, generate, replay
+from dcar.commands import app, convert, doctor, edit, export, generate, replay
 from dcar.config import PRESETS
 from dcht.commands.common import command_parser, run_verb
 
@@ -21,7 +21,7 @@ EXAMPLES = """examples:
   dcar app --open                                            all of it in a browser
   dcar convert --from release pretrained_models/ --out dc-ar-512/
 """
-VERBS = (generate, edit, replay, app, convert)
+VERBS = (generate, edit, replay, app, convert, doctor)
 
 TRAIN_HELP = """\
 usage: dcar-train +experiment=NAME [KEY=VALUE ...]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from dcht.commands import doctor, inspect
 from dcht.commands.checkpoint import add_convert, add_export
 from dcht.commands.common import (
     OK,
@@ -21,11 +21,13 @@ from dcht.commands.common import (
     positive,
     report_skipped,
     require_folder_name,
+    require_sources,
     run_verb,
 )
+from dcht.commands.terminal import loading
 from dcht.config import parse_size
 from dcht.device import pick_device, pick_precision
-from dcht.errors import UsageError, printable
+from dcht.errors import printable
 
 if TYPE_CHECKING:
     from dcht.latents.encode import Encoded
@@ -104,14 +106,13 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     decode.set_defaults(function=_decode)
 
-    inspect = verbs.add_parser("inspect", help="what a store holds, and whether it is whole")
-    inspect.add_argument("latents", type=Path, help="what dcht encode wrote")
-    plot = {"required": False, "metavar": "X.png", "help": "draw how often each code occurs"}
-    add_common(inspect, "out", "force", "json", out=plot)
-    inspect.set_defaults(function=_inspect)
-
+    inspect.add(verbs)
     add_convert(verbs)
     add_export(verbs)
+    doctor.add(
+        verbs, prog="dcht", package="dcht", packages=("dcht", "dcar", "dcar-eval"),
+        extras=doctor.EXTRAS, checkpoint=_bundled,
+    )  # fmt: skip
 
     reconstruct = verbs.add_parser("reconstruct", help="images as the tokenizer gives them back")
     reconstruct.add_argument("images", nargs="+", help="images, or whatever dcht encode reads")
@@ -146,7 +147,7 @@ def _add_fit(verb: argparse.ArgumentParser) -> None:
 def _encode(arguments: argparse.Namespace) -> int:
     size = parse_size(arguments.size)
     require_folder_name(arguments.out)
-    _check_sources(arguments.images)
+    require_sources(arguments.images)
     from dcht.images import Fit
     from dcht.latents.encode import encode_images, estimate
     from dcht.latents.encode_job import Backend, EncodeSettings, Flip
@@ -215,7 +216,7 @@ def _unread(files: list[str]) -> str:
 
 def _decode(arguments: argparse.Namespace) -> int:
     require_folder_name(arguments.out)
-    _check_sources([str(arguments.latents)])
+    require_sources([str(arguments.latents)])
     from dcht.latents import LatentsStore
     from dcht.latents.decode import decode_store
 
@@ -234,27 +235,10 @@ def _decode(arguments: argparse.Namespace) -> int:
     return _report(arguments, count, asked - count, time.perf_counter() - start)
 
 
-def _inspect(arguments: argparse.Namespace) -> int:
-    _check_sources([str(arguments.latents)])
-    if arguments.out is not None and arguments.out.suffix.lower() != ".png":
-        raise UsageError(f"--out {arguments.out} is an image; it should end in .png")
-    if arguments.out is not None and arguments.out.exists() and not arguments.force:
-        raise UsageError(f"{arguments.out} is there already; use --force or another --out")
-    from dcht.images import save_png
-    from dcht.latents import LatentsStore
-    from dcht.latents.inspect import inspect_store, plot_codes
-
-    found, histogram = inspect_store(LatentsStore(arguments.latents))
-    if arguments.out is not None:
-        save_png(plot_codes(histogram, str(arguments.latents)), arguments.out)
-    print(json.dumps(vars(found)) if arguments.json else found.lines())
-    return OK
-
-
 def _reconstruct(arguments: argparse.Namespace) -> int:
     size = parse_size(arguments.size)
     require_folder_name(arguments.out)
-    _check_sources(arguments.images)
+    require_sources(arguments.images)
     from dcht.images import Fit
     from dcht.reconstruct import reconstruct_images
 
@@ -274,19 +258,13 @@ def _reconstruct(arguments: argparse.Namespace) -> int:
     return _report(arguments, result.written, len(result.errors), time.perf_counter() - start)
 
 
-def _check_sources(sources: list[str]) -> None:
-    # Before torch and the weights are loaded: a typing mistake should answer at once.
-    for source in sources:
-        if not set(source) & set("*?[{") and not os.path.lexists(source):
-            raise UsageError(f"{source} is not there")
-
-
 def _load(arguments: argparse.Namespace) -> Tokenizer:
-    from dcht.tokenizer import Tokenizer
+    with loading():
+        from dcht.tokenizer import Tokenizer
 
-    return Tokenizer.from_pretrained(
-        arguments.ckpt, device=pick_device(arguments.device), precision=arguments.precision
-    )
+        return Tokenizer.from_pretrained(
+            arguments.ckpt, device=pick_device(arguments.device), precision=arguments.precision
+        )
 
 
 def _report(arguments: argparse.Namespace, count: int, skipped: int, seconds: float) -> int:
@@ -301,3 +279,9 @@ def _report(arguments: argparse.Namespace, count: int, skipped: int, seconds: fl
 def main() -> NoReturn:
     """Entry point of the console script."""
     run_verb(build_parser())
+
+
+def _bundled() -> str:
+    from dcht.tokenizer import Tokenizer
+
+    return str(Tokenizer.from_pretrained().sha256)

@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn, cast
 
-from dcht.commands.common import INTERRUPTED, OK, USAGE, exit_code, let_threads_sleep, ready_streams
+from dcht.commands.common import INTERRUPTED, OK, USAGE, exit_code, let_threads_sleep
+from dcht.commands.terminal import ready_streams
 from dcht.config import PRESETS, TokenizerConfig
 from dcht.engine.hydra import explain, require_known
 from dcht.errors import UsageError

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dcar.config import SAFETY_THRESHOLD
 from dcar.sampling_config import SAMPLING_PRESETS, Guidance, Order, Selector, Solver
 from dcht.commands.common import OK, add_common, positive, require_folder_name
+from dcht.commands.terminal import loading
 from dcht.device import pick_device
 from dcht.errors import UsageError, printable
 from dcht.files import locked, remove_partials
@@ -137,15 +138,16 @@ def check_series(arguments: argparse.Namespace, count: int) -> None:
 
 def load_pipe(arguments: argparse.Namespace) -> TextToImage:
     """The pipeline of a verb with `add_series`, on its device."""
-    from dcar.pipeline import TextToImage
+    with loading():
+        from dcar.pipeline import TextToImage
 
-    return TextToImage.from_pretrained(
-        arguments.ckpt,
-        device=pick_device(arguments.device),
-        precision=arguments.precision,
-        safety=arguments.safety,
-        safety_threshold=arguments.safety_threshold,
-    )
+        return TextToImage.from_pretrained(
+            arguments.ckpt,
+            device=pick_device(arguments.device),
+            precision=arguments.precision,
+            safety=arguments.safety,
+            safety_threshold=arguments.safety_threshold,
+        )
 
 
 def screen_prompts(pipe: TextToImage, prompts: Sequence[str]) -> Screened:

@@ -6,21 +6,18 @@ Nothing here imports torch at import time, so that `--help` stays instant.
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import traceback
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+from dcht.commands.terminal import drop_stdout, in_color, ready_streams
 from dcht.device import PRECISIONS
 from dcht.errors import CheckpointError, NonFiniteLossError, UsageError, printable
 from dcht.files import remove_partials_of
-
-if TYPE_CHECKING:
-    pass
 
 OK, FAILED, USAGE, SKIPPED, BAD_CHECKPOINT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 EXIT_CODES = """exit codes: 0 ok, 2 usage or bad input, 3 done but some inputs were skipped,
@@ -95,6 +92,10 @@ def add_common(verb: argparse.ArgumentParser, *names: str, **changes: dict[str, 
         verb.add_argument(f"--{name.replace('_', '-')}", **keywords | change)
 
 
+TRACEBACK = "HYDRA_FULL_ERROR"
+"""The variable that has errors shown with their traceback, in Hydra's commands as in ours."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Shows what is wrong with a command line in one line, whatever its words hold."""
 
@@ -113,7 +114,35 @@ def command_parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"{prog} {version}")
+    parser.add_argument(
+        "--print-completion", choices=("bash", "zsh", "tcsh"), action=_Completion,
+        help="print what makes this shell complete the command, and do nothing else",
+    )  # fmt: skip
     return parser
+
+
+class _Completion(argparse.Action):
+    """Prints a shell's completion script for the whole parser."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: object, values: Any, option: object = None
+    ) -> None:
+        import shtab
+
+        print(shtab.complete(parser, shell=values))
+        parser.exit()
+
+
+def _add_debug(parser: argparse.ArgumentParser) -> None:
+    """Add `--debug` to a parser and to each of its verbs, before which or after it may stand."""
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS,
+        help="show the traceback of an error that is otherwise one line",
+    )  # fmt: skip
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                _add_debug(verb)
 
 
 def run_verb(parser: argparse.ArgumentParser) -> NoReturn:
@@ -123,7 +152,10 @@ def run_verb(parser: argparse.ArgumentParser) -> NoReturn:
     """
     ready_streams()
     let_threads_sleep()
+    _add_debug(parser)
     arguments = parser.parse_args()
+    if "debug" in arguments:
+        os.environ[TRACEBACK] = "1"
     if getattr(arguments, "offline", False):
         os.environ["HF_HUB_OFFLINE"] = "1"
     for out in (getattr(arguments, "out", None), *getattr(arguments, "film", ())):
@@ -160,7 +192,7 @@ def exit_code(main: Callable[[], int]) -> int:
         code = _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # The reader (`head`, say) went away: not an error.
-        _drop_stdout()
+        drop_stdout()
         code = 128 + signal.SIGPIPE
     except OSError as error:
         # A folder that may not be written, a file where a folder should be, a full disk. Without a
@@ -168,17 +200,8 @@ def exit_code(main: Callable[[], int]) -> int:
         where = error.filename or "stdout"
         code = _fail(f"{where}: {error.strerror or error}", USAGE)
         if error.filename is None:
-            _drop_stdout()
+            drop_stdout()
     return code
-
-
-class _Messages(io.FileIO):
-    """Stderr: what cannot be written there (a full disk, a reader that left) stops no work."""
-
-    def write(self, content: Any) -> int:
-        with suppress(OSError):
-            return super().write(content)
-        return len(content)
 
 
 def let_threads_sleep() -> None:
@@ -190,41 +213,23 @@ def let_threads_sleep() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def ready_streams() -> None:
-    """Make stdin, stdout and stderr something that can be read and written.
-
-    One that was closed (`>&-`) becomes the null device: a file that is opened later would otherwise
-    get its number, and be written by whatever prints. A character that the terminal's encoding does
-    not have is shown by its escape. What stderr cannot take is lost, and no error.
-    """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            try:
-                os.fstat(number)
-            except OSError:
-                null = os.open(os.devnull, os.O_RDWR)
-                if null != number:
-                    os.dup2(null, number)
-                    os.close(null)
-            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
-    if sys.stderr is sys.__stderr__:
-        messages = io.BufferedWriter(_Messages(sys.stderr.fileno(), "w", closefd=False))
-        sys.stderr = io.TextIOWrapper(messages, sys.stderr.encoding, line_buffering=True)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _drop_stdout() -> None:
-    """Point stdout elsewhere: Python would complain once more while flushing it at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
-
-
 def _fail(message: object, code: int) -> int:
-    print(f"error: {printable(message)}", file=sys.stderr)
+    if os.environ.get(TRACEBACK, "0") not in ("", "0"):
+        traceback.print_exc()
+    word = "\x1b[31merror:\x1b[0m" if in_color(sys.stderr) else "error:"
+    print(f"{word} {printable(message)}", file=sys.stderr)
     return code
+
+
+def require_sources(sources: Iterable[str]) -> None:
+    """Refuse a source that is not there, before torch and the weights are loaded.
+
+    Raises:
+        UsageError: it is no pattern and no file or folder.
+    """
+    for source in sources:
+        if not set(source) & set("*?[{") and not os.path.lexists(source):
+            raise UsageError(f"{source} is not there")
 
 
 def require_folder_name(out: Path, *, instead: str = "") -> None:
