@@ -73,7 +73,8 @@ def test_bash_completes_every_verb_and_option(package: str, tmp_path: Path) -> N
     command = package.replace("_", "-")
     code = (
         f"source {script}; COMP_WORDS=({command} ''); COMP_CWORD=1; "
-        f"$(complete -p {command} | sed -E 's/.*-F ([^ ]+).*/\\1/'); printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        f"$(complete -p {command} | sed -E 's/.*-F ([^ ]+).*/\\1/'); "
+        "printf '%s\\n' \"${COMPREPLY[@]}\""
     )
     offered = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
     verbs = {"dcht": "doctor", "dcar": "generate", "dcar_eval": "scenes-eval"}
