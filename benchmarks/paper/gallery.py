@@ -22,7 +22,8 @@ import torch
 from PIL import Image
 
 from dcar import TextToImage
-from dcar.commands.common import unknown_line
+from dcar.commands.common import word_advice
+from dcar.pipeline.notes import prompt_notes
 from dcar.pipeline.series import ImageSeries, generate_film, generate_sheet
 from dcar_eval.runs.failures import write_failures
 from dcar_eval.runs.results import RESULTS
@@ -156,7 +157,7 @@ def generate_all(pipe: TextToImage, run: Path, folder: Path) -> None:
         width=pipe.size[1],
         double=2 * pipe.size[1],
         outside=", ".join(f'"{prompt}"' for prompt in outside),
-        line=unknown_line(pipe, outside[:2]),
+        line=" ".join(prompt_notes(pipe, pipe.screen(outside[:2]), advice=word_advice(pipe))),
     )
     (folder / "gallery.md").write_text(page)
 

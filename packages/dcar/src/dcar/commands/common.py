@@ -155,13 +155,17 @@ def screen_prompts(pipe: TextToImage, prompts: Sequence[str]) -> Screened:
     from dcar.pipeline.notes import prompt_notes
 
     found = pipe.screen(prompts)
-    advice = (
+    for line in prompt_notes(pipe, found, advice=word_advice(pipe)):
+        print(printable(line), file=sys.stderr)
+    return found
+
+
+def word_advice(pipe: TextToImage) -> str:
+    """What to do about words that the checkpoint does not know."""
+    return (
         f"--list-words prints all {len(pipe.text.known_words() or [])} words; --ckpt FOLDER or a "
         "Hub id loads a larger checkpoint"
     )
-    for line in prompt_notes(pipe, found, advice=advice):
-        print(printable(line), file=sys.stderr)
-    return found
 
 
 def write_series(
