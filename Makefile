@@ -2,7 +2,7 @@
 UV ?= uv
 RUN = $(UV) run --all-packages
 
-.PHONY: help install format lint typecheck test test-slow test-kills fuzz browser bench docs lock check-lock
+.PHONY: help install format lint typecheck test test-slow test-kills fuzz browser bench docs release lock check-lock
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,11 +42,17 @@ bench:  ## Speed, as ratios against a peer in the same run.
 docs:  ## The documentation site, into site/; a warning is an error.
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet
 
+release:  ## Wheels and sdists of one version in dist/, checked: REPOSITORY=https://...; publishes nothing.
+	$(RUN) python .ci/release.py --repository "$(REPOSITORY)"
+
 lock:  ## Resolve again and write requirements.lock.
 	$(UV) lock
 	$(UV) export --all-packages --quiet --no-emit-workspace --format requirements.txt --no-header -o requirements.lock
 
-check-lock:  ## Fail if requirements.lock is not what the resolution gives.
+check-release:  ## Wheels and sdists of one version in dist/, checked: REPOSITORY=https://...; publishes nothing.
+	$(RUN) python .ci/release.py --repository "$(REPOSITORY)"
+
+lock:  ## Fail if requirements.lock is not what the resolution gives.
 	@$(UV) export --all-packages --quiet --no-emit-workspace --format requirements.txt --no-header -o .requirements.now
 	@diff -u requirements.lock .requirements.now || (rm -f .requirements.now; echo "requirements.lock is stale: make lock" >&2; exit 1)
 	@rm -f .requirements.now
