@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 COLORS = {"red": (200, 40, 40), "green": (40, 160, 60), "blue": (50, 70, 200)}
 COUNT, SIDE = 48, 64
 DATA = f"{COUNT} images of benchmarks/reference_curves.py --data DIR"
-NOT_KEPT = ("time", "images_per_second", "examples_per_second")
+NOT_KEPT = ("time", "images_per_second", "sequences_per_second", "peak_memory_gib")
 
 
 def write_images(folder: Path) -> None:

@@ -63,6 +63,7 @@ def test_a_run_of_other_settings_is_refused_by_their_names(
 @pytest.mark.parametrize("package", ["dcht", "dcar"])
 def test_the_committed_references_agree_with_themselves(package: str, tmp_path: Path) -> None:
     references = load_references(package)
+    assert [reference.experiment for reference in references] == ["tiny"]
     for reference in references:
         run = run_of(tmp_path / reference.experiment, reference.settings, reference.rows)
         assert find_reference(run, references) is reference

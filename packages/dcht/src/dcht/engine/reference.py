@@ -22,7 +22,9 @@ FREE = (
     "out", "root", "tokenizer_ckpt", "init_from", "device", "workers", "trackers", "residual_std",
 )  # fmt: skip
 """Settings that do not tell what a run should learn."""
-NOT_CURVES = ("step", "time", "stage", "lr", "images_per_second", "examples_per_second")
+NOT_CURVES = (
+    "step", "time", "stage", "lr", "images_per_second", "sequences_per_second", "peak_memory_gib",
+)  # fmt: skip
 """Columns of a row that say when and how fast, not what was learned."""
 TOLERANCE = 0.1
 """How far a value may be from the reference's, as a share of what that curve spans."""
