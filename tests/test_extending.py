@@ -5,15 +5,20 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from dcar import DCAR, PRESETS, SamplingConfig, sample_residual
 from dcar.config import LossConfig, Order, Schedule, Solver
 from dcar.randomness import keyed_generator
 from dcar.sampler import unmask
+from dcar_eval.metrics.features import load_extractor
+from dcar_eval.metrics.protocol import PROTOCOLS
+from dcar_eval.metrics.sets import METRICS
 from dcht import UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -31,14 +36,15 @@ def program(name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sources of dcar with the page's pieces in their places."""
+    """The sources of the packages with the page's pieces in their places."""
     folder = tmp_path_factory.mktemp("sources")
-    source = ROOT / "packages/dcar/src/dcar"
-    shutil.copytree(source, folder / "dcar", ignore=shutil.ignore_patterns("checkpoints", "__pyc*"))
+    for source in ROOT.glob("packages/*/src/*"):
+        ignored = shutil.ignore_patterns("checkpoints", "__pyc*")
+        shutil.copytree(source, folder / source.name, ignore=ignored)
     pieces = [(found, block) for block in BLOCKS if (found := PIECE.match(block))]
-    assert len(pieces) == 4
+    assert len(pieces) == 10
     for found, block in pieces:
-        path = folder / Path(found[1]).relative_to("packages/dcar/src")
+        path = folder.joinpath(*Path(found[1]).parts[3:])
         before, line, after = path.read_text().partition(found[2])
         assert line, found[0]
         # Before the whole line, and a member before the blank lines that end its class.
@@ -149,3 +155,60 @@ def test_the_head_trains_inside_the_model() -> None:
     losses.total.backward()
     assert losses.diffusion > 0
     assert all(parameter.grad is not None for parameter in model.head.parameters())
+
+
+def test_a_loss_in_a_copy_of_the_sources(copied: Path) -> None:
+    code = """
+import torch
+from dcht.loss_config import LossConfig, StageLoss
+from dcht.train.losses import ReconstructionLoss, weighted_sum
+run = LossConfig(l2=1.0, lpips=0.0)
+stage = StageLoss(edges=3.0).applied(run)
+ramp = torch.arange(4.0).expand(1, 3, 4, 4) / 8
+for config in (run, stage):
+    terms = ReconstructionLoss(config)(ramp, torch.zeros(1, 3, 4, 4))
+    print(sorted(terms), float(weighted_sum(terms, config) - terms["l2"]))
+"""
+    # The ramp's steps are 1 / 8 everywhere: 3 / 8 with the stage's weight.
+    assert run(copied, code).splitlines() == ["['l2'] 0.0", "['edges', 'l2'] 0.375"]
+
+
+def test_a_metric_in_a_copy_of_the_sources(copied: Path) -> None:
+    code = """
+import numpy as np
+from dcar_eval.metrics.protocol import PROTOCOLS
+from dcar_eval.metrics.sets import METRICS, measure_sets
+rows = np.arange(8.0).reshape(4, 2)
+print(measure_sets(["spread"], rows, 2 * rows, extractor="inception")["spread"]["value"])
+print({n: m.record(n)["sha256"] for n, m in METRICS.items() if n != "spread"})
+print({n: p.sha256 for n, p in PROTOCOLS.items()})
+"""
+    value, records, protocols = run(copied, code).splitlines()
+    assert float(value) == 2.0
+    assert eval(records) == {
+        name: metric.record(name)["sha256"] for name, metric in METRICS.items()
+    }
+    assert eval(protocols) == {name: protocol.sha256 for name, protocol in PROTOCOLS.items()}
+
+
+def test_a_feature_extractor_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("own")
+    module.__dict__.update(program("MeanColor"))
+    monkeypatch.setitem(sys.modules, "own", module)
+    extractor = load_extractor("own:mean_color", device=torch.device("cpu"))
+    assert extractor.dim == 3
+    assert extractor(torch.tensor([[3, 5, 7]], dtype=torch.uint8)[..., None, None]).tolist() == [
+        [3.0, 5.0, 7.0]
+    ]
+
+
+def test_a_kind_of_data_set_in_a_copy_of_the_sources(copied: Path, tmp_path: Path) -> None:
+    for name in ("a_red_apple.png", "two_dogs.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    code = f"""
+from dcar.data.image_sets import list_images
+from dcar.train_config import DataKind
+found = list_images({str(tmp_path)!r}, DataKind.names).images
+print([image.row["caption"] for image in found])
+"""
+    assert run(copied, code).strip() == "['a red apple', 'two dogs']"

@@ -4,9 +4,11 @@ A member that is only added to its enum must not be sampled as another one: `mat
 `assert_never`, or a table, wherever members are told apart.
 """
 
+import sys
 from dataclasses import replace
 from enum import Enum
 from itertools import combinations
+from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
@@ -16,20 +18,33 @@ from PIL import Image
 from torch import Tensor
 
 from dcar import DCAR, SamplingConfig, sample_indices, sample_residual
-from dcar.config import Guidance, HeadGuidance, Order, Schedule, Selector, Solver
+from dcar.config import Guidance, HeadGuidance, Order, Rounding, Schedule, Selector, Solver
 from dcar.data.image_sets import list_images
 from dcar.masking import mask_ratio, masked_counts, training_mask
 from dcar.modules.solvers import Group, solve, solver_timesteps
+from dcar.pipeline import TextToImage
 from dcar.randomness import keyed_generator
 from dcar.sampling.fts import select
 from dcar.sampling.guidance import head_scale, step_scale
 from dcar.train_config import DataKind
+from dcar_eval.hard.grammar import HardScene, HardTask
+from dcar_eval.hard.sample import sample_any
 from dcar_eval.metrics.crops import cropping
 from dcar_eval.metrics.pixels import eight_bits, ssim
 from dcar_eval.metrics.protocol import Crop, MetricRounding, Ssim
-from dcht.config import Act, Block, Norm
+from dcar_eval.scenes.sample import _sample
+from dcar_eval.scenes.world import WORLDS, Scene, Task
+from dcht import PRESETS as TOKENIZERS
+from dcht import Tokenizer
+from dcht.config import Act, Block, Norm, Resample
 from dcht.images import Fit, fit_image
-from dcht.modules.layers import build_block, build_norm
+from dcht.latents import encode
+from dcht.latents.encode import _run
+from dcht.latents.encode_job import Backend, EncodeSettings, Flip
+from dcht.modules.layers import build_block, build_norm, shuffles
+
+WORDS = WORLDS["wide"]
+ENCODING = EncodeSettings(size=(64, 64))
 
 Member = TypeVar("Member", bound=Enum)
 # Where the choice shows: `stage_order` with stages only, and so on.
@@ -110,6 +125,7 @@ def test_each_function_refuses_it_by_itself() -> None:
     image = Image.new("RGB", (8, 4))
     group = Group(slice(None), solver_timesteps(Solver.ddim, 2))
     pixels = np.zeros((16, 16, 3), dtype=np.uint8)
+    rng = np.random.default_rng(0)
     for call in (
         lambda: mask_ratio(variates, spiral(Schedule)),
         lambda: masked_counts(4, 4, 2, spiral(Schedule)),
@@ -131,6 +147,69 @@ def test_each_function_refuses_it_by_itself() -> None:
         lambda: cropping(spiral(Crop), (4, 4))(image, (4, 4)),
         lambda: eight_bits(torch.zeros(1, 3, 2, 2), spiral(MetricRounding)),
         lambda: ssim(pixels, pixels, spiral(Ssim)),
+        lambda: shuffles(spiral(Resample)),
+        lambda: spiral(Flip).views,
+        lambda: _sample(spiral(Task), WORDS, rng),
+        lambda: sample_any(spiral(HardTask), WORDS, rng),
+        lambda: _run(None, None, [0], replace(ENCODING, backend=spiral(Backend)), None),  # type: ignore[arg-type]
     ):  # fmt: skip
         with pytest.raises((AssertionError, KeyError), match="spiral"):
             call()
+
+
+def shape_of(scene: Scene | HardScene) -> list[object]:
+    """What a scene is apart from its task and the names in it."""
+    if isinstance(scene, HardScene):
+        groups = [(g.count, bool(g.color), bool(g.size)) for g in scene.groups]
+        return [groups, [relation[::2] for relation in scene.relations]]
+    return [[(o.name == scene.objects[0].name, bool(o.color)) for o in scene.objects],
+            bool(scene.relation)]  # fmt: skip
+
+
+def test_every_task_makes_scenes_unlike_the_others() -> None:
+    plain = {
+        task: [shape_of(_sample(task, WORDS, np.random.default_rng(k))) for k in range(12)]
+        for task in Task
+    }
+    hard = {
+        task: [shape_of(sample_any(task, WORDS, np.random.default_rng(k))) for k in range(12)]
+        for task in HardTask
+    }
+    for found in (plain, hard):
+        for one, other in combinations(found, 2):
+            assert found[one] != found[other], (one, other)
+
+
+def test_every_resampling_has_a_network_of_its_own() -> None:
+    layouts = [replace(TOKENIZERS["tiny"], resample=by) for by in Resample]
+    shapes = [sorted(tuple(p.shape) for p in Tokenizer(layout).parameters()) for layout in layouts]
+    assert len({str(found) for found in shapes}) == len(Resample)
+
+
+def test_every_flip_and_every_backend_acts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [flip.views for flip in Flip] == [1, 2]
+    called = []
+    monkeypatch.setattr(encode, "encode_shards", lambda *_: called.append("here"))
+    for module in ("ray_workers.run_on_ray", "workers.run_workers"):
+        fake = ModuleType("fake")
+        setattr(fake, module.partition(".")[2], lambda *_, m=module, **__: called.append(m))
+        monkeypatch.setitem(sys.modules, f"dcht.latents.{module.partition('.')[0]}", fake)
+    for backend in Backend:
+        for workers in (1, 2):
+            settings = replace(ENCODING, backend=backend, workers=workers)
+            _run(None, None, [0], settings, None)  # type: ignore[arg-type]
+    assert called == [
+        "here", "workers.run_workers", "ray_workers.run_on_ray", "ray_workers.run_on_ray",
+    ]  # fmt: skip
+
+
+def test_every_rounding_gives_other_pixels(pipe: TextToImage) -> None:
+    images = []
+    for rounding in Rounding:
+        pipe.rounding = rounding
+        images.append(np.asarray(pipe("a dog", num_steps=2).images[0]).astype(int))
+    nearest, down = images
+    assert 0 < (nearest - down).mean() < 1 and ((nearest - down) <= 1).all()
+    pipe.rounding = spiral(Rounding)
+    with pytest.raises(KeyError, match="spiral"):
+        pipe("a dog", num_steps=2)

@@ -40,6 +40,23 @@ def test_protocols_that_differ_have_different_hashes() -> None:
     assert dcar.described()["crop"] == "cover by bicubic, antialiased; crop centre"
 
 
+HASHES = {
+    "dcar": "b6bbce527deac058da9f449e410b80e5e1d32aa448856d5aa46aca3d803f7777",
+    "dc-ae": "60a7418900f9194f26bbf31b49fde88959f0885d8af2a4b9cae777b268c22ade",
+    "titok": "23ee2b33fad115be07293fe4c38355ff74d7f74fc2468528d9c7d4e23253aa3a",
+    "llamagen": "fea29d4c41e8a69ab341b9f3ff18854f573e3106e1b2b1f288223644441dc8da",
+    "sana": "830458575a6e4203d3744b8359d2460d9f5ca010671ee56a05ab779821de059f",
+    "dc-gen": "2fd79aa6fcdd762d86b38068cdc3c74c93b3e832489366ff4cced7871dd959e0",
+    "lossless": "19a845c70af94ab96f0b4a91e844560cca555f094895cbab0ba3f0f4dbec3fde",
+}
+
+
+def test_a_protocol_keeps_its_hash() -> None:
+    """Bit for bit, whatever metric comes later: what was published stays in its column."""
+    protocols = PROTOCOLS | GENERATION_PROTOCOLS
+    assert {name: protocol.sha256 for name, protocol in protocols.items()} == HASHES
+
+
 def test_only_fids_own_network_gives_fid() -> None:
     assert fid_name("rfid", "inception") == fid_name("rfid", "inception-tf1") == "rfid"
     assert fid_name("gfid", "efficientnet-lite0") == "gfid[efficientnet-lite0]"

@@ -1,5 +1,7 @@
 """Metrics of two sets of features against closed forms and against the plainest way to compute."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -7,12 +9,16 @@ from scipy.stats import wasserstein_distance
 
 from dcar_eval.metrics.sets import (
     METRICS,
+    SetMetric,
     cmmd,
     inception_score,
+    measure_sets,
     precision_recall,
     sliced_wasserstein,
 )
 from dcht.errors import UsageError
+
+RAMP = np.arange(16.0).reshape(8, 2)
 
 
 @pytest.fixture
@@ -94,6 +100,28 @@ def test_every_metric_worsens_when_the_features_are_spoiled(name: str) -> None:
         assert after["recall"] < before["recall"] - 0.3
     else:
         assert after["value"] > 3 * before["value"]
+
+
+def test_a_metric_added_later_has_a_record_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {name: metric.record(name) for name, metric in METRICS.items()}
+    assert len({record["sha256"] for record in before.values()}) == len(METRICS)
+    gap = SetMetric(
+        compute=lambda real, fake: {"value": float(np.abs(real.mean() - fake.mean()))},
+        settings={"power": 1},
+        source="here",
+    )
+    monkeypatch.setitem(METRICS, "gap", gap)
+    assert {name: METRICS[name].record(name) for name in before} == before
+    found = measure_sets(["gap", "precision-recall"], RAMP, RAMP + 2, extractor="dinov2")
+    assert list(found) == ["gap[dinov2]", "precision[dinov2]", "recall[dinov2]"]
+    assert found["gap[dinov2]"] == {"value": 2.0, "n": 8, **gap.record("gap")}
+    squared = replace(gap, settings={"power": 2})
+    hashes = {
+        gap.record("gap")["sha256"],
+        gap.record("g")["sha256"],
+        squared.record("gap")["sha256"],
+    }
+    assert len(hashes) == 3
 
 
 def test_what_cannot_be_measured_is_said() -> None:

@@ -27,6 +27,7 @@ from dcht.train_config import (
     OptimizerConfig,
     PublishDtype,
     Stage,
+    StageLoss,
     TrainConfig,
 )
 
@@ -106,6 +107,23 @@ def test_a_run_improves_psnr_and_leaves_what_it_says(colors, tmp_path, capsys):
     before = checkpoint_sha256(out / "tokenizer")
     assert train(run)
     assert checkpoint_sha256(out / "tokenizer") == before
+
+
+def test_a_stage_has_its_own_losses(images, tmp_path, capsys, monkeypatch):
+    """A GAN and an L1 in the last stage alone, whose terms and file are there and nowhere else."""
+    monkeypatch.setattr("dcht.train.plot_run", lambda *_: None)
+    stages = (Stage.continuous_warmup, Stage.discrete_learning)
+    run = config(images, tmp_path / "run", *stages, steps=2, log_every=1, trackers=[])
+    run.loss = LossConfig(lpips=0.0, gan=0.0, gan_start_in_stage=0, discriminator_channels=4)
+    run.discrete_learning = replace(run.discrete_learning, loss=StageLoss(l1=2.0, gan=0.1))
+    assert train(run)
+    steps = [row for row in rows(tmp_path / "run") if "l2" in row]
+    assert ["l1" in row for row in steps] == [False, False, True, True]
+    assert [row.get("gan_weight") for row in steps] == [None, None, *[pytest.approx(0.1)] * 2]
+    assert (tmp_path / "run" / "discriminator.safetensors").exists()
+    assert "loss weights: l2 1, l1 2, lpips 0, gan 0.1" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="are all 0"):
+        replace(run, discrete_learning=replace(run.discrete_learning, loss=StageLoss(l2=0)))
 
 
 def test_interrupted_often_it_ends_with_the_same_weights(images, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from dcar_eval.metrics.crops import cropping
 from dcar_eval.metrics.distances import distances, few_images
 from dcar_eval.metrics.networks import MetricNetworks, measure
 from dcar_eval.metrics.pixels import eight_bits
-from dcar_eval.metrics.protocol import Protocol
+from dcar_eval.metrics.sets import METRICS, measure_sets
 from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Features, Journal
 from dcar_eval.runs.results import (
     CONTENT,
@@ -108,6 +108,8 @@ def evaluate_reconstruction(
         "batch_size": batch_size,
         CONTENT: hash_all(contents),
     }
+    if networks.further:
+        settings["further"] = {n: METRICS[n].record(n)["sha256"] for n in networks.further}
     sides = ("input", *paths) if extractor else ()
     run = Run(
         out=out,
@@ -140,7 +142,7 @@ def evaluate_reconstruction(
             "settings": settings,
             "n": len(rows),
             "skipped": len(gathered.errors),
-            "paths": {name: _values(gathered, name, protocol) for name in paths},
+            "paths": {name: _values(gathered, name, networks) for name in paths},
             "left_out": networks.left_out,
             "versions": versions(PACKAGES),
             "run": this_run(run.started, next(tokenizer.parameters()).device),
@@ -206,7 +208,7 @@ def _measure(
     return rows, features
 
 
-def _values(gathered: Gathered, path: str, protocol: Protocol) -> dict[str, dict[str, Any]]:
+def _values(gathered: Gathered, path: str, networks: MetricNetworks) -> dict[str, dict[str, Any]]:
     """Every metric of a path: its value, and over how many images."""
     rows = gathered.rows
     values: dict[str, dict[str, Any]] = {}
@@ -217,7 +219,9 @@ def _values(gathered: Gathered, path: str, protocol: Protocol) -> dict[str, dict
         values[metric] = {"value": mean, "n": len(finite)}
     if gathered.features and len(rows) > 1:
         real, fake = gathered.features["input"], gathered.features[path]
-        values |= distances(real, fake, kind="rfid", extractor=protocol.fid)
+        extractor = networks.protocol.fid
+        values |= distances(real, fake, kind="rfid", extractor=extractor)
+        values |= measure_sets(networks.further, real, fake, extractor=extractor)
     return values
 
 
@@ -246,7 +250,9 @@ def notes(results: dict[str, Any]) -> list[str]:
 
 def table(results: dict[str, Any]) -> str:
     """The results as a table of text."""
-    metrics = results["settings"]["metrics"]
+    metrics = list(results["settings"]["metrics"])
+    for values in results["paths"].values():
+        metrics += [name for name in values if name not in metrics]
     lines = [["path", *metrics, "images"]]
     for path, values in results["paths"].items():
         cells = [values.get(metric, {}).get("value") for metric in metrics]

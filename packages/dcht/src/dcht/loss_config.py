@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Annotated
 
@@ -75,3 +75,25 @@ class LossConfig:
             f"loss.gan_start={self.gan_start} counts the steps of the run, which has "
             f"{sum(lengths)}; loss.gan_start_in_stage counts those of a stage"
         )
+
+
+@dataclass(kw_only=True)
+class StageLoss:
+    """What a stage changes of the run's `loss`; None: nothing."""
+
+    l2: Annotated[float | None, Range(0, 1e6)] = None
+    l1: Annotated[float | None, Range(0, 1e6)] = None
+    lpips: Annotated[float | None, Range(0, 1e6)] = None
+    gan: Annotated[float | None, Range(0, 1e6)] = None
+    codebook: Annotated[float | None, Range(0, 1e6)] = None
+    commitment: Annotated[float | None, Range(0, 1e6)] = None
+    gan_adaptive: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values without sense."""
+        check_ranges(self)
+
+    def applied(self, loss: LossConfig) -> LossConfig:
+        """The losses of the stage in a run with `loss`."""
+        changes = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(loss, **changes)

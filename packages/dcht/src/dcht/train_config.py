@@ -14,6 +14,7 @@ from dcht.engine.trackers import Tracker
 from dcht.errors import UsageError
 from dcht.loss_config import LossConfig as LossConfig
 from dcht.loss_config import LPIPSNet as LPIPSNet
+from dcht.loss_config import StageLoss as StageLoss
 from dcht.ranges import PATH, SEED, SHARE, Length, Range, check_ranges
 
 
@@ -66,6 +67,8 @@ class StageConfig:
     epochs: Annotated[float | None, Range(0, 1e6, above=True)] = None
     steps: Annotated[int | None, Range(1, 10**9)] = None
     """Length in optimizer steps; wins over `epochs`."""
+    loss: StageLoss = field(default_factory=StageLoss)
+    """What the stage changes of the run's `loss`. # not in paper."""
 
     def __post_init__(self) -> None:
         """Refuse a stage that could not do what it says."""
@@ -223,6 +226,8 @@ class TrainConfig:
                 f"stages={chosen} leaves strategy={self.strategy.value} nothing to do; "
                 f"choose from {left}"
             )
+        for planned in self.plan():
+            self.loss_of(planned.settings)  # refuses weights that are all 0
         if self.tokenizer.codebook_size is None:
             raise UsageError("this tokenizer has no codebook; dcht-train needs codebook_size")
 
@@ -239,6 +244,10 @@ class TrainConfig:
                 settings = replace(settings, train_encoder=True, train_codebook=True)
             planned.append(PlannedStage(stage.value, settings, [*shorter, settings]))
         return planned
+
+    def loss_of(self, stage: StageConfig) -> LossConfig:
+        """The losses of a stage: the run's, with what the stage changes."""
+        return stage.loss.applied(self.loss)
 
     def stage(self, stage: Stage) -> StageConfig:
         """The settings of one stage, whatever the strategy."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,3 +142,15 @@ def pick_truths(arguments: argparse.Namespace) -> Truths | None:
     from dcar_eval.scenes.evaluate import Truths
 
     return Truths(sprites=arguments.sprites, lpips_weights=arguments.lpips_weights)
+
+
+def pick_metrics(text: str, known: Sequence[str]) -> list[str]:
+    """The metrics that a list with commas names.
+
+    Raises:
+        UsageError: one that is not known.
+    """
+    names = [name for name in text.split(",") if name]
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"metric {unknown[0]!r} is not known; use {', '.join(known)}")
+    return names

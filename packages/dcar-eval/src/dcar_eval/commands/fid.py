@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcar_eval.commands.common import add_inception
+from dcar_eval.commands.common import add_inception, pick_metrics
 from dcar_eval.metrics.protocol import Crop
 from dcht.commands.common import OK, add_common
 from dcht.config import parse_size
@@ -91,10 +91,7 @@ def _metrics(arguments: argparse.Namespace) -> list[str]:
     """The further metrics that were asked for, before anything is loaded."""
     from dcar_eval.metrics.sets import INCEPTION_SCORE, METRICS
 
-    names = [name for name in arguments.metrics.split(",") if name]
-    known = (*METRICS, INCEPTION_SCORE)
-    if unknown := [name for name in names if name not in known]:
-        raise UsageError(f"metric {unknown[0]!r} is not known; use {', '.join(known)}")
+    names = pick_metrics(arguments.metrics, (*METRICS, INCEPTION_SCORE))
     if arguments.reference.suffix == ".npz" and set(names) & set(METRICS):
         raise UsageError(
             f"{arguments.reference} holds mean and covariance; {', '.join(names)} need images"
@@ -117,7 +114,7 @@ def _more(
         if name != INCEPTION_SCORE:
             metric = METRICS[name]
             values = metric.compute(reference, fake)
-            found[key] = {**values, "n": len(fake), **metric.settings, "source": metric.source}
+            found[key] = {**values, "n": len(fake), **metric.record(name)}
             continue
         to_logits = extractor.to_logits
         if to_logits is None:

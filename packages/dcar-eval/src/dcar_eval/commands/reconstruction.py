@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dcar_eval.commands.common import add_inception, add_share, pick_share, tell
+from dcar_eval.commands.common import add_inception, add_share, pick_metrics, pick_share, tell
 from dcar_eval.metrics.protocol import PROTOCOLS
 from dcht.commands.common import OK, add_common, positive, report_skipped
 from dcht.config import parse_size
@@ -24,6 +24,10 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--protocol", choices=list(PROTOCOLS), default="dcar", help="whose conventions [dcar]"
     )
+    verb.add_argument(
+        "--metrics", metavar="NAMES", default="",
+        help="beside the protocol's, any of mind,precision-recall,cmmd",
+    )  # fmt: skip
     verb.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
     verb.add_argument(
         "--lpips-weights", metavar="DIR",
@@ -45,6 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     from dataclasses import replace
 
+    from dcar_eval.metrics.sets import METRICS
+
+    further = pick_metrics(arguments.metrics, list(METRICS))
     from dcar_eval.metrics.networks import load_networks
     from dcar_eval.reconstruction import evaluate_reconstruction, notes, table
     from dcht.engine.distributed import world
@@ -69,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
                 device=here.device,
                 lpips_weights=arguments.lpips_weights,
                 inception_weights=arguments.inception_weights,
+                further=further,
             ),
             share=share,
             force=arguments.force,

@@ -5,6 +5,8 @@ A scene is a function of the random generator, the objects, the split and the st
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import numpy as np
 
 from dcar_eval.hard.grammar import MOST, SIZES, Group, HardScene, HardTask, Relation
@@ -102,7 +104,9 @@ def _sampled(
         to_one = (0, first, 1), (2, second, 1)
         groups = tuple(Group(name=name) for name in names[:3])
         return groups, of_one if rng.random() < 0.5 else to_one
-    return _free_form(names, colors, sizes, rng)
+    if task is HardTask.FREE:
+        return _free_form(names, colors, sizes, rng)
+    assert_never(task)
 
 
 def _free_form(

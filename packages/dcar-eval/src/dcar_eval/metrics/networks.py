@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +41,8 @@ class MetricNetworks:
     """By metric: (b, 3, H, W) in [-1, 1], twice, to distances (b,)."""
     extractor: Extractor | None = None
     """Of rFID."""
+    further: list[str] = field(default_factory=list)
+    """Of `dcar_eval.metrics.sets.METRICS`: beside the protocol, whose hash they leave alone."""
     left_out: dict[str, str] = field(default_factory=dict)
     """By metric: what was missing."""
 
@@ -62,18 +64,19 @@ def load_networks(
     device: torch.device,
     lpips_weights: str | None = None,
     inception_weights: str | None = None,
+    further: Sequence[str] = (),
 ) -> MetricNetworks:
     """Load what a protocol needs from these places, or from where it usually is.
 
     Raises:
-        UsageError: a place that was named does not exist, an extractor is not known, or nothing
-            can be measured.
+        UsageError: a place that was named does not exist, an extractor is not known, nothing can
+            be measured, or `further` metrics lack their features.
         CheckpointError: the Inception file is another one than pytorch-fid's.
     """
     for place in (lpips_weights, inception_weights):
         if place and not Path(place).exists():
             raise UsageError(f"{place} does not exist; expected weights, or a folder with them")
-    networks = MetricNetworks(protocol=protocol)
+    networks = MetricNetworks(protocol=protocol, further=list(further))
     for net in LPIPS_NETS[protocol.lpips]:
         try:
             networks.lpips[f"lpips_{net}"] = load_lpips(net, lpips_weights).to(device)
@@ -86,7 +89,7 @@ def load_networks(
             protocol.fid, device=device, inception_weights=inception_weights
         )
     except UsageError as error:
-        if not networks.metrics or protocol.fid not in FID_NETWORKS:
+        if further or not networks.metrics or protocol.fid not in FID_NETWORKS:
             raise
         networks.left_out["rfid"] = str(error)
     return networks

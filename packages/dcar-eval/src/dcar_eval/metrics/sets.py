@@ -8,13 +8,16 @@ seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dcar_eval.metrics.protocol import fid_name
 from dcht.errors import UsageError
 
 SEED = 0
@@ -37,6 +40,12 @@ class SetMetric:
     """What the values depend on; part of the record."""
     source: str
     """Where it is defined."""
+
+    def record(self, name: str) -> dict[str, Any]:
+        """What its values depend on, and the hash of that under its name: beside each value."""
+        lines = {**self.settings, "source": self.source}
+        text = json.dumps({"metric": name, **lines}, sort_keys=True)
+        return lines | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def sliced_wasserstein(real: Array, fake: Array, *, directions: int = DIRECTIONS) -> float:
@@ -191,3 +200,23 @@ METRICS: dict[str, SetMetric] = {
     ),
 }
 """By the name that `dcar-eval fid --metrics` takes."""
+
+
+def measure_sets(
+    names: Sequence[str], real: Array, fake: Array, *, extractor: str
+) -> dict[str, dict[str, Any]]:
+    """Metrics of `METRICS` by their own names, each value with `n` and the metric's record.
+
+    Args:
+        names: of the metrics.
+        real: features (m, d) of the reference.
+        fake: features (n, d) of what is measured.
+        extractor: the name of what made them, which a value that is not of FID's network bears.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        metric = METRICS[name]
+        for key, value in metric.compute(real, fake).items():
+            label = fid_name(name if key == "value" else key, extractor)
+            found[label] = {"value": value, "n": len(fake), **metric.record(name)}
+    return found

@@ -6,6 +6,7 @@ A scene is a function of the random generator, the objects and the split alone.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import assert_never
 
 import numpy as np
 
@@ -80,9 +81,12 @@ def _sample(task: Task, objects: tuple[str, ...], rng: np.random.Generator) -> S
     if task is Task.ATTRIBUTION:
         pair = zip((first, second), colors, strict=True)
         return Scene(task=task, objects=tuple(SceneObject(name=n, color=c) for n, c in pair))
-    relation = str(rng.choice(RELATIONS)) if task is Task.POSITION else None
     both = (SceneObject(name=first), SceneObject(name=second))
-    return Scene(task=task, objects=both, relation=relation)
+    if task is Task.TWO:
+        return Scene(task=task, objects=both)
+    if task is Task.POSITION:
+        return Scene(task=task, objects=both, relation=str(rng.choice(RELATIONS)))
+    assert_never(task)
 
 
 def _free_form(

@@ -133,7 +133,7 @@ def _preview(
     """The images of a latent (b, c, h, w), with what an edit keeps in its place."""
     if canvas is not None:
         latent = canvas.keep(latent)
-    truncate = parts.rounding is Rounding.down
+    truncate = {Rounding.nearest: False, Rounding.down: True}[parts.rounding]
     images = [to_pil(pixels, truncate=truncate) for pixels in parts.tokenizer.decode(latent)]
     if canvas is not None:
         images = canvas.paste(images)

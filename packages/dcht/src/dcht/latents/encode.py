@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 from tqdm import tqdm
 
@@ -19,7 +19,7 @@ from dcht.data.entries import READERS, Entry
 from dcht.data.reader import Reader
 from dcht.data.sources import find_inputs
 from dcht.errors import UsageError
-from dcht.latents.encode_job import Backend, EncodeSettings, Flip, Job, plan_encoding
+from dcht.latents.encode_job import Backend, EncodeSettings, Job, plan_encoding
 from dcht.latents.encode_shards import encode_batch, encode_shards
 from dcht.latents.kept import find_change
 from dcht.latents.shards import read_shard_rows
@@ -135,16 +135,19 @@ def _run(
     """Encode the shards `todo`, here or in workers."""
     if not todo:
         return
-    if settings.backend is Backend.ray:
-        from dcht.latents.ray_workers import run_on_ray
+    match settings.backend:
+        case Backend.ray:
+            from dcht.latents.ray_workers import run_on_ray
 
-        run_on_ray(job, tokenizer, todo, workers=settings.workers, progress=progress)
-    elif settings.workers == 1:
-        encode_shards(job, tokenizer, todo, progress)
-    else:
-        from dcht.latents.workers import run_workers
+            run_on_ray(job, tokenizer, todo, workers=settings.workers, progress=progress)
+        case Backend.local if settings.workers == 1:
+            encode_shards(job, tokenizer, todo, progress)
+        case Backend.local:
+            from dcht.latents.workers import run_workers
 
-        run_workers(job, tokenizer, todo, workers=settings.workers, progress=progress)
+            run_workers(job, tokenizer, todo, workers=settings.workers, progress=progress)
+        case _:
+            assert_never(settings.backend)
 
 
 class Estimate(NamedTuple):
@@ -188,7 +191,7 @@ def estimate(
             encode_batch(tokenizer, batch.images, plan).residual.cpu()
         seconds = (time.perf_counter() - start) * len(good) / len(sample)
     positions = plan.latent_height * plan.latent_width
-    each = 2 * positions * (1 + plan.latent_channels) * (2 if settings.flip is Flip.both else 1)
+    each = 2 * positions * (1 + plan.latent_channels) * settings.flip.views
     return Estimate(
         len(good),
         captioned.count(True),

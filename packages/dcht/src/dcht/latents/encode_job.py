@@ -25,6 +25,11 @@ class Flip(Enum):
     none = "none"
     both = "both"
 
+    @property
+    def views(self) -> int:
+        """How many times an image is encoded."""
+        return {"none": 1, "both": 2}[self.value]
+
 
 class Backend(Enum):
     """Who runs the workers."""

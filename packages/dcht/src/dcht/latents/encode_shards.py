@@ -67,7 +67,7 @@ def encode_batch(tokenizer: Tokenizer, images: Tensor, plan: EncodePlan) -> Code
     """
     device = tokenizer.encoder.output.weight.device
     dtype = Precision(plan.precision).dtype
-    views = [images, images.flip(-1)] if Flip(plan.flip) is Flip.both else [images]
+    views = [images, images.flip(-1)][: Flip(plan.flip).views]
     found = []
     for view in views if len(images) else ():
         with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
@@ -93,7 +93,7 @@ def encode_batch(tokenizer: Tokenizer, images: Tensor, plan: EncodePlan) -> Code
 def _with_flips(batch: Batch, plan: EncodePlan) -> Iterator[dict[str, Any]]:
     """In a store of both flips `flip` is the store's word; a key of the user's gives way to it."""
     for row in batch.rows:
-        if Flip(plan.flip) is Flip.both:
+        if Flip(plan.flip).views == 2:
             plain = {key: value for key, value in row.items() if key != "flip"}
             yield plain
             yield {**plain, "flip": True}

@@ -250,6 +250,17 @@ def shuffle(x: Tensor) -> Tensor:
     return F.pixel_shuffle(x, 2)
 
 
+def shuffles(by: Resample) -> bool:
+    """Whether a factor of 2 is done by pixel-(un)shuffle; else by stride, or by repeating."""
+    match by:
+        case Resample.SHUFFLE:
+            return True
+        case Resample.STRIDE:
+            return False
+        case _:
+            assert_never(by)
+
+
 class Downsample(nn.Module):
     """Halve the grid: convolution plus, where `shortcut`, the channel-averaged unshuffle."""
 
@@ -259,10 +270,10 @@ class Downsample(nn.Module):
         super().__init__()
         if shortcut and in_channels * 4 % out_channels:
             raise ValueError(f"cannot average 4 x {in_channels} channels down to {out_channels}")
-        shuffled = by is Resample.SHUFFLE
+        shuffled = shuffles(by)
         if shuffled and out_channels % 4:
             raise ValueError(f"{out_channels} channels are not a multiple of 4, as shuffle needs")
-        self.by, self.shortcut, self.out_channels = by, shortcut, out_channels
+        self.shuffled, self.shortcut, self.out_channels = shuffled, shortcut, out_channels
         self.conv = nn.Conv2d(
             in_channels,
             out_channels // 4 if shuffled else out_channels,
@@ -274,7 +285,7 @@ class Downsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, 2h, 2w) to (b, c', h, w)."""
         y = self.conv(x)
-        if self.by is Resample.SHUFFLE:
+        if self.shuffled:
             y = unshuffle(y)
         return y + average_channels(unshuffle(x), self.out_channels) if self.shortcut else y
 
@@ -288,13 +299,13 @@ class Upsample(nn.Module):
         super().__init__()
         if shortcut and out_channels * 4 % in_channels:
             raise ValueError(f"cannot duplicate {in_channels} channels to 4 x {out_channels}")
-        self.by, self.shortcut, self.out_channels = by, shortcut, out_channels
-        scale = 4 if by is Resample.SHUFFLE else 1
+        self.shuffled, self.shortcut, self.out_channels = shuffles(by), shortcut, out_channels
+        scale = 4 if self.shuffled else 1
         self.conv = nn.Conv2d(in_channels, out_channels * scale, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) to (b, c', 2h, 2w)."""
-        if self.by is Resample.SHUFFLE:
+        if self.shuffled:
             y = shuffle(self.conv(x))
         else:
             y = self.conv(repeat(x, "b c h w -> b c (h p) (w q)", p=2, q=2))

@@ -83,7 +83,7 @@ def run_stages(config: TrainConfig, ranks: World) -> bool:
     if trainer.left_out:
         log.line(say_left_out(trainer.left_out))
     lengths = [stage.num_steps(len(trainer.crops), config.batch_size) for stage in trainer.plan]
-    if why := config.loss.never_adversarial(lengths):
+    if why := never_adversarial(config, lengths):
         log.line(f"warning: the GAN never comes in: {why}")
     clock = SaveClock(config.save_minutes)
     try:
@@ -103,6 +103,18 @@ def run_stages(config: TrainConfig, ranks: World) -> bool:
         log.close()
     log.line(f"done: {out / TOKENIZER}")
     return True
+
+
+def never_adversarial(config: TrainConfig, lengths: list[int]) -> str | None:
+    """Why the GAN stays out of a run whose stages have these lengths; None: it does not."""
+    losses = [config.loss_of(planned.settings) for planned in config.plan()]
+    with_gan = [number for number, loss in enumerate(losses) if loss.gan]
+    if not with_gan:
+        return None
+    loss = losses[with_gan[-1]]
+    if loss.gan_start_in_stage is not None:
+        return loss.never_adversarial([lengths[number] for number in with_gan])
+    return loss.never_adversarial(lengths[: with_gan[-1] + 1])
 
 
 def run_stage(

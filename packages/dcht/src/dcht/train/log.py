@@ -56,7 +56,7 @@ WORSE = 0.005
 def describe(trainer: Trainer) -> str:
     """What the stage that has just begun is about to do, for whoever watches."""
     stage, config, ranks = trainer.stage, trainer.config, trainer.world
-    loss = config.loss
+    loss = trainer.loss
     parts = [
         f"{name} ({sum(p.numel() for p in part.parameters()) / 1e6:.2f} M)"
         for name, part in trainer.trainable().items()

@@ -18,10 +18,14 @@ from dcht.train_config import LossConfig
 
 
 class ReconstructionLoss(nn.Module):
-    """The pixel and perceptual terms whose weight is not zero; the others are not computed."""
+    """The pixel and perceptual terms whose weight is not zero; the others are not computed.
+
+    Attributes:
+        config: the weights, which may be others from stage to stage.
+    """
 
     def __init__(self, config: LossConfig) -> None:
-        """Load the perceptual network, unless its weight is 0.
+        """Load the perceptual network, unless its weight is 0; it stays then what it is.
 
         Raises:
             UsageError: it has no weights; the message says where to get them.
@@ -42,7 +46,7 @@ class ReconstructionLoss(nn.Module):
             terms["l2"] = F.mse_loss(output, images)
         if self.config.l1:
             terms["l1"] = F.l1_loss(output, images)
-        if self.lpips is not None:
+        if self.config.lpips and self.lpips is not None:
             terms["lpips"] = self.lpips(output, images).mean()
         return terms
 

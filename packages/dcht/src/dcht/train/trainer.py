@@ -33,7 +33,7 @@ from dcht.train.dataset import Crops, image_contents, split_inputs
 from dcht.train.losses import ReconstructionLoss, weighted_sum
 from dcht.train.start import start_tokenizer
 from dcht.train.validation import measure_residual_std, sample_latents
-from dcht.train_config import StageConfig, TrainConfig
+from dcht.train_config import LossConfig, StageConfig, TrainConfig
 
 TOKENIZER = "tokenizer"
 """The folder of a run that holds its result."""
@@ -63,7 +63,9 @@ class Trainer:
         torch.manual_seed(config.seed)
         # Channels last is 1.6 times faster on a CPU (measured), and what tensor cores want.
         layout = torch.channels_last
-        self.losses = ReconstructionLoss(config.loss).to(device).to(memory_format=layout)
+        losses = [config.loss_of(planned.settings) for planned in self.plan]
+        perceptual = replace(config.loss, lpips=max(loss.lpips for loss in losses))
+        self.losses = ReconstructionLoss(perceptual).to(device).to(memory_format=layout)
         discrete = [stage.settings for stage in self.plan if stage.settings.discrete_prob]
         tokenizer = start_tokenizer(
             config.tokenizer,
@@ -99,6 +101,11 @@ class Trainer:
     def stage(self) -> StageConfig:
         """The current stage's settings."""
         return self.plan[self.stage_index].settings
+
+    @property
+    def loss(self) -> LossConfig:
+        """The current stage's losses."""
+        return self.config.loss_of(self.stage)
 
     @property
     def stage_steps(self) -> int:
@@ -137,6 +144,7 @@ class Trainer:
             part.requires_grad_(True).train()
         self.optimizer = self._adam([p for part in parts for p in part.parameters()])
         self.ema = EMA(self.tokenizer, self.config.optimizer.ema_decay)
+        self.losses.config = self.loss
         codes = self.tokenizer.require_quantizer().size
         self.window = UsageWindow(codes, self.config.codebook.window)
 
@@ -154,14 +162,14 @@ class Trainer:
         with self._autocast():
             output = self.tokenizer.decode(latent).float()
             reconstruction = self.losses(output, images)
-            adversarial = self.config.loss.adversarial(self.step, self.stage_step)
+            adversarial = self.loss.adversarial(self.step, self.stage_step)
             verdict = adversary.judge(self.discriminator, output) if adversarial else None
         self.optimizer.zero_grad(set_to_none=True)
         if verdict is None:
             terms |= reconstruction
-            weighted_sum(terms, self.config.loss).backward()
+            weighted_sum(terms, self.loss).backward()
         else:
-            last, loss = self.tokenizer.decoder.last_weight, self.config.loss
+            last, loss = self.tokenizer.decoder.last_weight, self.loss
             terms |= adversary.backward(
                 output, reconstruction, verdict, terms, last, config=loss, world=self.world
             )
@@ -279,6 +287,6 @@ class Trainer:
             dtype = getattr(torch, config.publish_dtype.value)
             with published(Path(config.out) / TOKENIZER) as folder:
                 self.tokenizer.save_pretrained(folder, dtype=dtype)
-            if config.loss.gan:
+            if any(config.loss_of(planned.settings).gan for planned in self.plan):
                 adversary.publish(self.discriminator, config.out)
         self.stage_index, self.stage_step = self.stage_index + 1, 0
