@@ -133,14 +133,14 @@ class Uploaded(NamedTuple):
             raise UsageError(f"{self.name}: {error}") from None
 
 
-def upload(label: str, name: str, *, visible: bool = True) -> gr.Image:
+def upload(label: str, name: str) -> gr.Image:
     """An image to drop, of which a function gets an `Uploaded` or None.
 
-    Gradio's own reading is left out: it opens any format of Pillow's, at any size.
+    Gradio's own reading is left out: it opens any format of Pillow's, at any size. It must be no
+    function's output: of an output Gradio makes a new one, which reads as it always does.
     """
     component = gr.Image(
         label=label, sources=["upload"], type="filepath", elem_id=name, height=240, buttons=[],
-        visible=visible,
     )  # fmt: skip
     component.preprocess = _received  # type: ignore[method-assign]
     return component

@@ -74,7 +74,7 @@ def edit_tab(studio: Studio) -> None:
         try:
             image = None if file is None else read(file, side)
         except ERRORS as error:
-            return {mask: None, photo: None, results.said: failed(error)}
+            return {mask: None, results.said: failed(error)}
         return {mask: None if image is None else canvas(image, patch), results.said: ""}
 
     def switch(way: str) -> dict[Any, Any]:
@@ -117,7 +117,7 @@ def edit_tab(studio: Studio) -> None:
             yield {results.said: failed(error), results.stage: {"frames": []}}
 
     for event in (photo.upload, photo.clear, side.release):
-        event(load, [photo, side], [mask, photo, results.said], queue=False, show_progress="hidden")
+        event(load, [photo, side], [mask, results.said], queue=False, show_progress="hidden")
     way.change(switch, way, [mask, margins, strength], queue=False, show_progress="hidden")
     asked = [photo, side, way, mask, strength, *around, prompt, count, seed, results.kept]
     running = gr.on(

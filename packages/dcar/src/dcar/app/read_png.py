@@ -26,7 +26,8 @@ def read_tab(studio: Studio) -> None:
         with gr.Column(scale=4, min_width=320, elem_classes="asked"):
             file = gr.File(label="PNG made by dcar", elem_id="png", height=140, buttons=[])
             replay = gr.Button("Replay", variant="primary", interactive=False, elem_id="replay")
-            original = upload("Of an edit: the image that was edited", "original", visible=False)
+            with gr.Column(visible=False) as of_edit:
+                original = upload("Of an edit: the image that was edited", "original")
         with gr.Column(scale=8, min_width=320, elem_classes="made"):
             said = gr.HTML(elem_id="read-said")
             record = gr.HTML(EMPTY, elem_id="record")
@@ -39,18 +40,18 @@ def read_tab(studio: Studio) -> None:
         off = gr.update(interactive=False)
         hidden = gr.update(visible=False)
         if path is None:
-            return {said: "", record: EMPTY, replay: off, images: hidden, original: hidden}
+            return {said: "", record: EMPTY, replay: off, images: hidden, of_edit: hidden}
         try:
             found = _record(path)
         except ERRORS as error:
             return {said: failed(error), record: EMPTY, replay: off, images: hidden,
-                    original: hidden}  # fmt: skip
+                    of_edit: hidden}  # fmt: skip
         ours = found.weights == studio.pipe.sha256
         return {
             said: notice("" if ours else "made with other weights than these: --ckpt names them"),
             record: _table(found),
             replay: gr.update(interactive=ours),
-            original: gr.update(visible=found.edit is not None),
+            of_edit: gr.update(visible=found.edit is not None),
             images: gr.update(visible=True),
             given: open_image(path),
             again: None,
@@ -71,7 +72,7 @@ def read_tab(studio: Studio) -> None:
         yield {said: _verdict(Path(path), made), again: str(made)}
 
     file.change(
-        read, file, [said, record, replay, original, images, given, again],
+        read, file, [said, record, replay, of_edit, images, given, again],
         queue=False, show_progress="hidden",
     )  # fmt: skip
     replay.click(

@@ -55,8 +55,7 @@ def reconstruct_tab(studio: Studio) -> None:
             shown = show_reconstruction(studio.pipe.tokenizer, file.image(), side=side)
         except ERRORS as problem:
             hidden = gr.update(visible=False)
-            yield {said: failed(problem), numbers: EMPTY, usage: "", slider: hidden, parts: hidden,
-                   photo: None}  # fmt: skip
+            yield {said: failed(problem), numbers: EMPTY, usage: "", slider: hidden, parts: hidden}
             return
         yield {
             said: "",
@@ -69,7 +68,7 @@ def reconstruct_tab(studio: Studio) -> None:
             kept: shown,
         }
 
-    outputs: list[Any] = [photo, said, numbers, slider, parts, error, codes, usage, kept]
+    outputs: list[Any] = [said, numbers, slider, parts, error, codes, usage, kept]
     inputs: list[Any] = [photo, side, pair]
     for event in (start.click, photo.upload, side.release):
         event(reconstruct, inputs, outputs, concurrency_id=MODEL, show_progress="hidden")
