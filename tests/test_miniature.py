@@ -130,6 +130,73 @@ def test_fidelity_is_compared_image_by_image(miniature: ModuleType, tmp_path: Pa
     assert "| the tokenizer's ceiling | - | - | 29.40 | 18.50 | 0.750 | - |" in table
 
 
+def judged(folder: Path, psnrs: list[float], correct: bool = True) -> None:
+    """Rows of images beside the truth; of their objects 2 dB less."""
+    rows = [
+        {"correct": correct, "gated": False, "fidelity": {"psnr": psnr, "psnr_objects": psnr - 2}}
+        for psnr in psnrs
+    ]
+    folder.mkdir(parents=True)
+    (folder / "images.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_orders_are_compared_image_by_image_over_both_seeds(
+    miniature: ModuleType, tmp_path: Path
+) -> None:
+    """One step has 3, 4, 5 and 4 dB less than eight: 4 dB, error sqrt(2/3) / 2 = 0.41."""
+    points = [point(order="halton", num_steps=steps) for steps in (1, 8)]
+    for seed, less in ((0, [3, 4]), (1, [5, 4])):
+        swept(tmp_path / f"steps-{seed}" / "results.json", seed, points)
+        folder = tmp_path / f"steps-{seed}" / "points"
+        judged(folder / "000", [24.0 - value for value in less], correct=seed == 0)
+        judged(folder / "001", [24.0, 24.0])
+        column = {"overall": 0.25, "n": 28}
+        hard = {"unseen": column | {"overall": 0.2 + 0.2 * seed}, "seen": column, "gated": 0.1}
+        write(tmp_path / f"hard-{seed}-halton-8" / "results.json", hard)
+    table = shown(miniature.orders, "orders", tmp_path)
+    assert "| PSNR (dB) | halton | 20.00 (-4.00 ± 0.41) | 24.00 |" in table
+    assert "| of the objects | halton | 18.00 (-4.00 ± 0.41) | 22.00 |" in table
+    assert "| score | halton | 0.50 (-0.50 ± 0.29) | 1.00 |" in table
+    assert "| score, hard, unseen | halton | - | 0.30 |" in table
+
+
+def test_gtr_and_fts_are_compared_image_by_image(miniature: ModuleType, tmp_path: Path) -> None:
+    """Of two images one is 1 dB and the other 3 dB better: 2 dB, error 1."""
+    points = [point(order=order, num_steps=4) for order in ("confidence", "gtr")]
+    swept(tmp_path / "gtr" / "gtr-0" / "results.json", 0, points)
+    for number, psnrs in enumerate([[20.0, 20.0], [21.0, 23.0]]):
+        judged(tmp_path / "gtr" / "gtr-0" / "points" / f"{number:03d}", psnrs)
+    line = shown(miniature.gtr, "gtr", tmp_path / "gtr").splitlines()[2]
+    assert line.startswith("| 4 | 20.00 | 22.00 | +2.00 ± 1.00 | 18.00 | 20.00 | +2.00 ± 1.00 |")
+
+    heads = list(miniature.fts.HEADS)
+    points = [point(num_diffusion_steps=steps, fts=fts) for steps, fts in heads]
+    swept(tmp_path / "fts" / "long-0" / "results.json", 0, points)
+    for number, head in enumerate(heads):
+        psnrs = [20.0, 20.0] if head == (5, None) else [21.0, 23.0]
+        judged(tmp_path / "fts" / "long-0" / "points" / f"{number:03d}", psnrs)
+    table = shown(miniature.fts, "fts", tmp_path / "fts")
+    assert "| FTS, 20 and 3 | 22.00 | +2.00 ± 1.00 | 20.00 | +2.00 ± 1.00 | 1.00 |" in table
+    assert "| 5 everywhere | 20.00 | - | 18.00 | - | 1.00 |" in table
+
+
+def test_estimates_stand_beside_what_was_measured(miniature: ModuleType) -> None:
+    """Estimates half a decibel above and below: 0.5 dB away; half the range: correlation 1."""
+    estimator = miniature.estimator
+    rows = [
+        {"run": name, "psnr": psnr, "estimate": 20 + (psnr - 20) / 2, "gated": True,
+         "gated_estimate": psnr > 20}
+        for name in estimator.NAMES
+        for psnr in (19.0, 21.0)
+    ]  # fmt: skip
+    result = {"rows": rows}
+    lines = estimator.table(result).splitlines()
+    count = 2 * len(estimator.NAMES)
+    assert lines[2] == "| 1 step | 2 | 20.00 | 20.00 | 0.50 | 1.00 | 1.00 | 0.50 |"
+    assert lines[-1] == f"| all | {count} | 20.00 | 20.00 | 0.50 | 1.00 | 1.00 | 0.50 |"
+    assert estimator.plot(result).axes
+
+
 def test_both_paths_stand_beside_each_other(miniature: ModuleType, tmp_path: Path) -> None:
     for images, size in (("scenes", [512, 384]), ("photographs", [256, 256])):
         paths = {

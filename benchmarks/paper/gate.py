@@ -2,7 +2,7 @@
 
     python benchmarks/paper/gate.py SPRITES [--num-per-task N]
 
-It concerns the art alone, and says where `dcar_eval.scenes.likeness.RECOGNIZABLE` lies in it.
+It concerns the art alone, and says where `dcar_eval.metrics.likeness.RECOGNIZABLE` lies in it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
+from spoil import blurred, shrunk
 from tqdm import tqdm
 
+from dcar_eval.metrics.likeness import RECOGNIZABLE
 from dcar_eval.runs.results import text_table
 from dcar_eval.scenes.fidelity import hold_against, nearest_truth
 from dcar_eval.scenes.layout import render_layout
-from dcar_eval.scenes.likeness import RECOGNIZABLE
 from dcar_eval.scenes.prompts import sample_prompts
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import WORLDS
@@ -27,17 +28,6 @@ from dcht.commands.common import OK, positive, run
 SIZE = 256
 LEVELS = (2, 3, 4, 6, 8)
 """Standard deviations of a blur in pixels of 256."""
-
-
-def blurred(given: Image.Image, level: float) -> Image.Image:
-    """An image at a level of blur."""
-    return given.filter(ImageFilter.GaussianBlur(level * given.width / SIZE))
-
-
-def shrunk(given: Image.Image) -> Image.Image:
-    """An image after 16 x 16 pixels."""
-    small = given.resize((16, 16), Image.Resampling.BOX)
-    return small.resize(given.size, Image.Resampling.BICUBIC)
 
 
 WAYS: dict[str, Callable[[Image.Image], Image.Image]] = {

@@ -15,7 +15,11 @@ from pathlib import Path
 from types import ModuleType
 
 import curves
+import estimator
+import fts
+import gtr
 import gtr_fts
+import orders
 import reconstruction
 import result_files
 import sweeps
@@ -32,7 +36,11 @@ RESULTS: dict[str, ModuleType] = {
     "table6": curves,
     "fig6": sweeps,
     "truth": truth,
+    "orders": orders,
     "gtr_fts": gtr_fts,
+    "gtr": gtr,
+    "fts": fts,
+    "estimator": estimator,
 }
 """What gathers, tabulates and draws each."""
 

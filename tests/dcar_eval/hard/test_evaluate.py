@@ -18,6 +18,7 @@ from dcar_eval.hard.evaluate import evaluate_hard, table
 from dcar_eval.hard.grammar import BENCHMARK
 from dcar_eval.hard.held_out import OBJECTS
 from dcar_eval.hard.prompts import SHA256, prompts
+from dcar_eval.scenes.estimator import Estimate, Estimator
 from dcar_eval.scenes.recognizer import Recognizer, RecognizerConfig
 from dcar_eval.scenes.world import COLORS
 from dcht.errors import UsageError
@@ -49,7 +50,7 @@ def obedient(row: dict[str, Any]) -> list[Detection]:
 def pipe() -> TextToImage:
     made = SimpleNamespace(
         size=(SIDE, SIDE),
-        sha256="1" * 64,
+        identity={"weights": "1" * 64},
         device=torch.device("cpu"),
         settings=lambda **given: SamplingConfig(**given),
     )
@@ -59,7 +60,10 @@ def pipe() -> TextToImage:
 def test_a_score_that_is_known_beforehand(
     pipe: TextToImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen prompts are drawn right but for two relations; of the unseen ones every second is."""
+    """Seen prompts are drawn right but for two relations; of the unseen ones every second is.
+
+    What is seen is sharp, what is unseen is not.
+    """
     rows = prompts(4)
 
     def write(pipe: object, plan: ImageSeries, out: Path, **options: object) -> list[Path]:
@@ -75,10 +79,15 @@ def test_a_score_that_is_known_beforehand(
         right = number % 2 == 0 or (row["seen"] and row["tag"] != "two_relations")
         return [obedient(row) if right else []]
 
+    def estimate(self: Estimator, image: Image.Image, found: list[Detection]) -> Estimate:
+        seen = rows[image.getpixel((0, 0))[0]]["seen"]  # type: ignore[index]
+        return Estimate(torch.tensor([20.0]), torch.tensor([float(seen)]))
+
     own = {"overall": 0.9, "tasks": {task.value: 0.9 for task in BENCHMARK}}
     stub = Recognizer(RecognizerConfig(classes=list(OBJECTS), colours=list(COLORS), ceiling=own))
     monkeypatch.setattr(Recognizer, "from_pretrained", lambda name: (stub, "0" * 64))
     monkeypatch.setattr(Recognizer, "detect", look)
+    monkeypatch.setattr(Estimator, "estimate", estimate)
     monkeypatch.setattr(evaluate, "generate_images", write)
     out = tmp_path / "out"
     results = evaluate_hard(pipe, out, num_per_task=4, seed=3)
@@ -96,11 +105,16 @@ def test_a_score_that_is_known_beforehand(
     low, high = results["unseen"]["intervals"]["one"]
     assert low < 0.5 < high
     assert results["settings"]["prompts_sha256"] == SHA256
-    assert results["gated"] is None
-    assert set(results["fidelity"].values()) == {None}
+    assert results["gated"] == results["unseen"]["gated"] == 0
+    assert results["seen"]["gated"] == results["seen"]["overall"]
+    assert results["fidelity"] == {
+        "psnr": None, "psnr_objects": 20, "ssim": None, "lpips": None, "ceiling": None,
+        "estimated": True,
+    }  # fmt: skip
     lines = [line.split() for line in table(results).splitlines()]
     assert lines[2][:2] == ["one", "0.500"]
     assert lines[2][-1] == "0.900"
+    assert lines[-1][:4] == ["correct", "and", "recognizable", "0.000"]
     judged = [json.loads(line) for line in (out / "images.jsonl").read_text().splitlines()]
     assert [row["metadata"] for row in judged] == rows
     assert evaluate_hard(pipe, out, num_per_task=4, seed=3) == results
@@ -114,7 +128,7 @@ def test_more_images_of_a_prompt_are_one_prompt() -> None:
     def column(prompts: int) -> tuple[float, float]:
         rows = [
             {"prompt": str(k % prompts), "tag": "one", "correct": k % prompts % 2 == 0,
-             "metadata": {"shows": []}}
+             "gated": False, "metadata": {"shows": []}}
             for k in range(20)
         ]  # fmt: skip
         low, high = evaluate._column(rows)["intervals"]["one"]

@@ -19,6 +19,7 @@ from dcar.sampling_config import SamplingConfig
 from dcar_eval.geneval import Detection
 from dcar_eval.scenes import evaluate
 from dcar_eval.scenes.captions import captions
+from dcar_eval.scenes.estimator import Estimate, Estimator, EstimatorConfig
 from dcar_eval.scenes.evaluate import during_training, evaluate_scenes
 from dcar_eval.scenes.held_out import held_out
 from dcar_eval.scenes.prompts import known_objects, sample_prompts
@@ -141,7 +142,10 @@ def test_what_the_page_says_of_the_prompts() -> None:
 def test_a_score_that_is_known_beforehand(
     pipe: TextToImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every second image shows what it should, the others nothing: one half in each task."""
+    """Every second image shows what it should, the others nothing: one half in each task.
+
+    Every second of these is sharp.
+    """
     rows = asked(4, seed=3)
 
     def write(pipe: object, plan: ImageSeries, out: Path, **options: object) -> list[Path]:
@@ -155,18 +159,30 @@ def test_a_score_that_is_known_beforehand(
         (number,) = {image.getpixel((0, 0))[0] for image in images}  # type: ignore[index]
         return [obedient(rows[number]) if number % 2 else []]
 
+    def estimate(self: Estimator, image: Image.Image, found: list[Detection]) -> Estimate:
+        number = image.getpixel((0, 0))[0]  # type: ignore[index]
+        assert len(found) == (len(obedient(rows[number])) if number % 2 else 0)
+        return Estimate(torch.tensor([20.0]), torch.tensor([float(number % 4 == 1)]))
+
     stub = Recognizer(
         RecognizerConfig(classes=list(STARTER), colours=list(COLORS), ceiling={"overall": 0.99})
     )
+    stub_estimator = Estimator(EstimatorConfig())
     monkeypatch.setattr(Recognizer, "from_pretrained", lambda: (stub, "0" * 64))
     monkeypatch.setattr(Recognizer, "detect", look)
+    monkeypatch.setattr(Estimator, "from_pretrained", lambda: (stub_estimator, "1" * 64))
+    monkeypatch.setattr(Estimator, "estimate", estimate)
     monkeypatch.setattr(evaluate, "generate_images", write)
     out = tmp_path / "out"
     results = evaluate_scenes(pipe, out, num_per_task=4, seed=3)
     assert results["tasks"] == {task.value: 0.5 for task in BENCHMARK}
     assert results["overall"] == 0.5
-    assert results["gated"] is None  # nothing to hold images against
-    assert set(results["fidelity"].values()) == {None}
+    assert results["gated"] == 0.25
+    assert results["fidelity"] == {
+        "psnr": None, "psnr_objects": 20, "ssim": None, "lpips": None, "ceiling": None,
+        "estimated": True,
+    }  # fmt: skip
+    assert results["settings"]["estimator_sha256"] == "1" * 64
     assert (results["seen"], results["unseen"]) == (None, None)
     assert results["distinct"]["counting"] == len({row["prompt"] for row in rows[8:12]})
     assert results["recognizer"] == {"sha256": "0" * 64, "overall": 0.99}

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from dcar_eval.geneval import Detection
+from dcar_eval.metrics.likeness import IDENTICAL
 from dcar_eval.scenes.fidelity import (
     Fidelity,
     hold_against,
@@ -19,7 +20,6 @@ from dcar_eval.scenes.fidelity import (
 )
 from dcar_eval.scenes.grid import arrange, on_grid
 from dcar_eval.scenes.layout import Layout, box_of, render_layout
-from dcar_eval.scenes.likeness import IDENTICAL
 from dcar_eval.scenes.prompts import BACKGROUNDS
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import Scene, SceneObject, Task

@@ -140,13 +140,13 @@ def _table(results: dict[str, Any]) -> str:
     lines = [(name, f"{share:.3f}", f"{most:.3f}", str(count)) for name, share, most, count in rows]
     heading = ("task", "correct", "recognizer alone", "different prompts")
     table = text_table([heading, *lines])
-    if results["gated"] is None:
-        return table
     return f"{table}\ncorrect and recognizable: {results['gated']:.3f}\n{_fidelity(results)}"
 
 
 def _fidelity(results: dict[str, Any]) -> str:
     found = results["fidelity"]
+    if found["estimated"]:
+        return f"PSNR of the objects: {found['psnr_objects']:.2f} dB, estimated without their art"
     ceiling = found["ceiling"]
     names = {
         "psnr": "PSNR in dB", "psnr_objects": "of the objects", "ssim": "SSIM", "lpips": "LPIPS",

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from dcar.pipeline import TextToImage
@@ -21,6 +24,7 @@ from dcar_eval.geneval.summary import Judged, intervals, summarize
 from dcar_eval.hard.judge import judge
 from dcar_eval.hard.prompts import SHA256, prompts
 from dcar_eval.hard.recognizing import BUNDLED
+from dcar_eval.metrics.likeness import RECOGNIZABLE
 from dcar_eval.runs.failures import write_failures
 from dcar_eval.runs.results import (
     alone,
@@ -31,8 +35,11 @@ from dcar_eval.runs.results import (
     versions,
     write_results,
 )
+from dcar_eval.scenes.estimator import Estimator
 from dcar_eval.scenes.evaluate import FAILURES, PACKAGES, ROWS, require_square
+from dcar_eval.scenes.fidelity import Fidelity, mean_fidelity
 from dcar_eval.scenes.given import IMAGES
+from dcar_eval.scenes.judge import estimate
 from dcar_eval.scenes.recognizer import Recognizer
 from dcht.checkpoint import to_dict
 from dcht.errors import UsageError
@@ -69,9 +76,9 @@ def evaluate_hard(
 
     Returns:
         The content of `results.json`: `unseen` and `seen` (each `overall`, `tasks`, `intervals`,
-        `n`, and `distinct`: prompts, and combinations that are held out), `overall` and `tasks`
-        (those of `unseen`), `recognizer`, `settings`, `n`, `versions`, `run`. `gated` is null, and
-        so is all of `fidelity`: places are free, so no image is the true one.
+        `gated`, `n`, and `distinct`: prompts, and combinations that are held out), `overall`,
+        `tasks` and `gated` (those of `unseen`), `fidelity` (of all images, estimated: places are
+        free, so no image is the true one), `recognizer`, `settings`, `n`, `versions`, `run`.
 
     Raises:
         UsageError: settings out of range, or `out` holds something else.
@@ -82,13 +89,17 @@ def evaluate_hard(
     height, width = (size, size) if size else pipe.size
     require_square(height, width)
     recognizer, sha256 = Recognizer.from_pretrained(BUNDLED)
+    estimator, estimator_sha256 = Estimator.from_pretrained()
     recognizer.to(pipe.device)
+    estimator.to(pipe.device)
     chosen = pipe.settings(**(sampling or {}))
     settings = {
         "benchmark": "hard",
         "prompts_sha256": SHA256,
         **pipe.identity,
         "recognizer_sha256": sha256,
+        "estimator_sha256": estimator_sha256,
+        "recognisable": RECOGNIZABLE,
         "num_per_task": num_per_task,
         "seed": seed,
         "size": height,
@@ -110,7 +121,7 @@ def evaluate_hard(
         batch_size=batch_size,
     )
     files = generate_images(pipe, plan, out / IMAGES, force=force)
-    rows = _judge(recognizer, files, asked)
+    rows, beside_truth = _judge(recognizer, estimator, files, asked)
     write_atomic(out / ROWS, "".join(json.dumps(row) + "\n" for row in rows).encode())
     write_failures(out / FAILURES, [row for row in rows if not row["correct"]], out / IMAGES)
     columns = {
@@ -122,10 +133,8 @@ def evaluate_hard(
         "benchmark": "hard",
         "overall": columns["unseen"]["overall"],
         "tasks": columns["unseen"]["tasks"],
-        "gated": None,
-        "fidelity": dict.fromkeys(
-            ("psnr", "psnr_objects", "ssim", "lpips", "ceiling", "estimated")
-        ),
+        "gated": columns["unseen"]["gated"],
+        "fidelity": {**mean_fidelity(beside_truth), "ceiling": None, "estimated": True},
         **columns,
         "recognizer": {"sha256": sha256, **recognizer.config.ceiling},
         "settings": settings,
@@ -138,14 +147,20 @@ def evaluate_hard(
 
 
 def _judge(
-    recognizer: Recognizer, files: Sequence[Path], asked: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    rows = []
+    recognizer: Recognizer,
+    estimator: Estimator,
+    files: Sequence[Path],
+    asked: Sequence[dict[str, Any]],
+) -> tuple[list[dict[str, Any]], list[Fidelity]]:
+    rows: list[dict[str, Any]] = []
+    beside_truth: list[Fidelity] = []
     pairs = zip(files, asked, strict=True)
     for file, metadata in tqdm(pairs, total=len(files), unit="img", desc="judge", disable=None):
         image = open_image(file)
         (found,) = recognizer.detect([image])
         verdict = judge(metadata, found, recognizer.config.options, image.width)
+        beside = estimate(estimator, image, found, recognizer.config.options)
+        beside_truth.append(beside)
         rows.append(
             {
                 "file": file.name,
@@ -154,10 +169,12 @@ def _judge(
                 "correct": verdict.correct,
                 "reason": verdict.reason,
                 "details": verdict.details,
+                "gated": verdict.correct and beside.recognizable,
+                "fidelity": asdict(beside),
                 "metadata": metadata,
             }
         )
-    return rows
+    return rows, beside_truth
 
 
 def _column(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -170,10 +187,19 @@ def _column(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "overall": summary.overall,
         "tasks": {name: score.value for name, score in summary.tasks.items()},
+        "gated": float(np.mean(list(_gated(rows).values()))),
         "intervals": {"overall": list(overall), **{k: list(v) for k, v in by_task.items()}},
         "n": len(rows),
         "distinct": {"prompts": len(numbers), "combinations": len(shown)},
     }
+
+
+def _gated(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """By task, the share that is correct and recognizable."""
+    by_task: dict[str, list[bool]] = defaultdict(list)
+    for row in rows:
+        by_task[row["tag"]].append(row["gated"])
+    return {task: float(np.mean(verdicts)) for task, verdicts in by_task.items()}
 
 
 def table(results: dict[str, Any]) -> str:
@@ -191,4 +217,6 @@ def table(results: dict[str, Any]) -> str:
     for key in ("prompts", "combinations"):
         counts = str(unseen["distinct"][key]), str(seen["distinct"][key])
         lines.append([f"different {key}", counts[0], "", counts[1], "", ""])
+    gated = (f"{column['gated']:.3f}" for column in (unseen, seen))
+    lines.append(["correct and recognizable", next(gated), "", next(gated), "", ""])
     return text_table(lines)

@@ -19,11 +19,12 @@ import torch
 from dcar.pipeline import TextToImage
 from dcar.pipeline.series import ImageSeries, generate_images
 from dcar.pipeline.settings import Settings
+from dcar_eval.metrics.likeness import RECOGNIZABLE
 from dcar_eval.runs.failures import write_failures
 from dcar_eval.runs.results import alone, finished, prepare, this_run, versions, write_results
+from dcar_eval.scenes.estimator import Estimator
 from dcar_eval.scenes.given import IMAGES, GivenImages
 from dcar_eval.scenes.judge import LPIPS_NET, Art, judge
-from dcar_eval.scenes.likeness import RECOGNIZABLE
 from dcar_eval.scenes.prompts import Prompt, known_objects, sample_prompts
 from dcar_eval.scenes.recognizer import Recognizer
 from dcar_eval.scenes.world import BENCHMARK, Split
@@ -79,7 +80,7 @@ def evaluate_scenes(
         batch_size: images sampled together.
         force: replace what `out` holds.
         sampling: settings in place of the checkpoint's.
-        truths: what images are held against; None: `gated` and `fidelity` are not measured.
+        truths: what images are held against; None: `gated` and `fidelity` are estimated.
 
     Returns:
         The content of `results.json`: `overall` (mean of the tasks), `tasks` (share correct),
@@ -142,7 +143,7 @@ def evaluate_images(
         tokenizer: whose reconstructions of the true scenes are the ceiling.
         device: where the recognizer runs.
         force: replace what `out` holds.
-        truths: what images are held against; None: `gated` and `fidelity` are not measured.
+        truths: what images are held against; None: `gated` and `fidelity` are estimated.
 
     Raises:
         UsageError: objects unknown, or `out` holds something else.
@@ -186,9 +187,11 @@ class SceneJudges:
     """What judges a run's images."""
 
     recognizer: Recognizer
-    art: Art | None
+    ruler: Art | Estimator
     sha256: str
     """Of the recognizer."""
+    estimator_sha256: str | None
+    """None with art."""
     device: torch.device
 
     @classmethod
@@ -199,26 +202,31 @@ class SceneJudges:
         truths: Truths | None,
         device: torch.device,
     ) -> SceneJudges:
-        """Load the bundled recognizer, and the artwork where there is some."""
+        """Load the bundled recognizer, and the artwork or else the bundled estimator."""
         recognizer, recognizer_sha256 = Recognizer.from_pretrained()
-        art = None
         if truths is not None:
-            art = Art.load(truths.sprites, objects, tokenizer, truths.lpips_weights)
+            ruler = Art.load(truths.sprites, objects, tokenizer, truths.lpips_weights)
+            estimator_sha256 = None
+        else:
+            ruler, estimator_sha256 = Estimator.from_pretrained()
+            ruler.to(device)
         return cls(
             recognizer=recognizer.to(device),
-            art=art,
+            ruler=ruler,
             sha256=recognizer_sha256,
+            estimator_sha256=estimator_sha256,
             device=device,
         )
 
     def settings(self, objects: tuple[str, ...], *, num_per_task: int, seed: int) -> dict[str, Any]:
         """What the results depend on, besides the images."""
-        lpips = LPIPS_NET if self.art is not None and self.art.lpips is not None else None
+        art = isinstance(self.ruler, Art)
         return {
             "recognizer_sha256": self.sha256,
             "recognisable": RECOGNIZABLE,
-            "truths": self.art is not None,
-            "lpips": lpips,
+            "truths": art,
+            "estimator_sha256": self.estimator_sha256,
+            "lpips": LPIPS_NET if art and self.ruler.lpips is not None else None,
             "split": Split.HELD_OUT.value,
             "objects": list(objects),
             "num_per_task": num_per_task,
@@ -234,7 +242,7 @@ class SceneJudges:
         start: float,
     ) -> dict[str, Any]:
         """Judge the images and write what was found; `results.json` comes last."""
-        judged = judge(self.recognizer, files, prompts, self.art)
+        judged = judge(self.recognizer, files, prompts, self.ruler)
         lines = "".join(json.dumps(row) + "\n" for row in judged.rows)
         write_atomic(out / ROWS, lines.encode())
         wrong = [row for row in judged.rows if not row["correct"]]
@@ -244,7 +252,7 @@ class SceneJudges:
             "task": "scenes",
             "overall": judged.mean("correct", tasks),
             "tasks": tasks,
-            "gated": None if self.art is None else judged.mean("gated", tasks),
+            "gated": judged.mean("gated", tasks),
             "fidelity": judged.fidelity(),
             "distinct": {task: judged.distinct(task) for task in tasks},
             "seen": None,

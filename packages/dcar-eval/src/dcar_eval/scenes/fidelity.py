@@ -17,10 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from dcar_eval.geneval import Detection
+from dcar_eval.metrics.likeness import RECOGNIZABLE, likenesses
 from dcar_eval.metrics.pixels import ssim
 from dcar_eval.scenes.backgrounds import paint_background
 from dcar_eval.scenes.layout import Box, Layout, Placement, box_of, render_layout, sprite_of
-from dcar_eval.scenes.likeness import likenesses
 from dcar_eval.scenes.sprites import Sprites, visible_box
 from dcht.images import to_pil, to_tensor
 from dcht.tokenizer import Tokenizer
@@ -36,16 +36,22 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Fidelity:
-    """An image beside its truth; PSNR in dB."""
+    """An image beside its truth, measured or, where there is no truth, estimated; PSNR in dB."""
 
-    psnr: float
+    psnr: float | None
+    """None: estimated, and so is SSIM."""
     psnr_objects: float
     """Within the boxes of the objects."""
-    ssim: float
+    ssim: float | None
     lpips: float | None
     """None without weights."""
     detail: float
-    """Of the objects; see `dcar_eval.scenes.likeness`."""
+    """Of the objects; see `dcar_eval.metrics.likeness`."""
+
+    @property
+    def recognizable(self) -> bool:
+        """Whether so much detail is there that a person would recognize the objects."""
+        return self.detail >= RECOGNIZABLE
 
 
 class Truth(NamedTuple):
@@ -80,6 +86,11 @@ def nearest_truth(
         things = [_fitted(thing, box, seen, right, sprites) for thing, box in matched]
         right = replace(right, objects=tuple(things))
         right = replace(right, background=_background(pixels, right, backgrounds, sprites))
+    return truth_of(right, sprites)
+
+
+def truth_of(right: Layout, sprites: Sprites) -> Truth:
+    """A right image as what is held against it needs it."""
     return Truth(render_layout(right, sprites), _mask(right, sprites), right.background)
 
 

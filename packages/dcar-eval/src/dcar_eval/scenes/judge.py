@@ -1,4 +1,8 @@
-"""Judging images: is there what was asked for, and, with artwork, how like is it to the truth?"""
+"""Judging images: is there what was asked for, and how like is it to the truth?
+
+With the artwork the true scene is rendered, and the image measured beside it; without, likeness is
+estimated.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from dcar_eval.geneval import Detection, evaluate_detections
+from dcar_eval.geneval import Detection, Options, evaluate_detections
+from dcar_eval.scenes.estimator import Estimator
 from dcar_eval.scenes.fidelity import (
     Distance,
     Fidelity,
@@ -21,7 +26,6 @@ from dcar_eval.scenes.fidelity import (
     nearest_truth,
     through,
 )
-from dcar_eval.scenes.likeness import RECOGNIZABLE
 from dcar_eval.scenes.prompts import Prompt
 from dcar_eval.scenes.recognizer import Recognizer
 from dcar_eval.scenes.sprites import Sprites
@@ -70,18 +74,20 @@ class Art:
 
 @dataclass
 class Judged:
-    """All images of a run: a row for each, and beside the truth, where there is art."""
+    """All images of a run: a row for each, and how like they are to the truth."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     beside_truth: list[Fidelity] = field(default_factory=list)
     ceilings: list[Fidelity] = field(default_factory=list)
+    """Empty where likeness was estimated."""
 
     def fidelity(self) -> dict[str, Any]:
         """`psnr`, `psnr_objects`, `ssim`, `lpips`, `ceiling`, `estimated`: means over images."""
-        means = mean_fidelity(self.beside_truth)
-        if self.beside_truth:
-            return {**means, "ceiling": mean_fidelity(self.ceilings), "estimated": False}
-        return {**means, "ceiling": None, "estimated": None}
+        return {
+            **mean_fidelity(self.beside_truth),
+            "ceiling": mean_fidelity(self.ceilings) if self.ceilings else None,
+            "estimated": not self.ceilings,
+        }
 
     def share(self, verdict: str, tag: str) -> float:
         """Of the images of a task, those with this verdict."""
@@ -100,12 +106,13 @@ def judge(
     recognizer: Recognizer,
     files: Sequence[Path],
     prompts: Sequence[Prompt],
-    art: Art | None = None,
+    ruler: Art | Estimator,
 ) -> Judged:
     """Judge each image by its prompt.
 
-    A row has GenEval's verdict on what the recognizer sees (`correct`, `reason`, `details`); with
-    art also `fidelity`, beside the truth, and `gated`: correct and recognizable.
+    A row has GenEval's verdict on what the recognizer sees (`correct`, `reason`, `details`),
+    `fidelity` (with art measured beside the truth, else estimated) and `gated`: correct and
+    recognizable.
     """
     judged = Judged()
     pairs = zip(files, prompts, strict=True)
@@ -121,15 +128,27 @@ def judge(
             "reason": verdict.reason,
             "details": verdict.details,
         }
-        if art is not None:
+        if isinstance(ruler, Art):
             right = found if verdict.correct else None
-            beside, ceiling = _beside_truth(image, prompt, art, right)
-            judged.beside_truth.append(beside)
+            beside, ceiling = _beside_truth(image, prompt, ruler, right)
             judged.ceilings.append(ceiling)
-            row["gated"] = verdict.correct and beside.detail >= RECOGNIZABLE
-            row["fidelity"] = asdict(beside)
+        else:
+            beside = estimate(ruler, image, found, recognizer.config.options)
+        judged.beside_truth.append(beside)
+        row |= {"gated": verdict.correct and beside.recognizable, "fidelity": asdict(beside)}
         judged.rows.append(row | {"metadata": prompt.metadata})
     return judged
+
+
+def estimate(
+    estimator: Estimator, image: Image.Image, found: Sequence[Detection], options: Options
+) -> Fidelity:
+    """The fidelity of the objects that were found for certain, without a truth."""
+    certain = [detection for detection in found if detection.score >= options.threshold]
+    guess = estimator.estimate(image, certain)
+    return Fidelity(
+        psnr=None, psnr_objects=float(guess.psnr), ssim=None, lpips=None, detail=float(guess.detail)
+    )
 
 
 @torch.inference_mode()

@@ -95,12 +95,11 @@ class Answers(NamedTuple):
     """(b, 4, g, g): distance of left, top, right and bottom edge, in sides of the image."""
 
 
-class Recognizer(nn.Module):
-    """The network with its class table."""
+class Trunk(nn.Module):
+    """The convolutions: images (b, 3, side, side) in [-1, 1] to features (b, c, g, g)."""
 
-    def __init__(self, config: RecognizerConfig) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.config = config
         quarter, eighth, sixteenth = WIDTHS
         self.stem = nn.Sequential(nn.PixelUnshuffle(4), convolution(48, quarter))
         self.middle = nn.Sequential(convolution(quarter, eighth, stride=2), Block(eighth))
@@ -109,17 +108,29 @@ class Recognizer(nn.Module):
         )
         self.back = nn.Conv2d(sixteenth, eighth, 1)
         self.merge = convolution(eighth, eighth)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What is read of every cell."""
+        middle = self.middle(self.stem(images))  # b c g g
+        context = self.back(self.context(middle))  # b c g/2 g/2
+        return self.merge(middle + F.interpolate(context, scale_factor=2))
+
+
+class Recognizer(Trunk):
+    """The network with its class table."""
+
+    def __init__(self, config: RecognizerConfig) -> None:
+        super().__init__()
+        self.config = config
         self.parts = (1, len(config.classes), len(config.colours), 4)
-        self.answer = nn.Conv2d(eighth, sum(self.parts), 1)
+        self.answer = nn.Conv2d(WIDTHS[1], sum(self.parts), 1)
         # Few cells are the middle of anything: start from there, or the first steps only learn it.
         nn.init.constant_(self.answer.bias[0], -4.0)  # type: ignore[index]
 
     def forward(self, images: Tensor) -> Answers:
         """Look at images (b, 3, side, side) in [-1, 1]."""
-        middle = self.middle(self.stem(images))  # b c g g
-        context = self.back(self.context(middle))  # b c g/2 g/2
-        both = middle + F.interpolate(context, scale_factor=2)  # b c g g
-        heat, classes, colors, edges = self.answer(self.merge(both)).split(self.parts, dim=1)
+        answer = self.answer(self.features(images))
+        heat, classes, colors, edges = answer.split(self.parts, dim=1)
         return Answers(rearrange(heat, "b 1 h w -> b h w"), classes, colors, F.softplus(edges))
 
     @torch.inference_mode()

@@ -70,7 +70,7 @@ def run_sweep(
         batch_size: images sampled together while scoring. Times are of batch 1 and 16.
         repeats: batches timed at each point.
         force: replace what `out` holds.
-        truths: what images are held against; None: `gated` and `fidelity` are not measured.
+        truths: what images are held against; None: `gated` and `fidelity` are estimated.
 
     Returns:
         The content of `results.json`: `points` (`settings`, `overall`, `stderr`, `tasks`, `gated`,
@@ -142,7 +142,7 @@ def run_sweep(
 
 
 SHARED = (
-    "recognizer_sha256", "recognisable", "truths", "lpips", "split", "objects",
+    "recognizer_sha256", "recognisable", "truths", "estimator_sha256", "lpips", "split", "objects",
     "num_per_task", "seed", "noise_seed", "size", "batch_size",
 )  # fmt: skip
 """Settings of `evaluate_scenes` that all points have in common."""
@@ -223,11 +223,10 @@ def _lines(results: dict[str, Any], digits: int | None) -> list[list[str]]:
     costs = ["gflop", "latency_s", "images_per_second"]
     first = results["points"][0]
     measured = [name for name in FIDELITY if first["fidelity"][name] is not None]
-    gated = ["gated"] if first["gated"] is not None else []
-    lines = [[*axes, "overall", "stderr", *tasks, *gated, *measured, "n", *costs]]
+    lines = [[*axes, "overall", "stderr", *tasks, "gated", *measured, "n", *costs]]
     for point, speed in zip(results["points"], results["run"]["speed"], strict=True):
         values = [point["overall"], point["stderr"], *point["tasks"].values()]
-        values += [point[name] for name in gated]
+        values.append(point["gated"])
         values += [point["fidelity"][name] for name in measured]
         lines.append(
             [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from dcar_eval.scenes.likeness import IDENTICAL, RECOGNIZABLE, likenesses, psnr_of
+from dcar_eval.metrics.likeness import IDENTICAL, RECOGNIZABLE, likenesses, psnr_of
 
 WHOLE = np.ones((64, 64), dtype=bool)
 
