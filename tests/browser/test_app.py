@@ -200,7 +200,7 @@ def test_what_is_no_image_is_one_line(
         ("Read a PNG", "#png", "#read-said"),
     ):  # fmt: skip
         page.tab(tab)
-        for file, reason in ((text_file, "not a"), (bomb, "the cap is 64,000,000")):
+        for file, reason in ((text_file, "not a"), (bomb, "2500000000 pixels")):
             page.upload(where, file)
             notice = page.page.locator(f"{said} .notice.error", has_text=file.name)
             notice.wait_for()
