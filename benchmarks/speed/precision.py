@@ -25,7 +25,7 @@ from dcar import TextToImage
 from dcar.randomness import keyed_generator
 from dcar.sampler import sample_head_noise, sample_residual, unmask
 from dcar.sampling.guidance import guidance_context
-from dcar_eval.scenes.evaluate import evaluate_scenes
+from dcar_eval.scenes.evaluate import SceneJudges
 from dcar_eval.scenes.prompts import known_objects, sample_prompts
 from dcht.images import to_pil
 
@@ -89,6 +89,7 @@ def main() -> None:
     wide = TextToImage.from_pretrained()
     drawn = sample_prompts(known_objects(wide), num_per_task=arguments.num_per_task, seed=0)
     prompts = [prompt.metadata["prompt"] for prompt in drawn]
+    judges = SceneJudges.load(known_objects(wide), wide.tokenizer, None, wide.device)
     passes = last_passes(wide, prompts)
     true_given, true = given(wide, prompts, passes), None
     for precision in arguments.precisions.split(","):
@@ -99,9 +100,10 @@ def main() -> None:
         true = true or free
         teacher = given(pipe, prompts, passes)
         with TemporaryDirectory() as folder:
-            score = evaluate_scenes(
-                pipe, Path(folder) / "r", num_per_task=arguments.num_per_task, seed=0
-            )
+            files = [Path(folder) / f"{number}.png" for number in range(len(prompts))]
+            for image, file in zip(free.images, files, strict=True):
+                image.save(file)
+            score = judges.report(files, drawn, Path(folder), {}, time.perf_counter())
         pairs = [
             sorted(psnr(*pair) for pair in zip(*images, strict=True))
             for images in ((teacher, true_given), (free.images, true.images))

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from dcar.commands import app, convert, doctor, edit, export, generate, replay
 from dcar.config import PRESETS
 from dcht.commands.common import command_parser, run_verb
+from dcht.engine.plan import Cluster
 
 EXAMPLES = """examples:
   dcar generate "a photo of a red apple" --out apple.png     with the bundled checkpoint
@@ -47,6 +48,7 @@ data (data=NAME): latents, folder, webdataset, imagenet, journeydb
 
 options:
   -h, --help              this text
+  plan=true               print what it would take on plan.gpus=8 of plan.gpu=a100, and do not run
   --cfg job --resolve     show every setting with its value, and do not run
   --hydra-help            what else the command line can do
 """
@@ -94,6 +96,11 @@ def train_main() -> NoReturn:
 
         return train(config)
 
+    def plan(config: Any, cluster: Cluster) -> str:
+        from dcar.train.plan import plan
+
+        return plan(config, cluster)
+
     def presets(config: Any) -> dict[str, Any]:
         from dcar.train.start import layouts_of
 
@@ -101,4 +108,6 @@ def train_main() -> NoReturn:
 
     names = {"experiments": ", ".join(experiment_names("dcar")), "models": ", ".join(PRESETS)}
     help_text = TRAIN_HELP.format(**names)
-    launch("dcar.conf", help_text=help_text, register=register, task=task, presets=presets)
+    launch(
+        "dcar.conf", help_text=help_text, register=register, task=task, plan=plan, presets=presets
+    )

@@ -19,6 +19,7 @@ from dcht.commands.common import INTERRUPTED, OK, USAGE, exit_code, let_threads_
 from dcht.commands.terminal import ready_streams
 from dcht.config import PRESETS, TokenizerConfig
 from dcht.engine.hydra import explain, require_known
+from dcht.engine.plan import Cluster, take_plan
 from dcht.errors import UsageError
 
 HELP = """\
@@ -42,6 +43,7 @@ tokenizers (tokenizer=NAME): {tokenizers}
 
 options:
   -h, --help              this text
+  plan=true               print what it would take on plan.gpus=8 of plan.gpu=a100, and do not run
   --cfg job --resolve     show every setting with its value, and do not run
   --hydra-help            what else the command line can do
 """
@@ -57,12 +59,14 @@ def launch(
     help_text: str,
     register: Callable[[], None],
     task: Callable[[Any], bool],
+    plan: Callable[[Any, Cluster], str],
     presets: Presets = lambda config: {},
 ) -> NoReturn:
     """Compose `train.yaml` of package `conf` with the command line, run `task` on it, exit.
 
     `experiment=x` may be written without its plus. Settings that do not compose exit 2, as do
-    those that are none; a task that was stopped exits 130. Of a sweep, the code is that of the
+    those that are none; a task that was stopped exits 130. With `plan=true` what `plan` says of the
+    settings is printed in place of it. Of a sweep, the code is that of the
     first job that failed.
     """
     ready_streams()
@@ -81,6 +85,7 @@ def launch(
     whole = os.environ.get("HYDRA_FULL_ERROR") == "1"
     started = False
     codes: list[int] = []
+    cluster: Cluster | None = None
 
     def composed(config: DictConfig) -> int:
         schema = cast(type, OmegaConf.get_type(config))
@@ -92,6 +97,9 @@ def launch(
         except (OmegaConfBaseException, TypeError) as error:  # a setting that `~` has removed
             raise explain(error, sys.argv[1:], schema) from None
         require_known(settings)
+        if cluster is not None:
+            print(plan(settings, cluster))
+            return OK
         return OK if task(settings) else INTERRUPTED
 
     @hydra.main(version_base="1.3", config_path=f"pkg://{conf}", config_name="train")
@@ -104,6 +112,8 @@ def launch(
             raise RuntimeError(f"exit code {codes[-1]}")
 
     def compose() -> int:
+        nonlocal cluster
+        cluster = take_plan(sys.argv)
         # Hydra would print what does not compose, over many lines, and exit 1.
         before = os.environ.get("HYDRA_FULL_ERROR")
         os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -221,6 +231,11 @@ def train_main() -> NoReturn:
 
         return train(config)
 
+    def plan(config: Any, cluster: Cluster) -> str:
+        from dcht.train.plan import plan
+
+        return plan(config, cluster)
+
     def presets(config: Any) -> dict[str, Any]:
         from omegaconf import OmegaConf
 
@@ -236,8 +251,9 @@ def train_main() -> NoReturn:
         "tokenizers": ", ".join(PRESETS),
     }
     launch(
-        "dcht.conf", help_text=HELP.format(**names), register=register, task=task, presets=presets
-    )
+        "dcht.conf", help_text=HELP.format(**names), register=register, task=task, plan=plan,
+        presets=presets,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,0 +1,135 @@
+"""What a run of `dcar-train` would take: `plan=true` (`dcht.engine.plan`)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from dcar.config import DCARConfig
+from dcar.masking import mask_ratio
+from dcar.model import DCAR
+from dcar.modules.t5 import T5Encoder
+from dcar.modules.transformer import position_table
+from dcar.train_config import DataKind, TrainConfig
+from dcht.engine.plan import Cluster, Cost, Work, cost_of, describe
+
+T5_BASE = 109_628_544
+"""Parameters of T5-base's encoder."""
+ROW = 150
+"""Bytes of an image's row beside its latents: name and caption."""
+
+
+def plan(config: TrainConfig, cluster: Cluster) -> str:
+    """The plan of a run as text.
+
+    Raises:
+        UsageError: a batch that the GPUs cannot share.
+    """
+    model, factor = config.model, config.tokenizer.downsampling
+    side = config.data.size // factor
+    positions = side * side
+    with FakeTensorMode():
+        parameters = {
+            name: sum(p.numel() for p in part.parameters())
+            for name, part in _build(model).named_children()
+        }
+    masked = positions
+    if config.loss.unmasked_weight == 0:
+        progress = (torch.arange(1000) + 0.5) / 1000
+        masked = round(positions * float(mask_ratio(progress, config.mask_schedule).mean()))
+    image, again = costs(model, side, masked)
+    frozen = 0 if model.text.joint or model.text.classes else T5_BASE
+    latent = 2 * positions * (1 + (0 if model.discrete_only else config.tokenizer.latent_channels))
+    notes = [f"latents             {(latent + ROW) / 1e3:,.1f} GB a million images of "
+             f"{config.data.size} px"]  # fmt: skip
+    if frozen:
+        text = 2 * frozen * model.generator.text_length / image.flops
+        notes.append(f"beside it           T5-base, {text:.1%} more FLOPs; text_cache spares them")
+    if config.data.kind is not DataKind.latents:
+        notes.append("beside it           images are encoded on the fly; dcht encode spares that")
+    work = Work(
+        title=f"dcar-train, {config.data.size} px, {positions} tokens",
+        parameters=parameters,
+        frozen=frozen,
+        image=again if config.activation_checkpointing else image,
+        image_recomputed=again,
+        batch_size=config.batch_size,
+        accumulate=config.accumulate,
+        steps=config.steps,
+        shardable=True,
+        notes=notes,
+    )
+    return describe(work._replace(image=work.image._replace(kept=image.kept)), cluster)
+
+
+def costs(model: DCARConfig, side: int, masked: int, *, bf16: bool = True) -> tuple[Cost, Cost]:
+    """What an image costs with activations kept, and with those of the blocks computed again.
+
+    By models of one and two blocks, as every block costs the same.
+    """
+    shallow, deep = (_cost(model, depth, side, masked, bf16=bf16) for depth in (1, 2))
+    flops, kept = (b - a for a, b in zip(shallow, deep, strict=True))
+    more = model.generator.depth - 1
+    entering = side * side * model.generator.width * (2 if bf16 else 4)
+    return (
+        Cost(shallow.flops + more * flops, shallow.kept + more * kept),
+        # A third of a block's FLOPs is its forward pass, which runs twice then.
+        Cost(
+            shallow.flops + more * flops + (more + 1) * flops / 3,
+            shallow.kept + (more + 1) * entering,
+        ),
+    )
+
+
+def _cost(model: DCARConfig, depth: int, side: int, masked: int, *, bf16: bool) -> Cost:
+    model = replace(model, generator=replace(model.generator, depth=depth))
+    # Kept by who computes it: a fake one would be found there by networks that compute.
+    config = model.generator
+    position_table(side, side, config.width, config.position_extent, torch.device("cpu"))
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+    with FakeTensorMode(allow_non_fake_inputs=True), autocast:
+        network = _build(model)
+        return cost_of(lambda count: loss(network, count, side, masked), network=network)
+
+
+def _build(model: DCARConfig) -> torch.nn.ModuleDict:
+    """The trained networks; in eval mode, as fused attention keeps no mask of its dropout."""
+    network = DCAR(model)
+    parts = {"transformer": network.generator}
+    if network.head is not None:
+        parts["head"] = network.head
+    if (joint := model.text.joint) is not None:
+        parts["text encoder"] = T5Encoder(
+            vocabulary=joint.vocabulary, width=model.generator.text_dim, depth=joint.depth,
+            num_heads=joint.num_heads, positions=joint.positions,
+        )  # fmt: skip
+    return torch.nn.ModuleDict(parts).eval()
+
+
+def loss(network: torch.nn.ModuleDict, count: int, side: int, masked: int) -> Tensor:
+    """The loss of `DCAR.forward` with as many masked positions in every image."""
+    generator = network["transformer"]
+    config = generator.config
+    mask = torch.ones(count, config.text_length, dtype=torch.long)
+    text = torch.randn(count, config.text_length, config.text_dim)
+    if "text encoder" in network:
+        text = network["text encoder"](input_ids=mask, attention_mask=mask).last_hidden_state
+    indices = torch.zeros(count, side, side, dtype=torch.long)
+    hidden = generator.encode(indices, generator.embed_text(text, mask))
+    logits = rearrange(generator.predict(hidden[:, :masked]).float(), "b m k -> (b m) k")
+    total = F.cross_entropy(logits, torch.zeros(count * masked, dtype=torch.long))
+    if "head" not in network:
+        return total
+    head = network["head"]
+    rows = head.config.batch_mul * count * side * side
+    return total + head.loss(
+        torch.randn(count, side * side, head.config.latent_channels),
+        hidden,
+        t=torch.zeros(rows, dtype=torch.long),
+        noise=torch.randn(rows, head.config.latent_channels),
+    )

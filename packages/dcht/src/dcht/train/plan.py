@@ -1,0 +1,86 @@
+"""What a run of `dcht-train` would take: `plan=true` (`dcht.engine.plan`)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from dcht.engine.plan import Cluster, Cost, Work, cost_of, describe
+from dcht.perceptual import LPIPS
+from dcht.tokenizer import Tokenizer
+from dcht.train.adversary import judge, learn
+from dcht.train.discriminator import PatchDiscriminator
+from dcht.train.losses import generator_loss
+from dcht.train_config import StageConfig, TrainConfig
+
+IMAGENET = 1_281_167
+"""Images of an epoch, where a stage is as long as some: ImageNet-1k's."""
+
+
+def plan(config: TrainConfig, cluster: Cluster) -> str:
+    """The plan of a run as text, stage after stage.
+
+    Raises:
+        UsageError: a batch that the GPUs cannot share.
+    """
+    texts = []
+    for stage in config.plan():
+        with FakeTensorMode():
+            networks = _build(config)
+            image = _cost(networks, config, stage.settings)
+        counts = {name: sum(p.numel() for p in part.parameters())
+                  for name, part in networks.named_children()}  # fmt: skip
+        trained = {name: counts[name] for name in ("decoder", "discriminator") if name in counts}
+        trained |= {"encoder": counts["encoder"]} if stage.settings.train_encoder else {}
+        trained |= {"codebook": counts["quantizer"]} if stage.settings.train_codebook else {}
+        steps = stage.num_steps(IMAGENET, config.batch_size)
+        work = Work(
+            title=f"dcht-train, {stage.name}, {config.data.crop} px",
+            parameters=trained,
+            frozen=sum(counts.values()) - sum(trained.values()),
+            image=image,
+            image_recomputed=None,
+            batch_size=config.batch_size,
+            accumulate=1,
+            steps=steps,
+            shardable=False,
+            notes=[f"of epochs           those of ImageNet-1k, {IMAGENET:,} images"],
+        )
+        texts.append(describe(work, cluster))
+    return "\n\n".join(texts)
+
+
+def _build(config: TrainConfig) -> nn.ModuleDict:
+    """The networks of a step, on fake tensors."""
+    tokenizer = Tokenizer(config.tokenizer).train()
+    parts = dict(tokenizer.named_children())
+    if config.loss.gan:
+        parts["discriminator"] = PatchDiscriminator(config.loss.discriminator_channels)
+    if config.loss.lpips:
+        parts["lpips"] = LPIPS(config.loss.lpips_net.value)
+    return nn.ModuleDict(parts)
+
+
+def _cost(networks: nn.ModuleDict, config: TrainConfig, stage: StageConfig) -> Cost:
+    def step(count: int) -> Tensor:
+        images = torch.randn(count, 3, config.data.crop, config.data.crop)
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.set_grad_enabled(stage.train_encoder):
+                z = networks["quantizer"].normalise(networks["encoder"](images))  # type: ignore[operator]
+            total = torch.zeros(())
+            if stage.discrete_prob:
+                _, z, terms = networks["quantizer"].forward_train(z)  # type: ignore[operator]
+                total = total + sum(terms.values()) if stage.train_codebook else total
+            output = networks["decoder"](z).float()
+            total = total + (output - images).square().mean()
+            if "lpips" in networks:
+                total = total + networks["lpips"](output, images).mean()
+            if "discriminator" in networks:
+                critic = networks["discriminator"]
+                assert isinstance(critic, PatchDiscriminator)
+                total = total + generator_loss(judge(critic, output))
+                total = total + learn(critic, images, output.detach())["discriminator"]
+        return total
+
+    return cost_of(step, network=networks)
