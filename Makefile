@@ -36,8 +36,8 @@ fuzz:  ## Every reader, on thousands of damaged and hostile files: about twenty 
 browser:  ## dcar app in Debian's Chromium; screenshots in tests/browser/screenshots.
 	$(RUN) pytest -m browser tests/browser
 
-bench:  ## Speed, as ratios against a peer in the same run.
-	$(RUN) pytest benchmarks
+bench:  ## Speed, as ratios against a peer in the same run; names what fell by more than a tenth.
+	OMP_NUM_THREADS=1 $(RUN) pytest benchmarks --benchmark-timer=time.process_time
 
 docs:  ## The documentation site, into site/; a warning is an error.
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet

@@ -1,4 +1,4 @@
-"""The race's arithmetic, on parts whose seconds are known."""
+"""The race's arithmetic, on parts whose seconds are known; and what `make bench` names."""
 
 import importlib.util
 import sys
@@ -41,3 +41,15 @@ def test_the_fastest_round_of_each_part_is_multiplied_and_added(race, monkeypatc
         "sana/dcar-gtr-6": pytest.approx(160 / 7),
     }
     assert set(found) == {"setting", "parts", "totals", "ratios"}
+
+
+def test_a_ratio_that_fell_by_more_than_a_tenth_is_named():
+    path = RACE.with_name("conftest.py")
+    spec = importlib.util.spec_from_file_location("bench_conftest", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    ratios = {"same": 1.0, "a tenth": 0.9, "more": 0.89, "faster": 2.0, "new": 0.1}
+    recorded = {"same": 1.0, "a tenth": 1.0, "more": 1.0, "faster": 1.0, "gone": 3.0}
+    assert module.fallen(ratios, recorded) == ["more"]

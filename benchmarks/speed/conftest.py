@@ -1,13 +1,22 @@
-"""Two implementations in turn, and their ratio; what takes minutes runs only with `-m slow`."""
+"""Two implementations in turn, and their ratio; what takes minutes runs only with `-m slow`.
 
+Ratios are compared with those of `results/ratios.json`, which `RECORD=1 make bench` writes; what
+fell by more than a tenth is named. That fails nothing: another processor has other ratios.
+"""
+
+import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.utils import load_timer
 
 ROUNDS, WARM_UP = 12, 2
-RATIOS = pytest.StashKey[list[str]]()
+RATIOS = pytest.StashKey[dict[str, float]]()
+RECORDED = Path(__file__).parent / "results" / "ratios.json"
+FALLEN = 0.9
 
 Call = Callable[[], object]
 Versus = Callable[[Call, Call], None]
@@ -36,11 +45,7 @@ def versus(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Versu
         fastest: float = benchmark.stats.stats.min  # type: ignore[assignment]  (cached_property)
         ratio = min(seconds) / fastest
         benchmark.extra_info |= {"peer_seconds": min(seconds), "ratio": ratio}
-        lines = request.config.stash.setdefault(RATIOS, [])
-        lines.append(
-            f"{request.node.name}: {fastest * 1e3:.1f} ms, peer {min(seconds) * 1e3:.1f} ms, "
-            f"ratio {ratio:.2f}"
-        )
+        request.config.stash.setdefault(RATIOS, {})[request.node.name] = ratio
 
     return run
 
@@ -48,9 +53,24 @@ def versus(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Versu
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    if lines := config.stash.get(RATIOS, []):
-        terminalreporter.section("ratios: peer's fastest round / ours")
-        terminalreporter.write("\n".join(lines) + "\n")
+    ratios = config.stash.get(RATIOS, {})
+    if not ratios:
+        return
+    recorded = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
+    terminalreporter.section("ratios: peer's fastest round / ours")
+    for name, ratio in ratios.items():
+        before = f", recorded {recorded[name]:.2f}" if name in recorded else ""
+        terminalreporter.line(f"{name}: {ratio:.2f}{before}")
+    for name in fallen(ratios, recorded):
+        terminalreporter.line(f"FELL by more than a tenth: {name}")
+    if os.environ.get("RECORD"):
+        kept = recorded | {name: round(ratio, 3) for name, ratio in ratios.items()}
+        RECORDED.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+
+
+def fallen(ratios: dict[str, float], recorded: dict[str, float]) -> list[str]:
+    """The names of ratios that are more than a tenth below what was recorded."""
+    return [name for name, ratio in ratios.items() if ratio < FALLEN * recorded.get(name, 0.0)]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
