@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dcar.config import HeadConfig, Solver
 from dcar.modules.diffusion import TRAIN_STEPS, GaussianDiffusion
 from dcar.modules.solvers import Group, Network, Rows, solve, solver_timesteps
+from dcht.modules import wide
 
 FREQUENCIES = 256
 
@@ -45,11 +46,14 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """A gated residual MLP, modulated by the condition."""
+    """A gated residual MLP, modulated by the condition.
+
+    In half precision what blocks add to stays in fp32: the chain divides by small numbers.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.norm = wide.LayerNorm(width, eps=1e-6)
         self.fc1 = nn.Linear(width, width)
         self.fc2 = nn.Linear(width, width)
         self.modulation = nn.Linear(width, 3 * width)
@@ -57,7 +61,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """(p, width) to (p, width)."""
         shift, scale, gate = self.modulation(condition).chunk(3, dim=-1)
-        modulated = self.norm(x) * (1 + scale) + shift
+        modulated = (self.norm(x) * (1 + scale) + shift).to(self.fc1.weight.dtype)
         return x + gate * self.fc2(F.silu(self.fc1(modulated)))
 
 
@@ -71,10 +75,10 @@ class DiffusionHead(nn.Module):
         self.time1 = nn.Linear(FREQUENCIES, width)
         self.time2 = nn.Linear(width, width)
         self.condition = nn.Linear(config.condition_dim, width)
-        self.inputs = nn.Linear(channels, width)
+        self.inputs = wide.Linear(channels, width)
         self.blocks = nn.ModuleList([ResidualBlock(width) for _ in range(config.depth)])
         self.modulation = nn.Linear(width, 2 * width)
-        self.outputs = nn.Linear(width, 2 * channels)
+        self.outputs = wide.Linear(width, 2 * channels)
         self.diffusion = GaussianDiffusion()
         self._initialize()
 

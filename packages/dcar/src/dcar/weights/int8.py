@@ -8,6 +8,7 @@ from torch import nn
 
 from dcar.model import DCAR
 from dcht.errors import UsageError
+from dcht.modules.wide import Wide
 
 
 def require_torchao() -> None:
@@ -24,11 +25,16 @@ def to_int8(model: DCAR) -> None:
     """Make the linear layers of transformer and head int8, in place.
 
     A row of weights and a token of activations have a scale each, that of the activations from
-    their values as they come; embeddings, norms and attention's products stay as they are.
+    their values as they come; embeddings, norms, attention's products and what half precision
+    leaves in fp32 stay as they are.
     """
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
-    quantize_(model, Int8DynamicActivationInt8WeightConfig())
+    quantize_(
+        model,
+        Int8DynamicActivationInt8WeightConfig(),
+        lambda layer, name: isinstance(layer, nn.Linear) and not isinstance(layer, Wide),
+    )
 
 
 def is_int8(model: DCAR) -> bool:

@@ -32,3 +32,11 @@ class BatchNorm2d(Wide, nn.BatchNorm2d):
 
     A running variance may pass float16's 65504: the layer would then be its bias everywhere.
     """
+
+
+class Linear(Wide, nn.Linear):
+    """`nn.Linear` whose weights stay in fp32; inputs are fp32, too."""
+
+
+class LayerNorm(Wide, nn.LayerNorm):
+    """`nn.LayerNorm` whose weights stay in fp32; inputs are fp32, too."""
