@@ -12,7 +12,7 @@ from PIL import Image
 
 from dcar import TextToImage
 from dcar.modules.diffusion_head import DiffusionHead
-from dcar.sampler import draw_head
+from dcar.sampler import sample_head_noise
 from dcar.sampling_config import SamplingConfig
 from dcht.device import Precision
 from dcht.errors import UsageError
@@ -147,7 +147,7 @@ def test_the_head_keeps_its_chain_in_fp32(pipe: TextToImage) -> None:
     head = pipe.model.head
     assert isinstance(head, DiffusionHead)
     hidden = torch.randn(1, 6, head.config.condition_dim)
-    noise = draw_head([torch.Generator().manual_seed(0)], head, 6, SamplingConfig())
+    noise = sample_head_noise([torch.Generator().manual_seed(0)], head, 6, SamplingConfig())
     expected = head.sample(hidden, 20, noise=noise)
     head.to(torch.bfloat16)
     assert {p.dtype for p in (*head.inputs.parameters(), *head.outputs.parameters())} == {

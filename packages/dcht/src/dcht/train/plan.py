@@ -67,7 +67,7 @@ def _cost(networks: nn.ModuleDict, config: TrainConfig, stage: StageConfig) -> C
         images = torch.randn(count, 3, config.data.crop, config.data.crop)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.set_grad_enabled(stage.train_encoder):
-                z = networks["quantizer"].normalise(networks["encoder"](images))  # type: ignore[operator]
+                z = networks["quantizer"].normalize(networks["encoder"](images))  # type: ignore[operator]
             total = torch.zeros(())
             if stage.discrete_prob:
                 _, z, terms = networks["quantizer"].forward_train(z)  # type: ignore[operator]
