@@ -90,7 +90,7 @@ def table(result: dict[str, Any]) -> str:
     return markdown(heading, lines)
 
 
-def draw(result: dict[str, Any]) -> Figure:
+def plot(result: dict[str, Any]) -> Figure:
     """Estimated against measured, a dot an image."""
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     panel = figure.subplots()

@@ -48,7 +48,7 @@ def table(result: dict[str, Any]) -> str:
     return markdown([*heading, "score"], lines)
 
 
-def draw(result: dict[str, Any]) -> Figure:
+def plot(result: dict[str, Any]) -> Figure:
     """Differences from 5 steps everywhere, with their errors."""
     rows = result["rows"]
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")

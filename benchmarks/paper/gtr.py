@@ -29,7 +29,7 @@ def table(result: dict[str, Any]) -> str:
     return markdown(heading, lines)
 
 
-def draw(result: dict[str, Any]) -> Figure:
+def plot(result: dict[str, Any]) -> Figure:
     """PSNR of the objects along the steps."""
     rows = result["rows"]
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")

@@ -55,7 +55,7 @@ def _hard(rows: Rows, order: str, steps: int) -> str:
     return f"{sum(found) / len(found):.2f}" if found else "-"
 
 
-def draw(result: dict[str, Any]) -> Figure:
+def plot(result: dict[str, Any]) -> Figure:
     """PSNR beside the score, along the steps."""
     rows = result["rows"]
     figure = Figure(figsize=(11, 4.2), layout="constrained")
