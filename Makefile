@@ -49,10 +49,7 @@ lock:  ## Resolve again and write requirements.lock.
 	$(UV) lock
 	$(UV) export --all-packages --quiet --no-emit-workspace --format requirements.txt --no-header -o requirements.lock
 
-check-release:  ## Wheels and sdists of one version in dist/, checked: REPOSITORY=https://...; publishes nothing.
-	$(RUN) python .ci/release.py --repository "$(REPOSITORY)"
-
-lock:  ## Fail if requirements.lock is not what the resolution gives.
+check-lock:  ## Fail if requirements.lock is not what the resolution gives.
 	@$(UV) export --all-packages --quiet --no-emit-workspace --format requirements.txt --no-header -o .requirements.now
 	@diff -u requirements.lock .requirements.now || (rm -f .requirements.now; echo "requirements.lock is stale: make lock" >&2; exit 1)
 	@rm -f .requirements.now

@@ -697,7 +697,10 @@ def test_training_settings(tool: str, changes: Any) -> None:
         with redirect_stderr(said), redirect_stdout(said), pytest.MonkeyPatch.context() as patch:
             patch.setattr("sys.argv", [f"{tool}-train", *words])
             patch.delenv("HYDRA_FULL_ERROR", raising=False)
-            launch(f"{tool}.conf", help_text="", register=register, task=lambda config: True)
+            launch(
+                f"{tool}.conf", help_text="", register=register, task=lambda config: True,
+                plan=lambda config, cluster: "",
+            )  # fmt: skip
 
     with pytest.raises(SystemExit) as stop:
         only_documented(compose)

@@ -71,7 +71,7 @@ def test_more_than_60_mb_of_art_is_refused(
     inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    import gpu_legs
+    import gpu_legs  # pyright: ignore[reportMissingImports]
 
     from dcht.errors import UsageError
 

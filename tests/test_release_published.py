@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dcar import DCAR, TextToImage, cli
 from dcar.config import Rounding
+from dcar.modules.text import TextEncoder
 from dcar.sampling_config import HeadGuidance
 from dcar.weights.release import convert_config, convert_tensors
 from dcar.weights.release_keys import convert_generator
@@ -175,6 +176,7 @@ def test_a_release_becomes_a_checkpoint_that_draws(
     pipe = TextToImage.from_pretrained(shutil.move(out, tmp_path / "moved"))
     side = 32 * math.isqrt(theirs["image_seq_len"])
     assert pipe.rounding is Rounding.down and pipe.size == (side, side)
+    assert isinstance(pipe.text, TextEncoder)
     assert not pipe.text.sees_mask and pipe.text.length == settings["text_token_length"]
     model = DCAR(convert_config(settings))
     weights = load_file(CASES / "generator" / "weights.safetensors")

@@ -97,7 +97,9 @@ def through_codes(latents: Latents, tokenizer: Tokenizer, rng: np.random.Generat
         shift = tuple(int(v) for v in rng.integers(-1, 2, 2))
         others = torch.roll(indices, shift, dims=(1, 2))
         if rng.random() < 0.5:
-            codes = tokenizer.lookup(torch.arange(tokenizer.config.codebook_size)[None, None])
+            assert tokenizer.quantizer is not None
+            count = tokenizer.quantizer.size
+            codes = tokenizer.lookup(torch.arange(count)[None, None])
             codes = rearrange(codes, "1 c 1 k -> k c")
             own = rearrange(tokenizer.lookup(indices), "1 c h w -> (h w) c")
             near = torch.cdist(own, codes).topk(9, largest=False).indices[:, 1:]

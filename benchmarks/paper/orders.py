@@ -60,8 +60,8 @@ def plot(result: dict[str, Any]) -> Figure:
     rows = result["rows"]
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     for panel, name in zip(figure.subplots(1, 2), ("psnr_objects", "correct"), strict=True):
+        steps = sorted({row["num_steps"] for row in rows})
         for order in dict.fromkeys(row["order"] for row in rows):
-            steps = sorted({row["num_steps"] for row in rows})
             means = [paired.mean(rows, name, order=order, num_steps=count) for count in steps]
             panel.plot(steps, means, "o-", markersize=4, label=order)
         panel.set_xscale("log", base=2)

@@ -22,7 +22,7 @@ from torch import Tensor
 from dcht import Tokenizer
 from dcht.images import list_images, open_image, resize_crop, to_tensor
 from dcht.perceptual import LPIPS, load_lpips
-from dcht.train.validation import psnr
+from dcht.reconstruct.show import psnr
 
 SIDE = 256
 

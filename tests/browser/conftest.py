@@ -11,8 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Request
+    from playwright.sync_api import Page as Tab
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -61,7 +66,7 @@ def app(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 
 
 @pytest.fixture(scope="session")
-def browser(chromium: str) -> Iterator[sync_api.Browser]:
+def browser(chromium: str) -> Iterator[Browser]:
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
@@ -74,7 +79,7 @@ Visit = Callable[..., "Page"]
 class Page:
     """A window on the app: what a person does in it, and what they see."""
 
-    def __init__(self, page: sync_api.Page, address: str) -> None:
+    def __init__(self, page: Tab, address: str) -> None:
         self.page = page
         self.address = address
         self.others: list[str] = []
@@ -83,7 +88,7 @@ class Page:
         page.goto(address)
         page.wait_for_selector("#generate")
 
-    def _asked(self, request: sync_api.Request) -> None:
+    def _asked(self, request: Request) -> None:
         if not request.url.startswith((self.address, "data:", "blob:")):
             self.others.append(request.url)
 
@@ -125,7 +130,7 @@ class Page:
 
 
 @pytest.fixture
-def visit(app: str, browser: sync_api.Browser) -> Iterator[Visit]:
+def visit(app: str, browser: Browser) -> Iterator[Visit]:
     """Open a window: width and height in pixels, and light or dark."""
     contexts = []
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import T5Config, T5EncoderModel
+from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from dcar import cli
 from dcar.config import PRESETS, CheckpointConfig, SamplingConfig, TextConfig
@@ -117,7 +117,9 @@ def frozen_t5(tmp_path: Path, text: TextEncoder) -> TextConfig:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         T5EncoderModel(shape).save_pretrained(folder)
-    text.tokenizer.save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=text.tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
     return TextConfig(name=str(folder), joint=None)
 
 

@@ -178,7 +178,9 @@ def test_replay_of_another_release_says_so_and_how_far_it_is(dcar: Dcar, tmp_pat
     assert text["Software"] == f"dcar {version('dcar')}"
     with Image.open(out) as image:
         pixels = np.array(image)
-        pixels[0, 0, 0] += 7 if pixels[0, 0, 0] < 100 else -7
+        pixels[0, 0, 0] = (
+            (int(pixels[0, 0, 0]) + 7) if pixels[0, 0, 0] < 100 else (int(pixels[0, 0, 0]) - 7)
+        )
         save_png(Image.fromarray(pixels), other, text | {"Software": "dcar 0.0.9"})
     code, _, err = dcar("replay", other, "--out", again)
     assert code == 0 and again.read_bytes() == out.read_bytes()

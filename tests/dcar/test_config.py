@@ -44,7 +44,7 @@ def test_what_cannot_be_built_is_refused() -> None:
         GeneratorConfig(width=100)
     with pytest.raises(UsageError, match="condition_dim 7"):
         DCARConfig(head=HeadConfig(condition_dim=7))
-    with pytest.raises(UsageError, match="either name"):
+    with pytest.raises(UsageError, match="needs one of name"):
         TextConfig(joint=JointTextConfig())
     with pytest.raises(UsageError, match="num_steps is 0"):
         SamplingConfig(num_steps=0)

@@ -176,8 +176,8 @@ def test_every_task_makes_scenes_unlike_the_others() -> None:
         for task in HardTask
     }
     for found in (plain, hard):
-        for one, other in combinations(found, 2):
-            assert found[one] != found[other], (one, other)
+        for (one, shapes), (other, others) in combinations(found.items(), 2):
+            assert shapes != others, (one, other)
 
 
 def test_every_resampling_has_a_network_of_its_own() -> None:

@@ -62,12 +62,17 @@ def tiny(monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(sys, "argv", ["dcht-train", *words, "+experiment=tiny", *base])
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         with pytest.raises(SystemExit) as stop:
-            launch.launch("dcht.conf", help_text="", register=register, task=task, presets=presets)
+            launch.launch(
+                "dcht.conf", help_text="", register=register, task=task, plan=plan, presets=presets
+            )
         return int(stop.value.code or 0), capsys.readouterr().err
 
     def task(config) -> bool:
         seen.append(config)
         return True
+
+    def plan(config, cluster) -> str:
+        return "a plan"
 
     monkeypatch.chdir(tmp_path)
     call.seen = seen = []  # type: ignore[attr-defined]
@@ -89,7 +94,7 @@ def tiny(monkeypatch, capsys, tmp_path):
         ("save_every=-3", "save_every is -3"),
         ("codebook.window=0", "window is 0"),
         ("loss.gan=-1", "gan is -1.0; expected 0 to"),
-        ("loss.l2=0", "are all 0: nothing tells the decoder what to draw"),
+        ("loss.l2=0", "are all 0: nothing tells the decoder what to make"),
         ("out=", "out is ''; expected a name"),
         ("data.root='  '", "root is '  '; expected a name"),
         ("init_from=", "init_from is ''"),
@@ -161,7 +166,7 @@ def task(config):
     Path(config.out).write_text(config.strategy.value)
     return config.seed == 0
 
-launch("dcht.conf", help_text="", register=register, task=task)
+launch("dcht.conf", help_text="", register=register, task=task, plan=lambda config, cluster: "")
 """
 """`dcht-train` whose run only writes down what it was given; stopped unless its seed is 0."""
 

@@ -24,6 +24,7 @@ def test_activations_are_those_of_a_measured_run() -> None:
     config = replace(config, generator=replace(config.generator, depth=3))
     expected, recomputed = costs(config, SIDE, MASKED, bf16=False)
     network = DCAR(config).eval()
+    assert network.head is not None
     parts = torch.nn.ModuleDict({"transformer": network.generator, "head": network.head})
 
     def alive(images: int) -> int:

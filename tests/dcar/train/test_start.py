@@ -89,7 +89,7 @@ def test_a_text_encoder_can_be_given_positions(config: TrainConfig, tmp_path: Pa
     assert not torch.allclose(placed(*tokens), before(*tokens), atol=0.1)
     assert train(replace(second, steps=1))
     again = load_pretrained(Path(second.out) / "checkpoint").text
-    assert again.encoder.positions
+    assert again.encoder.positions  # type: ignore[union-attr]
 
 
 def composed(**settings: object) -> SimpleNamespace:
@@ -134,7 +134,7 @@ def test_what_shapes_the_weights_is_said_at_the_field(checkpoint: Path, config: 
     assert joint is not None
     assert marked(DCARConfig, WEIGHTLESS) == {
         "attention_dropout", "cond_dropout", "fully_masked", "batch_mul", "residual_std", "clip",
-        "positions", "vocabulary",
+        "positions", "vocabulary", "names",
     }  # fmt: skip
     trains = replace(
         layout,

@@ -98,7 +98,7 @@ def test_published_weights_start_another_run(config: TrainConfig, tmp_path: Path
         assert torch.equal(value, published[f"text.{key}"]), key
     assert trainer.step == 0 and not trainer.optimizer.state
     wider = replace(config.model.generator, mlp_dim=128)
-    with pytest.raises(UsageError, match=r"differs from the model .* generator\.mlp_dim"):
+    with pytest.raises(UsageError, match=r"differs from the model .* model\.generator\.mlp_dim"):
         Trainer(replace(finetune, model=replace(config.model, generator=wider)), ALONE)
     # Dropout may differ, and another text encoder may not.
     dropout = replace(config.model.generator, attention_dropout=0.1)

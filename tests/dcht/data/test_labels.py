@@ -3,6 +3,7 @@
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -106,7 +107,8 @@ def test_labels_reach_the_store_and_the_samples(labeled, tokenizer: Tokenizer, t
         data = LatentDataset(tmp_path / kind, fields=["label", "caption"])
         assert [sample["label"] for sample in data] == list(CLASSES.values())
         assert data[-1]["label"] == data[5]["label"] == 0
-        assert [sample["caption"] for sample in data[4:]] == ["caption of e", "caption of f"]
+        last: list[Any] = data[4:]
+        assert [sample["caption"] for sample in last] == ["caption of e", "caption of f"]
         assert set(data[0]) == {"indices", "residual", "label", "caption"}
     with pytest.raises(UsageError, match="its row has caption, file, label"):
         LatentDataset(tmp_path / "csv", fields=["classes"])[0]

@@ -3,11 +3,11 @@ import torch
 
 from dcht.data.sources import list_inputs
 from dcht.perceptual import LPIPS
+from dcht.reconstruct.show import psnr
 from dcht.train.dataset import Crops
 from dcht.train.validation import (
     center_batches,
     measure_residual_std,
-    psnr,
     sample_latents,
     validate,
 )

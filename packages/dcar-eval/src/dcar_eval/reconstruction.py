@@ -35,7 +35,7 @@ from dcht.data.reader import Batch, Reader, split
 from dcht.data.sources import list_inputs
 from dcht.errors import CheckpointError, UsageError
 from dcht.images import grid, save_png, to_pil
-from dcht.reconstruct import compare
+from dcht.reconstruct.show import compare
 from dcht.tokenizer import Tokenizer
 
 PATHS = {"hybrid": ("hybrid",), "discrete": ("discrete",), "both": ("hybrid", "discrete")}

@@ -15,7 +15,14 @@ from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn, cast
 
-from dcht.commands.common import INTERRUPTED, OK, USAGE, exit_code, let_threads_sleep
+from dcht.commands.common import (
+    INTERRUPTED,
+    OK,
+    USAGE,
+    exit_code,
+    let_threads_sleep,
+    wants_traceback,
+)
 from dcht.commands.terminal import ready_streams
 from dcht.config import PRESETS, TokenizerConfig
 from dcht.engine.hydra import explain, require_known
@@ -82,7 +89,7 @@ def launch(
 
     register()
     sys.argv[1:] = [f"+{word}" if word.startswith("experiment=") else word for word in sys.argv[1:]]
-    whole = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    whole = wants_traceback()
     started = False
     codes: list[int] = []
     cluster: Cluster | None = None
@@ -106,7 +113,7 @@ def launch(
     def main(config: DictConfig) -> None:
         nonlocal started
         started = True
-        codes.append(exit_code(lambda: composed(config)))
+        codes.append(exit_code(lambda: composed(config), whole=whole))
         if codes[-1] and HydraConfig.get().mode is RunMode.MULTIRUN:
             # Of a sweep's jobs, which may run elsewhere, Hydra passes on exceptions alone.
             raise RuntimeError(f"exit code {codes[-1]}")
@@ -134,7 +141,7 @@ def launch(
                 os.environ.pop("HYDRA_FULL_ERROR", None)
         return codes[-1] if codes else OK
 
-    sys.exit(exit_code(compose))
+    sys.exit(exit_code(compose, whole=whole))
 
 
 def check_options() -> None:

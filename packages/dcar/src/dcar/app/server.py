@@ -11,6 +11,7 @@ from html import escape
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported
 
 import gradio as gr
+from gradio.themes import Base
 
 from dcar.app.components import FILES
 from dcar.app.edit import edit_tab
@@ -83,7 +84,7 @@ def serve(studio: Studio, *, port: int, open_browser: bool = False, share: bool 
             # Nor does it try itself first, for which Gradio gives a busy machine three seconds.
             _frontend=False,
         )  # fmt: skip
-        print(page.local_url.rstrip("/"), flush=True)
+        print(f"http://{HOST}:{page.server_port}", flush=True)
         print("Ctrl-C ends it", file=sys.stderr)
         page.block_thread()
     finally:
@@ -91,9 +92,9 @@ def serve(studio: Studio, *, port: int, open_browser: bool = False, share: bool 
         shutil.rmtree(studio.folder, ignore_errors=True)
 
 
-def theme() -> gr.themes.Base:
+def theme() -> Base:
     """Indigo on neutral, in the fonts of the machine: the page asks no other host for one."""
-    return gr.themes.Base(
+    return Base(
         primary_hue="indigo", secondary_hue="indigo", neutral_hue="slate", font=FONTS,
         font_mono=MONO, radius_size="lg",
     ).set(

@@ -33,9 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--out {arguments.out} should end in .png: replay writes one image")
     from dcar.pipeline import TextToImage
     from dcar.pipeline.notes import replay_notes
-    from dcar.pipeline.record import read_record
+    from dcar.pipeline.record import XMP, read_record
     from dcar.pipeline.series import replay_file
-    from dcht.images import ImageError, open_image
+    from dcht.images import ImageError, open_image, read_png_text
 
     start = time.perf_counter()
     record = read_record(arguments.png)
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     files = replay_file(
         pipe, record, arguments.out, image=image, force=arguments.force,
-        metadata=arguments.metadata,
+        metadata=arguments.metadata, xmp=XMP in read_png_text(arguments.png),
     )  # fmt: skip
     for line in replay_notes(arguments.png, arguments.out):
         print(printable(line), file=sys.stderr)

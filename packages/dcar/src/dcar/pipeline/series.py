@@ -215,10 +215,12 @@ def replay_file(
     image: Image.Image | None = None,
     force: bool = False,
     metadata: bool = True,
+    xmp: bool = True,
 ) -> list[Path]:
     """Make the image of a record again: the same batch size, row and threads.
 
-    Without `metadata` the file says nothing of itself.
+    Without `metadata` the file says nothing of itself; without `xmp` it has no XMP packet, as files
+    of release 0.1.0.
 
     Raises:
         CheckpointError: it was made with other weights.
@@ -227,6 +229,8 @@ def replay_file(
     """
     plan = replay_series(pipe, record, image)
     text = record.text() if metadata else {}
+    if not xmp:
+        text.pop(XMP, None)
     if not _is_done(out, text, force=force):
         torch.set_num_threads(record.threads)
         images = plan.images(pipe, range(record.batch_size))

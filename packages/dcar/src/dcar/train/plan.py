@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from einops import rearrange
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from dcar.config import DCARConfig
+from dcar.config import DCARConfig, GeneratorConfig
 from dcar.masking import mask_ratio
 from dcar.model import DCAR
 from dcar.modules.t5 import T5Encoder
@@ -100,7 +101,7 @@ def _cost(model: DCARConfig, depth: int, side: int, masked: int, *, bf16: bool) 
 def _build(model: DCARConfig) -> torch.nn.ModuleDict:
     """The trained networks; in eval mode, as fused attention keeps no mask of its dropout."""
     network = DCAR(model)
-    parts = {"transformer": network.generator}
+    parts: dict[str, torch.nn.Module] = {"transformer": network.generator}
     if network.head is not None:
         parts["head"] = network.head
     if (joint := model.text.joint) is not None:
@@ -113,19 +114,20 @@ def _build(model: DCARConfig) -> torch.nn.ModuleDict:
 
 def loss(network: torch.nn.ModuleDict, count: int, side: int, masked: int) -> Tensor:
     """The loss of `DCAR.forward` with as many masked positions in every image."""
-    generator = network["transformer"]
-    config = generator.config
+    generator: Any = network["transformer"]
+    config: GeneratorConfig = generator.config
     mask = torch.ones(count, config.text_length, dtype=torch.long)
     text = torch.randn(count, config.text_length, config.text_dim)
     if "text encoder" in network:
-        text = network["text encoder"](input_ids=mask, attention_mask=mask).last_hidden_state
+        encoder: Any = network["text encoder"]
+        text = encoder(input_ids=mask, attention_mask=mask).last_hidden_state
     indices = torch.zeros(count, side, side, dtype=torch.long)
     hidden = generator.encode(indices, generator.embed_text(text, mask))
     logits = rearrange(generator.predict(hidden[:, :masked]).float(), "b m k -> (b m) k")
     total = F.cross_entropy(logits, torch.zeros(count * masked, dtype=torch.long))
     if "head" not in network:
         return total
-    head = network["head"]
+    head: Any = network["head"]
     rows = head.config.batch_mul * count * side * side
     return total + head.loss(
         torch.randn(count, side * side, head.config.latent_channels),

@@ -28,7 +28,10 @@ def to_int8(model: DCAR) -> None:
     their values as they come; embeddings, norms, attention's products and what half precision
     leaves in fp32 stay as they are.
     """
-    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+    from torchao.quantization import (  # pyright: ignore[reportMissingImports]
+        Int8DynamicActivationInt8WeightConfig,
+        quantize_,
+    )
 
     quantize_(
         model,

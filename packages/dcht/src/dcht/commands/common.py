@@ -176,20 +176,26 @@ def run(main: Callable[[], int]) -> NoReturn:
     sys.exit(exit_code(main))
 
 
-def exit_code(main: Callable[[], int]) -> int:
-    """Call `main`; its code, or that of an error, of which a user is told in one line on stderr."""
+def exit_code(main: Callable[[], int], *, whole: bool | None = None) -> int:
+    """Call `main`; its code, or that of an error, of which a user is told in one line on stderr.
+
+    Args:
+        main: returns an exit code.
+        whole: print an error's traceback too; None: if `wants_traceback`.
+    """
     ready_streams()
+    whole = wants_traceback() if whole is None else whole
     try:
         code = main()
         sys.stdout.flush()
     except UsageError as error:
-        code = _fail(error, USAGE)
+        code = _fail(error, USAGE, whole)
     except CheckpointError as error:
-        code = _fail(error, BAD_CHECKPOINT)
+        code = _fail(error, BAD_CHECKPOINT, whole)
     except NonFiniteLossError as error:
-        code = _fail(error, FAILED)
+        code = _fail(error, FAILED, whole)
     except KeyboardInterrupt:
-        code = _fail("interrupted", INTERRUPTED)
+        code = _fail("interrupted", INTERRUPTED, whole)
     except BrokenPipeError:
         # The reader (`head`, say) went away: not an error.
         drop_stdout()
@@ -198,7 +204,7 @@ def exit_code(main: Callable[[], int]) -> int:
         # A folder that may not be written, a file where a folder should be, a full disk. Without a
         # name it is a stream: results are printed there and nowhere else without one.
         where = error.filename or "stdout"
-        code = _fail(f"{where}: {error.strerror or error}", USAGE)
+        code = _fail(f"{where}: {error.strerror or error}", USAGE, whole)
         if error.filename is None:
             drop_stdout()
     return code
@@ -213,8 +219,13 @@ def let_threads_sleep() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _fail(message: object, code: int) -> int:
-    if os.environ.get(TRACEBACK, "0") not in ("", "0"):
+def wants_traceback() -> bool:
+    """Whether tracebacks are asked for: by `--debug`, or by Hydra's own variable."""
+    return os.environ.get(TRACEBACK, "0") not in ("", "0")
+
+
+def _fail(message: object, code: int, whole: bool) -> int:
+    if whole:
         traceback.print_exc()
     word = "\x1b[31merror:\x1b[0m" if in_color(sys.stderr) else "error:"
     print(f"{word} {printable(message)}", file=sys.stderr)

@@ -69,7 +69,7 @@ def take_plan(words: list[str]) -> Cluster | None:
     mine = [word for word in words if word.partition("=")[0].partition(".")[0] == "plan"]
     for word in mine:
         words.remove(word)
-    given = dict(word.split("=", 1) if "=" in word else (word, "") for word in mine)
+    given = {key: value for key, _, value in (word.partition("=") for word in mine)}
     wanted = given.pop("plan", None)
     if wanted not in ("true", "false", None):
         raise UsageError(f"plan is {wanted!r}; expected true or false")
