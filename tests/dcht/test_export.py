@@ -236,6 +236,7 @@ def test_the_base_install_is_enough(images: Path, tmp_path: Path) -> None:
     }
     assert direct == {
         "torch", "einops", "filelock", "numpy", "pillow", "safetensors", "huggingface-hub", "tqdm",
+        "shtab",
     }  # fmt: skip
     base = set(base_distributions())
     blocked = sorted(

@@ -67,7 +67,7 @@ def psnr(images: torch.Tensor, others: torch.Tensor) -> float:
 def test_encode_in_every_precision(folder: Path, tmp_path: Path) -> None:
     """fp16 wrote residuals that were all NaN and indices that were all 0, with exit code 0."""
     stores = {}
-    for precision in Precision:
+    for precision in (Precision.fp32, Precision.bf16, Precision.fp16):
         out = tmp_path / precision.name
         words = ["encode", folder, "--size", SIZE, "--precision", precision.name, "--out", out]
         assert dcht(*words) == 0
@@ -141,7 +141,7 @@ def test_autocast_decodes(
 def test_a_cast_tokenizer_makes_no_store(bundled: Tokenizer, folder: Path, tmp_path: Path) -> None:
     """Its plan would say fp32."""
     cast = copy.deepcopy(bundled).half()
-    with pytest.raises(UsageError, match=r"was cast to torch\.float16"):
+    with pytest.raises(UsageError, match="was cast to fp16"):
         encode_images(cast, folder, tmp_path / "out", EncodeSettings(size=(64, 64)))
 
 

@@ -186,7 +186,7 @@ def test_it_may_begin_with_one_that_knows_more(small: Recognizer) -> None:
     images = torch.rand(1, 3, SIDE, SIDE)
     theirs, ours = small(images), fewer(images)
     torch.testing.assert_close(ours.classes, theirs.classes[:, [3, 1]])
-    for part in ("heat", "colours", "edges"):
+    for part in ("heat", "colors", "edges"):
         torch.testing.assert_close(getattr(ours, part), getattr(theirs, part))
 
 

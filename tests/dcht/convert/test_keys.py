@@ -135,22 +135,22 @@ def test_the_norm_is_folded_exactly(published: Path, norm: float) -> None:
         assert (folded.encode(images) - z / z.norm(dim=1, keepdim=True)).abs().max() <= 1e-5
 
 
-def test_the_norm_is_measured(published: Path, pictures: Path) -> None:
-    (pictures / "broken.png").write_text("no image")
-    tokenizer, norm = convert(read_source(published), codebook_size=16, images=pictures)
+def test_the_norm_is_measured(published: Path, images: Path) -> None:
+    (images / "broken.png").write_text("no image")
+    tokenizer, norm = convert(read_source(published), codebook_size=16, images=images)
     plain, _ = convert(read_source(published))
-    images = [
+    measured = [
         to_tensor(resize_crop(open_image(path), (256, 256)))[None]
-        for path in sorted(pictures.rglob("*.*"))
+        for path in sorted(images.rglob("*.*"))
         if path.suffix != ".txt" and path.name != "broken.png"
     ]
     with torch.inference_mode():
-        expected = torch.cat([plain.encode(image).norm(dim=1) for image in images]).mean()
+        expected = torch.cat([plain.encode(image).norm(dim=1) for image in measured]).mean()
     assert norm == pytest.approx(expected.item(), rel=1e-5)
-    assert len(images) == 6
-    (pictures / "x").mkdir()
+    assert len(measured) == 6
+    (images / "x").mkdir()
     with pytest.raises(UsageError, match="no image that can be read"):
-        convert(read_source(published), codebook_size=16, images=pictures / "x")
+        convert(read_source(published), codebook_size=16, images=images / "x")
     with pytest.raises(ValueError, match="at least one image"):
         mean_latent_norm(tokenizer.encoder, [])
 
@@ -331,9 +331,9 @@ def dcht(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
-def test_the_command(dcht: Command, published: Path, pictures: Path, tmp_path: Path) -> None:
+def test_the_command(dcht: Command, published: Path, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = (published, "--out", out, "--codebook", 16, "--calibrate", pictures, "--json")
+    words = (published, "--out", out, "--codebook", 16, "--calibrate", images, "--json")
     code, printed, errors = dcht(*words)
     assert code == 0, errors
     record = json.loads(printed)
