@@ -1,4 +1,4 @@
-"""The command line of `dcar-eval`: a verb a module of `dcar_eval.commands`. No torch before it."""
+"""The command line of `dcar-eval`; each verb is a module of `dcar_eval.commands`."""
 
 from __future__ import annotations
 

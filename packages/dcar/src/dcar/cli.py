@@ -1,4 +1,4 @@
-"""`dcar`, a verb a module of `dcar.commands`, and `dcar-train`. No torch before it is needed."""
+"""The entry points `dcar`, whose verbs are modules of `dcar.commands`, and `dcar-train`."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Randomness(NamedTuple):
 
 
 RATIO_BINS = 4
-"""Quarters of the mask ratio by which `Losses` tells easy samples from hard ones."""
+"""Quarters of the mask ratio into which `Losses` sorts samples: few masked tokens are easy."""
 
 
 class Losses(NamedTuple):

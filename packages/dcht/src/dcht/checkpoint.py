@@ -172,7 +172,7 @@ def locate(
 
 @contextmanager
 def as_published(where: str) -> Iterator[None]:
-    """Around the reading of somebody else's settings, which may have any shape.
+    """Wraps the reading of settings from outside, which may have any shape.
 
     Raises:
         CheckpointError: what is read there by name is not there, or is of another kind.

@@ -19,7 +19,7 @@ from dcht.files import read_json
 
 METADATA = "metadata.jsonl"
 RULES = ("tag", "include", "exclude")
-"""What of a row decides on a verdict; `prompt` may be somebody's longer text."""
+"""The fields of a row that decide on a verdict; `prompt` may be a rewritten, longer text."""
 
 
 class Sample(NamedTuple):

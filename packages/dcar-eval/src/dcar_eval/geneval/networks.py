@@ -37,7 +37,7 @@ class Judges(NamedTuple):
         return Judges(self.detector.to(device), self.colors.to(device))
 
     def look_at(self, image: Image.Image) -> list[Detection]:
-        """What an RGB image shows; each detection can tell its color."""
+        """What an RGB image shows; each detection can name its color."""
         return [
             replace(found, color=self._color_of(image, found))
             for found in self.detector.detect(image)

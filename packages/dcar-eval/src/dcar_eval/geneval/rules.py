@@ -61,7 +61,7 @@ class Detection:
     box: tuple[float, float, float, float]
     """Left, top, right, bottom in pixels, y down."""
     mask: np.ndarray | None = None
-    """Its pixels, bool (H, W), for whoever classifies its color."""
+    """Its pixels, bool (H, W), for the classifier of its color."""
     color: str | Callable[[], str] | None = None
     """One of `COLORS`, or what classifies it when (and only if) the rules ask."""
 

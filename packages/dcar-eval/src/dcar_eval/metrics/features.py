@@ -121,7 +121,7 @@ def _own(name: str) -> nn.Module:
 
 
 def _source(module: nn.Module) -> bytes:
-    """The file that a network of somebody's own is written in: its weights are not all of it."""
+    """The source file of a network that a user brings: part of its identity beside its weights."""
     try:
         return Path(inspect.getfile(type(module))).read_bytes()
     except (OSError, TypeError):  # typed into a session, say

@@ -93,7 +93,7 @@ def make_example(
 
 
 MakeExample = Callable[[int, Settings, Sprites], Example]
-"""Image so-and-so of a data set: what a grammar gives."""
+"""Makes example number k of a data set; each grammar has one."""
 
 
 def geneval_metadata(scene: Scene, prompt: str) -> dict[str, Any]:

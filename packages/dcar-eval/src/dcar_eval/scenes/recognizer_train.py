@@ -67,7 +67,7 @@ class Training:
 
 
 class Compose(Protocol):
-    """What makes composition so-and-so, `size` pixels a side."""
+    """Makes composition number k, `size` pixels a side."""
 
     def __call__(
         self, index: int, *, seed: int, classes: list[str], sprites: Sprites, size: int
@@ -122,13 +122,13 @@ def targets(objects: list[Labeled], grid: int = GRID) -> Targets:
         distance = np.hypot(x - middle_x, y - middle_y) * grid
         heat = np.maximum(heat, np.exp(-(distance**2) / (2 * SPREAD**2)))
         heat[min(int(middle_y * grid), grid - 1), min(int(middle_x * grid), grid - 1)] = 1
-        mine = distance < nearest
-        nearest = np.where(mine, distance, nearest)
-        classes = np.where(mine, kind, classes)
-        colors = np.where(mine, IGNORED if color < 0 else color, colors)
-        across, down = np.broadcast_to(x, mine.shape), np.broadcast_to(y, mine.shape)
+        nearer = distance < nearest
+        nearest = np.where(nearer, distance, nearest)
+        classes = np.where(nearer, kind, classes)
+        colors = np.where(nearer, IGNORED if color < 0 else color, colors)
+        across, down = np.broadcast_to(x, nearer.shape), np.broadcast_to(y, nearer.shape)
         here = np.stack([across - left, down - top, right - across, bottom - down])
-        edges = np.where(mine, here, edges)
+        edges = np.where(nearer, here, edges)
     return Targets(
         torch.from_numpy(heat.astype(np.float32)),
         torch.from_numpy(classes).long(),

@@ -1,4 +1,4 @@
-"""One run in a tab: what is shown while images are generated, and what there is afterwards."""
+"""One run in a tab: the state of a request while its images are generated, and its results."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Studio:
         edit: Edit | None = None,
         settings: Mapping[str, Any],
     ) -> tuple[ImageSeries, list[str]]:
-        """A request as a series, and what somebody should know of it, a line each.
+        """A request as a series, and notes for the user, a line each.
 
         Args:
             prompt: as it was asked for.

@@ -55,7 +55,7 @@ class DataSource(Protocol):
     grids: list[Grid]
     """One for each image."""
     notes: list[str]
-    """What whoever watches should know of it."""
+    """Notes to print before the run."""
 
     def contents(self) -> str:
         """A hash of what its images are, captions aside."""

@@ -1,4 +1,4 @@
-"""What a model is told of an image, made of a prompt: what the pipeline needs of a text encoder.
+"""The condition of a model, made of a prompt: what the pipeline needs of a text encoder.
 
 `TextEncoder` reads texts, `ClassEncoder` the names of classes.
 

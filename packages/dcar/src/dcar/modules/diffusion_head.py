@@ -193,7 +193,7 @@ class DiffusionHead(nn.Module):
             solver: how a step is taken. The default is the reference.
             temperature: factor of the noise in each step of a solver that adds some.
             budget: positions that take fewer steps; None: all take `num_steps`.
-            on_step: told x and the denoised x0 (p, c) after each step, in units of residual_std.
+            on_step: called with x and the denoised x0 (p, c) of a step, in units of residual_std.
 
         Returns:
             (b, n, c) residuals, scaled as the tokenizer's; fp32 also in half precision.

@@ -83,7 +83,7 @@ def solve(
         solver: how a step is taken.
         clip: bound on the denoised x0 of each step.
         temperature: factor of the noise in each step.
-        on_step: told x and the denoised x0 of the rows that took a step.
+        on_step: called with x and the denoised x0 of the rows that took a step.
 
     Returns:
         (p, c).

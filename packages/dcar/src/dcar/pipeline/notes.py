@@ -1,4 +1,4 @@
-"""What somebody should know of their prompts, and of an image that another release made."""
+"""Notes for the user: on prompts, and on an image that another release made."""
 
 from __future__ import annotations
 

@@ -290,7 +290,7 @@ def _is_done(path: Path, text: dict[str, str], *, force: bool) -> bool:
         found = read_png_text(path)
     except ImageError:
         found = {}
-    # What tells is the record; images of before have no XMP, and some have neither.
+    # The record decides: images of release 0.1.0 have no XMP, and some have neither.
     same = bool(text) and found | {XMP: ""} == text | {XMP: ""}
     if not same:
         raise UsageError(f"{path} exists and was made otherwise; use --force or another --out")

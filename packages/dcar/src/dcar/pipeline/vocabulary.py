@@ -1,4 +1,4 @@
-"""The words of a small text encoder, in groups: what somebody may ask it for.
+"""The words of a small text encoder, in groups: what it can be asked for.
 
 Which words there are is the checkpoint's; that `red` is a color is English.
 """
@@ -26,7 +26,7 @@ class Vocabulary(NamedTuple):
     """Known words by group; a word may be in two (an orange is a color and a fruit)."""
 
     things: list[str]
-    """In alphabetical order. They are told by their plural, which is known too."""
+    """In alphabetical order. Recognized by their plural, which is known too."""
     colours: list[str]
     """Spelled as the key of `--list-words --json` is."""
     numbers: list[str]

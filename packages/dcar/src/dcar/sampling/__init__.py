@@ -1,1 +1,1 @@
-"""What the sampler can be told: order of unmasking, guidance over the steps, token selection."""
+"""The strategies of the sampler: order of unmasking, guidance over the steps, token selection."""

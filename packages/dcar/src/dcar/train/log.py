@@ -87,7 +87,7 @@ class Progress:
         return row
 
     def shown(self, row: dict[str, float]) -> str:
-        """A row as a line for whoever watches, without the quarters."""
+        """A row as a line for the terminal, without the quarters."""
         values = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if "/" not in name)
         return f"step {self.trainer.step}/{self.trainer.config.steps}  {values}"
 
@@ -102,7 +102,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def describe(trainer: Trainer) -> list[str]:
-    """What is about to happen, for whoever watches."""
+    """A summary of the run before it starts, for the terminal."""
     config, data, world = trainer.config, trainer.data, trainer.world
     factor = trainer.tokenizer.config.downsampling
     grids = dict.fromkeys(part.grid for part in data.parts)

@@ -211,7 +211,7 @@ def read_class(part: Part) -> dict[str, Any]:
 def hash_entries(entries: Sequence[Entry]) -> str:
     """A hash of names, sizes and metadata: of what can be known without reading every file.
 
-    It tells lists of inputs apart, and no more: what is kept of an input is kept by its content.
+    It distinguishes lists of inputs, and no more: what is kept of an input is kept by its content.
     """
     digest = hashlib.sha256()
     for entry in entries:

@@ -169,7 +169,7 @@ class ImageFolder:
 
 
 def _remove_made(path: Path) -> None:
-    """Remove an image that was made here; another one of its name is somebody's own."""
+    """Remove an image that was made here; one of the same name that a user put there stays."""
     with suppress(ImageError, OSError):
         if MADE_OF in read_png_text(path):
             path.unlink()

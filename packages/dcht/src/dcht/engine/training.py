@@ -176,7 +176,7 @@ class RunLog:
         self._show(lambda board: board.image(step, name, image))
 
     def _show(self, call: Callable[[Board], None]) -> None:
-        """Tell the trackers; one that fails (a service that is gone, say) is not told again."""
+        """Send to the trackers; one that fails (a service that is gone, say) gets nothing more."""
         for board in list(self._boards):
             try:
                 call(board)
@@ -186,11 +186,11 @@ class RunLog:
 
     @property
     def paused(self) -> bool:
-        """Whether somebody has put a file PAUSE into the folder."""
+        """Whether the folder has a file PAUSE."""
         return self.active and (self.folder / PAUSE).exists()
 
     def line(self, text: str) -> None:
-        """Say something to whoever watches: one line on stderr."""
+        """Print one line on stderr."""
         if self.active:
             print(printable(text), file=sys.stderr, flush=True)
 

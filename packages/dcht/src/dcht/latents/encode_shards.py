@@ -23,7 +23,7 @@ from dcht.tokenizer import Tokenizer
 def encode_shards(
     job: Job, tokenizer: Tokenizer, shards: Sequence[int], progress: Callable[[int], Any]
 ) -> None:
-    """Encode some shards of a job in this process; `progress` is told how many inputs are done."""
+    """Encode shards of a job in this process; `progress` gets the number of inputs done."""
     plan = job.plan
     if torch.get_num_threads() != plan.threads:
         torch.set_num_threads(plan.threads)

@@ -1,6 +1,6 @@
 """Shards of one encoding spread over processes of this machine.
 
-A worker is told where its work is written, never the work itself: what is too much for a pipe waits
+A worker gets the path of its work, never the work itself: what is too much for a pipe waits
 for its reader, and a worker that dies while it starts reads nothing. Each has a pipe of its own
 back, whose end is the worker's end.
 """
