@@ -34,7 +34,7 @@ def prompt_notes(pipe: TextToImage, found: Screened, *, advice: str = "") -> lis
     ]
     lines += [
         f"this checkpoint reads {pipe.text.length} tokens of a prompt; of {_beginning(prompt)} it "
-        f"leaves out {rest!r}"
+        f"leaves out {_beginning(rest)}"
         for prompt, rest in left_out(pipe, found.prompts).items()
     ]
     unknown = [word for words in unknown_words(pipe, found.prompts).values() for word in words]
