@@ -156,9 +156,9 @@ def _write_results(world: Path) -> None:
     )  # fmt: skip
 
 
-ENCODE = "dcht encode {images} --out {out} {tokenizer} --size 64 --batch-size 2 --shard-size 3"
+ENCODE = "dcht encode {pictures} --out {out} {tokenizer} --size 64 --batch-size 2 --shard-size 3"
 RECONSTRUCTION = (
-    "dcar-eval reconstruction --images {images} --out {out} {tokenizer} --size 64 --batch-size 2 "
+    "dcar-eval reconstruction --images {pictures} --out {out} {tokenizer} --size 64 --batch-size 2 "
     "--extractor {extractor}"
 )
 SCENES = (
@@ -173,7 +173,7 @@ COMMANDS = (
     Command("encode in two processes", f"{ENCODE} --workers 2", code=3),
     Command(
         "reconstruct",
-        "dcht reconstruct {images} --out {out} {tokenizer} --size 64 --batch-size 2",
+        "dcht reconstruct {pictures} --out {out} {tokenizer} --size 64 --batch-size 2",
         code=3,
     ),
     Command("decode", "dcht decode {world}/store --out {out} {tokenizer} --batch-size 2"),

@@ -201,7 +201,10 @@ def read_record(path: Path) -> Record:
     """
     content = read_png_text(path).get(RECORD)
     if content is None:
-        raise UsageError(f"{path} holds no record of dcar; it was not made by dcar generate")
+        raise UsageError(
+            f"{path} holds no record of dcar; it is not of dcar generate or edit, or was made with "
+            "--no-metadata"
+        )
     found = parse_json(content, f"the record of {path}")
     if isinstance(found, list):
         raise UsageError(f"{path} is a sheet of {len(found)} images; replay takes a single one")

@@ -57,7 +57,7 @@ def plan(config: TrainConfig, cluster: Cluster) -> str:
         title=f"dcar-train, {config.data.size} px, {positions} tokens",
         parameters=parameters,
         frozen=frozen,
-        image=again if config.activation_checkpointing else image,
+        image=image._replace(flops=again.flops) if config.activation_checkpointing else image,
         image_recomputed=again,
         batch_size=config.batch_size,
         accumulate=config.accumulate,
@@ -65,7 +65,7 @@ def plan(config: TrainConfig, cluster: Cluster) -> str:
         shardable=True,
         notes=notes,
     )
-    return describe(work._replace(image=work.image._replace(kept=image.kept)), cluster)
+    return describe(work, cluster)
 
 
 def costs(model: DCARConfig, side: int, masked: int, *, bf16: bool = True) -> tuple[Cost, Cost]:
