@@ -128,6 +128,30 @@ def test_results_say_what_they_depend_on(evaluate: Evaluate, tmp_path: Path) -> 
     ]
 
 
+def test_further_metrics_have_records_of_their_own(evaluate: Evaluate, tmp_path: Path) -> None:
+    """Of a pair and of the sets; what the protocol measures, and its hash, are as without them."""
+    plain = evaluate(tmp_path / "plain", size=(192, 192), limit=4)
+    networks = MetricNetworks(
+        lpips={"lpips_vgg": distance},
+        extractor=Extractor(
+            name="inception", sha256="", dim=FEATURES, device=torch.device("cpu"), module=features
+        ),
+        further=["ms-ssim", "mind"],
+    )
+    results = evaluate(size=(192, 192), limit=4, networks=networks)
+    for path, values in results["paths"].items():
+        assert values.keys() - plain["paths"][path].keys() == {"ms-ssim", "mind"}
+        assert {name: values[name] for name in plain["paths"][path]} == plain["paths"][path]
+        rows = lines(tmp_path / "out" / "images.jsonl")
+        assert values["ms-ssim"]["value"] == pytest.approx(
+            np.mean([row[path]["ms-ssim"] for row in rows])
+        )
+        for name in ("ms-ssim", "mind"):
+            assert values[name]["sha256"] == results["settings"]["further"][name]
+    assert results["settings"]["protocol_sha256"] == plain["settings"]["protocol_sha256"]
+    assert "ms-ssim" in table(results).split()
+
+
 def test_sheet_shows_the_first_images(evaluate: Evaluate, tmp_path: Path) -> None:
     evaluate()
     with Image.open(tmp_path / "out" / "sheet.png") as sheet:

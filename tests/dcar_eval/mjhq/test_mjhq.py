@@ -208,6 +208,13 @@ def test_anyones_images_and_stored_statistics(
     assert stored["metrics"].keys() == {"gfid"}
     assert stored["metrics"]["gfid"]["value"] == pytest.approx(0, abs=1e-9)
     assert stored["categories"] == {}
+    further = evaluate(tmp_path / "further", source=given, metrics=["mind", "precision-recall"])
+    assert further is not None
+    assert further["metrics"].keys() - {"mind", "precision", "recall"} == results["metrics"].keys()
+    assert further["metrics"]["mind"]["value"] == pytest.approx(0, abs=1e-9)
+    assert further["metrics"]["precision"]["value"] == further["metrics"]["recall"]["value"] == 1
+    with pytest.raises(UsageError, match="mind needs images"):
+        evaluate(tmp_path / "no", source=given, reference=statistics_of(real), metrics=["mind"])
     (look_alike / "imgs/people" / f"{prompts[4].key}.jpg").unlink()
     with pytest.raises(UsageError, match=f"lacks 1 of 12 images, the first is {prompts[4].key}"):
         GivenImages(look_alike / "imgs", prompts)

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from dcar_eval.metrics.crops import cropping
 from dcar_eval.metrics.distances import distances, few_images
-from dcar_eval.metrics.networks import MetricNetworks, measure
+from dcar_eval.metrics.networks import FURTHER, MetricNetworks, measure
+from dcar_eval.metrics.pairs import PAIR_METRICS
 from dcar_eval.metrics.pixels import eight_bits
 from dcar_eval.metrics.sets import METRICS, measure_sets
 from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Features, Journal
@@ -109,7 +110,7 @@ def evaluate_reconstruction(
         CONTENT: hash_all(contents),
     }
     if networks.further:
-        settings["further"] = {n: METRICS[n].record(n)["sha256"] for n in networks.further}
+        settings["further"] = {n: FURTHER[n].record(n)["sha256"] for n in networks.further}
     sides = ("input", *paths) if extractor else ()
     run = Run(
         out=out,
@@ -217,11 +218,15 @@ def _values(gathered: Gathered, path: str, networks: MetricNetworks) -> dict[str
         finite = [row[path][metric] for row in rows if row[path][metric] is not None]
         mean = sum(finite) / len(finite) if finite else None
         values[metric] = {"value": mean, "n": len(finite)}
+        if metric in PAIR_METRICS:
+            values[metric] |= PAIR_METRICS[metric].record(metric)
     if gathered.features and len(rows) > 1:
         real, fake = gathered.features["input"], gathered.features[path]
         extractor = networks.protocol.fid
         values |= distances(real, fake, kind="rfid", extractor=extractor)
-        values |= measure_sets(networks.further, real, fake, extractor=extractor)
+        values |= measure_sets(
+            [name for name in networks.further if name in METRICS], real, fake, extractor=extractor
+        )
     return values
 
 

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcar.commands.common import CKPT, add_sampling, sampling_settings
-from dcar_eval.commands.common import add_inception, add_share, load_pipe, pick_share, tell
+from dcar_eval.commands.common import (
+    add_inception,
+    add_share,
+    load_pipe,
+    pick_metrics,
+    pick_share,
+    tell,
+)
 from dcar_eval.metrics.protocol import GENERATION_PROTOCOLS, GenerationProtocol
 from dcht.commands.common import OK, add_common, positive
 from dcht.config import parse_size
@@ -39,6 +46,10 @@ def add(verbs: Any) -> None:
         "--protocol", choices=list(GENERATION_PROTOCOLS), default="sana",
         help="how images are saved, cropped and compared [sana]",
     )  # fmt: skip
+    verb.add_argument(
+        "--metrics", metavar="NAMES", default="",
+        help="beside gFID and KID, any of mind,precision-recall,cmmd",
+    )  # fmt: skip
     verb.add_argument("--limit", type=positive, metavar="N", help="only the first N prompts")
     add_inception(verb)
     add_share(verb)
@@ -65,10 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     from dcar_eval.fid import load_statistics
     from dcar_eval.metrics.features import load_extractor
+    from dcar_eval.metrics.sets import METRICS
     from dcar_eval.mjhq import evaluate_mjhq, notes, table
     from dcar_eval.mjhq.benchmark import read_prompts, reference_images
     from dcht.engine.distributed import world
 
+    metrics = pick_metrics(arguments.metrics, list(METRICS))
     prompts = read_prompts(arguments.data)[: arguments.limit]
     with world(arguments.device) as here:
         share = pick_share(arguments, here)
@@ -83,6 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
             extractor=load_extractor(
                 protocol.fid, device=here.device, inception_weights=arguments.inception_weights
             ),
+            metrics=metrics,
             batch_size=arguments.batch_size,
             share=share,
             force=arguments.force,

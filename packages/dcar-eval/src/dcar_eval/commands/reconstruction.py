@@ -26,7 +26,7 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument(
         "--metrics", metavar="NAMES", default="",
-        help="beside the protocol's, any of mind,precision-recall,cmmd",
+        help="beside the protocol's, any of ms-ssim,mind,precision-recall,cmmd",
     )  # fmt: skip
     verb.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
     verb.add_argument(
@@ -49,10 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     from dataclasses import replace
 
-    from dcar_eval.metrics.sets import METRICS
+    from dcar_eval.metrics.networks import FURTHER, load_networks
 
-    further = pick_metrics(arguments.metrics, list(METRICS))
-    from dcar_eval.metrics.networks import load_networks
+    further = pick_metrics(arguments.metrics, list(FURTHER))
     from dcar_eval.reconstruction import evaluate_reconstruction, notes, table
     from dcht.engine.distributed import world
     from dcht.tokenizer import Tokenizer

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dcar_eval.metrics.features import Extractor, load_extractor
+from dcar_eval.metrics.pairs import PAIR_METRICS
 from dcar_eval.metrics.pixels import channels_last, psnr, ssim
 from dcar_eval.metrics.protocol import (
     FID_NETWORKS,
@@ -20,6 +21,7 @@ from dcar_eval.metrics.protocol import (
     Ssim,
     fid_name,
 )
+from dcar_eval.metrics.sets import METRICS
 from dcht.errors import CheckpointError, UsageError
 from dcht.images import scale
 from dcht.perceptual import Net, load_lpips
@@ -32,6 +34,10 @@ LPIPS_NETS: dict[Lpips, tuple[Net, ...]] = {
 }
 
 
+FURTHER = {**PAIR_METRICS, **METRICS}
+"""What `dcar-eval reconstruction --metrics` takes: of a pair of images, and of the two sets."""
+
+
 @dataclass(kw_only=True)
 class MetricNetworks:
     """A protocol with the networks that there are weights for, and why others are left out."""
@@ -42,7 +48,7 @@ class MetricNetworks:
     extractor: Extractor | None = None
     """Of rFID."""
     further: list[str] = field(default_factory=list)
-    """Of `dcar_eval.metrics.sets.METRICS`: beside the protocol, whose hash they leave alone."""
+    """Of `FURTHER`: beside the protocol, whose hash they leave alone."""
     left_out: dict[str, str] = field(default_factory=dict)
     """By metric: what was missing."""
 
@@ -89,7 +95,7 @@ def load_networks(
             protocol.fid, device=device, inception_weights=inception_weights
         )
     except UsageError as error:
-        if further or not networks.metrics or protocol.fid not in FID_NETWORKS:
+        if set(further) & set(METRICS) or not networks.metrics or protocol.fid not in FID_NETWORKS:
             raise
         networks.left_out["rfid"] = str(error)
     return networks
@@ -107,6 +113,9 @@ def measure(
             row["psnr"] = psnr(image, other)
         if protocol.ssim is not Ssim.none:
             row["ssim"] = ssim(image, other, protocol.ssim)
+        for name in networks.further:
+            if name in PAIR_METRICS:
+                row[name] = PAIR_METRICS[name].compute(image, other)
     pair = [scale(pixels.to(device)) for pixels in (images, others)]
     for name, distance in networks.lpips.items():
         for row, value in zip(rows, distance(pair[0], pair[1]).tolist(), strict=True):

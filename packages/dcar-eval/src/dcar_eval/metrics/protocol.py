@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -124,6 +124,22 @@ def _described(protocol: Protocol | GenerationProtocol, *, reference: str) -> di
     lines |= {"fid": FID_NETWORKS.get(protocol.fid, protocol.fid), "reference": reference}
     text = json.dumps(lines, sort_keys=True)
     return lines | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FurtherMetric:
+    """A metric that no protocol has: a record of its own, so that it changes no other's hash."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What the values depend on; part of the record."""
+    source: str
+    """Where it is defined."""
+
+    def record(self, name: str) -> dict[str, Any]:
+        """What its values depend on, and the hash of that under its name: beside each value."""
+        lines = {**self.settings, "source": self.source}
+        text = json.dumps({"metric": name, **lines}, sort_keys=True)
+        return lines | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def fid_name(kind: str, extractor: str) -> str:

@@ -8,16 +8,14 @@ seed.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dcar_eval.metrics.protocol import fid_name
+from dcar_eval.metrics.protocol import FurtherMetric, fid_name
 from dcht.errors import UsageError
 
 SEED = 0
@@ -31,21 +29,11 @@ Array = NDArray[np.floating]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetMetric:
+class SetMetric(FurtherMetric):
     """A metric of two sets of features."""
 
     compute: Callable[[Array, Array], dict[str, float]]
     """From the reference's features (m, d) and the measured ones (n, d): values by name."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """What the values depend on; part of the record."""
-    source: str
-    """Where it is defined."""
-
-    def record(self, name: str) -> dict[str, Any]:
-        """What its values depend on, and the hash of that under its name: beside each value."""
-        lines = {**self.settings, "source": self.source}
-        text = json.dumps({"metric": name, **lines}, sort_keys=True)
-        return lines | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def sliced_wasserstein(real: Array, fake: Array, *, directions: int = DIRECTIONS) -> float:

@@ -23,6 +23,7 @@ from dcar_eval.metrics.crops import cropping
 from dcar_eval.metrics.distances import distances, few_images, frechet
 from dcar_eval.metrics.features import Extractor, cached_features
 from dcar_eval.metrics.protocol import GenerationProtocol, fid_name
+from dcar_eval.metrics.sets import METRICS, measure_sets
 from dcar_eval.mjhq.benchmark import Prompt, hash_prompts
 from dcar_eval.mjhq.sources import GeneratedImages, GivenImages
 from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Journal
@@ -56,6 +57,7 @@ def evaluate_mjhq(
     *,
     protocol: GenerationProtocol,
     extractor: Extractor,
+    metrics: Sequence[str] = (),
     batch_size: int = 8,
     share: Share | None = None,
     force: bool = False,
@@ -73,6 +75,7 @@ def evaluate_mjhq(
         out: folder to write.
         protocol: how.
         extractor: the network of `protocol.fid`.
+        metrics: of `dcar_eval.metrics.sets.METRICS`, beside the protocol's.
         batch_size: images generated and measured together.
         share: what this process does of it; None: all.
         force: replace what `out` holds.
@@ -81,9 +84,12 @@ def evaluate_mjhq(
         The content of `results.json`; None while other shares have not come to their end.
 
     Raises:
-        UsageError: `out` holds something else, an image is missing or cannot be read.
+        UsageError: `out` holds something else, an image is missing or cannot be read, or metrics
+            that need the reference's images were asked for and there are only statistics.
     """
     share = share or Share()
+    if metrics and isinstance(reference, Statistics):
+        raise UsageError(f"stored statistics are mean and covariance; {metrics[0]} needs images")
     statistics = reference if isinstance(reference, Statistics) else None
     contents = hash_contents(source.given, "images/")
     if not isinstance(reference, Statistics):
@@ -99,6 +105,8 @@ def evaluate_mjhq(
         **source.settings(),
         CONTENT: hash_all(contents),
     }
+    if metrics:
+        settings["further"] = {name: METRICS[name].record(name)["sha256"] for name in metrics}
     count = len(prompts)
     starts = range(0, count, batch_size)
     dims = {GENERATED: extractor.dim}
@@ -133,7 +141,7 @@ def evaluate_mjhq(
             "protocol": protocol.described(),
             "settings": settings,
             "n": count,
-            **_values(gathered, statistics, extractor),
+            **_values(gathered, statistics, extractor, metrics),
             "versions": versions(PACKAGES),
             "run": this_run(run.started, extractor.device),
         }
@@ -190,7 +198,7 @@ def _pixels(file: Path, fit: Fitting, side: int) -> torch.Tensor:
 
 
 def _values(
-    gathered: Gathered, stored: Statistics | None, extractor: Extractor
+    gathered: Gathered, stored: Statistics | None, extractor: Extractor, further: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """`metrics` of all, and of each category where the reference's images are there."""
     generated = gathered.features[GENERATED]
@@ -198,6 +206,7 @@ def _values(
     metrics = distances(reference, generated, kind="gfid", extractor=extractor.name)
     if isinstance(reference, Statistics):
         return {"metrics": metrics, "categories": {}}
+    metrics |= measure_sets(further, reference, generated, extractor=extractor.name)
     name = fid_name("gfid", extractor.name)
     of = np.array([row["category"] for row in gathered.rows])
     categories = {}
