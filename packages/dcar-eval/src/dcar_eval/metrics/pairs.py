@@ -1,6 +1,6 @@
 """Further metrics of an image and its reconstruction, beside a protocol's PSNR, SSIM and LPIPS.
 
-A metric is a row of `PAIR_METRICS`, as one of two sets is a row of `dcar_eval.metrics.sets.METRICS`.
+A metric is a row of `PAIR_METRICS`, as one of two sets is a row of `METRICS` (`sets`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def ms_ssim(image: np.ndarray, other: np.ndarray) -> float:
 
     prod_j cs_j^w_j * l_5^w_5: contrast and structure at five scales, each half of the one before
     (means of 2 x 2 pixels), luminance at the coarsest; Gaussian window 11 x 11 of sigma 1.5 where
-    it fits whole. A negative mean of cs counts as 0, as in the code of TensorFlow and pytorch-msssim.
+    it fits whole. A negative mean of cs counts as 0, as in TensorFlow and pytorch-msssim.
 
     Args:
         image: uint8 (H, W, 3), sides of 176 pixels at least.

@@ -50,8 +50,8 @@ class EncodedImages:
         """
         factor = tokenizer.config.downsampling
         sizes = [parse_size(size) for size in config.buckets] or [(config.size, config.size)]
-        if odd := [side for size in sizes for side in size if side % factor]:
-            raise UsageError(f"data.size {odd[0]} is not a multiple of {factor}")
+        if uneven := [side for size in sizes for side in size if side % factor]:
+            raise UsageError(f"data.size {uneven[0]} is not a multiple of {factor}")
         self.root = root
         self.tokenizer = tokenizer
         self._images = found.images

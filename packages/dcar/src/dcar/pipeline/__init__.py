@@ -385,6 +385,6 @@ def _align(*lists: list[Any]) -> list[list[Any]]:
         UsageError: two lengths above one.
     """
     count = max(map(len, lists))
-    if odd := sorted({len(values) for values in lists} - {1, count}):
-        raise UsageError(f"{odd[0]} and {count} of a kind do not pair up; give one, or {count}")
+    if unequal := sorted({len(values) for values in lists} - {1, count}):
+        raise UsageError(f"{unequal[0]} and {count} of a kind do not pair up; give one, or {count}")
     return [values * count if len(values) == 1 else values for values in lists]

@@ -51,9 +51,9 @@ def load_evaluations(names: Sequence[str]) -> dict[str, Evaluation]:
         UsageError: a name that no installed package provides.
     """
     known = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if odd := [name for name in names if name not in known]:
+    if unknown := [name for name in names if name not in known]:
         there = ", ".join(sorted(known)) or "none (dcar-eval brings some)"
-        raise UsageError(f"evaluations: {odd[0]!r} is not installed; there is {there}")
+        raise UsageError(f"evaluations: {unknown[0]!r} is not installed; there is {there}")
     found = {}
     for name in names:
         try:
@@ -87,8 +87,8 @@ def measure(evaluation: Evaluation, pipe: TextToImage, *, seed: int, out: Path) 
     """
     shutil.rmtree(out, ignore_errors=True)
     measured = {key: float(value) for key, value in evaluation(pipe, seed=seed, out=out).items()}
-    if odd := [key for key, value in measured.items() if not math.isfinite(value)]:
-        raise ValueError(f"{odd[0]} is {measured[odd[0]]}")
+    if broken := [key for key, value in measured.items() if not math.isfinite(value)]:
+        raise ValueError(f"{broken[0]} is {measured[broken[0]]}")
     return measured
 
 

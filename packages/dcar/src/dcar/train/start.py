@@ -62,10 +62,10 @@ def load_image_tokenizer(config: TrainConfig) -> Tokenizer:
     """
     tokenizer = Tokenizer.from_pretrained(config.tokenizer_ckpt)
     weightless = marked(TokenizerConfig, WEIGHTLESS)
-    if odd := differences(to_dict(tokenizer.config), to_dict(config.tokenizer), weightless):
+    if different := differences(to_dict(tokenizer.config), to_dict(config.tokenizer), weightless):
         raise UsageError(
             f"tokenizer_ckpt={config.tokenizer_ckpt} differs from the tokenizer that was asked "
-            f"for in {', '.join(sorted(odd))}; {preset_of(tokenizer.config)}"
+            f"for in {', '.join(sorted(different))}; {preset_of(tokenizer.config)}"
         )
     model, layout = config.model, tokenizer.config
     for name, ours, its in (
@@ -97,8 +97,8 @@ def start_weights(config: TrainConfig, data: Data) -> tuple[DCAR, Encoder]:
         return DCAR(config.model), _new_text(config, data)
     found = load_pretrained(None if config.init_from == "bundled" else config.init_from)
     weightless = marked(DCARConfig, WEIGHTLESS)
-    if odd := differences(to_dict(found.config.model), to_dict(config.model), weightless):
-        settings = ", ".join(f"model.{name}" for name in sorted(odd))
+    if different := differences(to_dict(found.config.model), to_dict(config.model), weightless):
+        settings = ", ".join(f"model.{name}" for name in sorted(different))
         raise UsageError(
             f"init_from={config.init_from} differs from the model that was asked for in "
             f"{settings}; leave these and model= out, and the run takes the checkpoint's"

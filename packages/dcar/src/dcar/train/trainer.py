@@ -245,11 +245,11 @@ class Trainer:
         updates, before = facts.get("ema_updates"), facts.get("data")
         if type(updates) is not int or updates < 0 or not isinstance(before, (dict, str)):
             raise CheckpointError(f"{folder} is damaged: its state.json is that of no save")
-        if odd := changed(before, self.contents):
+        if different := changed(before, self.contents):
             raise UsageError(
                 f"{self.config.data.root} is not the data that the run in {self.config.out} began "
-                f"with (changed: {', '.join(odd)}); choose another out=, and start from its result "
-                "with init_from="
+                f"with (changed: {', '.join(different)}); choose another out=, and start from its "
+                "result with init_from="
             )
         read_tensors_into(folder, self.tensors(), self.world)
         self.step, self.ema.num_updates = facts["step"], updates

@@ -32,9 +32,9 @@ def load_t5(config: TextConfig, generator: GeneratorConfig) -> TextEncoder:
         if "tiktoken" in reason:  # what transformers tries where sentencepiece is missing
             reason = "its tokenizer is a spiece.model; pip install sentencepiece reads it"
         raise CheckpointError(f"text encoder {config.name}: {reason}") from None
-    odd = [key for key, value in encoder.state_dict().items() if not is_finite(value)]
-    if odd:
-        raise CheckpointError(f"text encoder {config.name}: {odd[0]} is not finite")
+    broken = [key for key, value in encoder.state_dict().items() if not is_finite(value)]
+    if broken:
+        raise CheckpointError(f"text encoder {config.name}: {broken[0]} is not finite")
     if encoder.config.d_model != generator.text_dim:
         raise CheckpointError(
             f"text encoder {config.name} is {encoder.config.d_model} wide; the generator "

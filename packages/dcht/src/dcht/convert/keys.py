@@ -128,10 +128,10 @@ def convert_tensors(
             # A key that was renamed is one missing and one too many: name both.
             known = {their_key(ours, config, family) for ours in wanted}
             parts = {key.replace("{q,k,v}", part) for key in known for part in "qkv"}
-            odd = sorted(tensors.keys() - parts)
+            others = sorted(tensors.keys() - parts)
             raise CheckpointError(
                 f"key {key} is missing for this layout ({family.value} family)"
-                + (f"; {odd[0]} is there instead, perhaps" if odd else "")
+                + (f"; {others[0]} is there instead, perhaps" if others else "")
             )
         return left.pop(key)
 

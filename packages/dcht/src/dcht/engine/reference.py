@@ -86,11 +86,11 @@ def find_reference(run: str | Path, references: Sequence[Reference]) -> Referenc
     apart = [(differences(one.settings, settings, FREE), one) for one in references]
     if not apart:
         raise UsageError("there is no reference curve to compare with")
-    odd, nearest = min(apart, key=lambda pair: (len(pair[0]), pair[1].experiment))
-    if odd:
+    different, nearest = min(apart, key=lambda pair: (len(pair[0]), pair[1].experiment))
+    if different:
         raise UsageError(
             f"no reference has the settings of {run}; those of +experiment={nearest.experiment} "
-            f"are nearest, and differ in {', '.join(sorted(odd)[:8])}"
+            f"are nearest, and differ in {', '.join(sorted(different)[:8])}"
         )
     return nearest
 

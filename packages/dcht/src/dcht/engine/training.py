@@ -78,8 +78,10 @@ class EMA:
         Raises:
             ValueError: averages of another module.
         """
-        if odd := sorted(self.shadow.keys() ^ state["shadow"].keys()):
-            raise ValueError(f"EMA state of another module: {odd[0]} is in only one of the two")
+        if unmatched := sorted(self.shadow.keys() ^ state["shadow"].keys()):
+            raise ValueError(
+                f"EMA state of another module: {unmatched[0]} is in only one of the two"
+            )
         for key, value in state["shadow"].items():
             if value.shape != self.shadow[key].shape:
                 raise ValueError(f"EMA state of another module: {key} has another shape")
@@ -286,7 +288,7 @@ def finite_or_stop(
     values = torch.stack([value.detach().float() for value in losses.values()])
     if bool(values.isfinite().all()):
         return
-    odd = {
+    unmatched = {
         name: float(value)
         for name, value in zip(losses, values, strict=True)
         if not value.isfinite()
@@ -295,4 +297,6 @@ def finite_or_stop(
     whole = {key: value if world is None else world.gather(value) for key, value in batch.items()}
     if world is None or world.main:
         save_file({key: value.detach().contiguous().cpu() for key, value in whole.items()}, path)
-    raise NonFiniteLossError(f"step {step}: losses are not finite: {odd}; the batch is in {path}")
+    raise NonFiniteLossError(
+        f"step {step}: losses are not finite: {unmatched}; the batch is in {path}"
+    )

@@ -78,17 +78,17 @@ def encode_images(
     entries, unread = find_inputs(sources)
     plan = plan_encoding(tokenizer, entries, settings)
     job = Job(plan, entries, Path(out), settings.strict)
-    mine = range(job.num_shards)[number::of]
-    writer = job.writer(mine if of > 1 else None, force=force)
-    _refuse_changed(job, writer, mine, force=force)
+    own = range(job.num_shards)[number::of]
+    writer = job.writer(own if of > 1 else None, force=force)
+    _refuse_changed(job, writer, own, force=force)
     if writer.finished is not None:
         return _count(writer, range(job.num_shards), [], unread)
-    todo = writer.missing(mine)
+    todo = writer.missing(own)
     with tqdm(total=job.count(todo), unit="img", desc="encode", disable=None) as progress:
         _run(job, tokenizer, todo, settings, progress.update)
     if writer.missing():
-        return _count(writer, mine, todo, unread)
-    _refuse_changed(job, writer, sorted({*range(job.num_shards)} - {*mine}), force=False)
+        return _count(writer, own, todo, unread)
+    _refuse_changed(job, writer, sorted({*range(job.num_shards)} - {*own}), force=False)
     writer.finish()
     return _count(writer, range(job.num_shards), todo, unread)
 

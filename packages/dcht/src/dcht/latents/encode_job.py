@@ -84,13 +84,13 @@ class Job:
         """How many inputs some shards have."""
         return sum(len(self.inputs(shard)) for shard in shards)
 
-    def writer(self, mine: Sequence[int] | None, *, force: bool = False) -> LatentsWriter:
-        """A writer for the shards `mine` (None: for all, and nobody else is writing)."""
+    def writer(self, own: Sequence[int] | None, *, force: bool = False) -> LatentsWriter:
+        """A writer for the shards `own` (None: for all, and nobody else is writing)."""
         return LatentsWriter(
             self.out,
             self.plan,
             num_shards=self.num_shards,
-            mine=mine,
+            own=own,
             force=force,
             find_difference=self._find_difference,
         )

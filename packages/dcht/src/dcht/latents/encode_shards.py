@@ -62,7 +62,7 @@ def encode_batch(tokenizer: Tokenizer, images: Tensor, plan: EncodePlan) -> Code
     """Encode images (b, 3, H, W) in [-1, 1] as a plan says; (2b, ...) with both flips.
 
     Raises:
-        UsageError: the encoder overflows in the plan's precision, or has odd weights: z is not
+        UsageError: the encoder overflows in the plan's precision, or has damaged weights: z is not
             finite.
     """
     device = tokenizer.encoder.output.weight.device

@@ -34,7 +34,7 @@ class LatentsWriter:
         plan: EncodePlan,
         *,
         num_shards: int,
-        mine: Sequence[int] | None = None,
+        own: Sequence[int] | None = None,
         force: bool = False,
         find_difference: Callable[[EncodePlan], str] | None = None,
     ) -> None:
@@ -44,7 +44,7 @@ class LatentsWriter:
             folder: the store.
             plan: what its bytes depend on.
             num_shards: how many shards the plan makes.
-            mine: the shards that this process sees to; None, all of them, means that nobody else
+            own: the shards that this process sees to; None, all of them, means that nobody else
                 is writing here.
             force: replace a store of another plan.
             find_difference: says in what the inputs of the store's plan are others.
@@ -53,7 +53,7 @@ class LatentsWriter:
             UsageError: the folder holds something else and `force` is off.
         """
         self.folder, self.plan, self.num_shards = Path(folder), plan, num_shards
-        self.mine = range(num_shards) if mine is None else mine
+        self.own = range(num_shards) if own is None else own
         self._find_difference = find_difference
         known = self._read_plan()
         if known != plan:
@@ -63,8 +63,8 @@ class LatentsWriter:
                 )
             self._clear()
         self.folder.mkdir(parents=True, exist_ok=True)
-        alone = mine is None or self.finished is not None
-        patterns = [".*.partial"] if alone else [f".shard-{s:05d}.*.partial" for s in self.mine]
+        alone = own is None or self.finished is not None
+        patterns = [".*.partial"] if alone else [f".shard-{s:05d}.*.partial" for s in self.own]
         for pattern in patterns:
             for left_over in self.folder.glob(pattern):
                 left_over.unlink(missing_ok=True)
