@@ -11,7 +11,7 @@ from dcht.commands.common import exit_code
 
 def ask(*words: object) -> int:
     arguments = build_parser().parse_args([*map(str, words)])
-    return exit_code(lambda: arguments.function(arguments))
+    return exit_code(arguments.function, arguments)
 
 
 @pytest.mark.parametrize(

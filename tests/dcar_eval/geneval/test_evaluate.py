@@ -234,7 +234,7 @@ def dcar_eval(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tupl
 
     def call(*words: object) -> tuple[int, str, str]:
         arguments = build_parser().parse_args([*map(str, words)])
-        code = exit_code(lambda: arguments.function(arguments))
+        code = exit_code(arguments.function, arguments)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

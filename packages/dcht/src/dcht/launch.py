@@ -113,7 +113,7 @@ def launch(
     def main(config: DictConfig) -> None:
         nonlocal started
         started = True
-        codes.append(exit_code(lambda: composed(config), whole=whole))
+        codes.append(exit_code(composed, config, whole=whole))
         if codes[-1] and HydraConfig.get().mode is RunMode.MULTIRUN:
             # Of a sweep's jobs, which may run elsewhere, Hydra passes on exceptions alone.
             raise RuntimeError(f"exit code {codes[-1]}")

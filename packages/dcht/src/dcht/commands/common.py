@@ -161,7 +161,7 @@ def run_verb(parser: argparse.ArgumentParser) -> NoReturn:
     for out in (getattr(arguments, "out", None), *getattr(arguments, "film", ())):
         if out is not None:
             remove_partials_of(out)
-    run(lambda: arguments.function(arguments))
+    sys.exit(exit_code(arguments.function, arguments))
 
 
 def report_skipped(count: int, listing: Path) -> int:
@@ -176,17 +176,18 @@ def run(main: Callable[[], int]) -> NoReturn:
     sys.exit(exit_code(main))
 
 
-def exit_code(main: Callable[[], int], *, whole: bool | None = None) -> int:
+def exit_code(main: Callable[..., int], *given: Any, whole: bool | None = None) -> int:
     """Call `main`; its code, or that of an error, of which a user is told in one line on stderr.
 
     Args:
         main: returns an exit code.
+        given: what it is called with.
         whole: print an error's traceback too; None: if `wants_traceback`.
     """
     ready_streams()
     whole = wants_traceback() if whole is None else whole
     try:
-        code = main()
+        code = main(*given)
         sys.stdout.flush()
     except UsageError as error:
         code = _fail(error, USAGE, whole)

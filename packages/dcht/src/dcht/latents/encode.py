@@ -28,7 +28,7 @@ from dcht.tokenizer import Tokenizer
 
 
 class Encoded(NamedTuple):
-    """What there is after a run."""
+    """Counts of what `encode_images` made and of what the store holds."""
 
     images: int
     """Rows of the store, or, while it is not finished, those of this run."""
