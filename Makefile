@@ -22,7 +22,7 @@ typecheck:  ## pyright.
 	$(RUN) pyright
 
 test:  ## The test suite: CPU, offline, under ten minutes on two cores.
-	$(RUN) pytest
+	$(RUN) pytest -n auto
 
 test-kills:  ## Every resumable command, killed at its opens, writes, syncs and renames.
 	$(RUN) python tests/kills/run.py

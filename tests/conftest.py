@@ -1,5 +1,6 @@
 """What every test module may use: tiny models, real-looking images, and no network."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -9,6 +10,11 @@ import torch
 from PIL import Image
 
 from dcht import PRESETS, Tokenizer
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores: threads of one that wait for each other take the others' time.
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

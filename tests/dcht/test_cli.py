@@ -7,7 +7,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -90,17 +89,13 @@ def test_mistakes_are_one_line(arguments: list[str], code: int, message: str) ->
     assert result.stdout == ""
 
 
-def test_help_is_instant_and_needs_no_torch() -> None:
-    start = time.perf_counter()
+def test_help_has_examples_and_needs_no_torch() -> None:
     assert "examples:" in dcht("--help").stdout
-    elapsed = time.perf_counter() - start
     modules = subprocess.run(
         [sys.executable, "-c", "import sys, dcht.cli; print('torch' in sys.modules)"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert modules.stdout == "False\n"
-    # The promise is 0.3 s; a loaded test machine gets slack, the missing import is the real check.
-    assert elapsed < 2
 
 
 @pytest.mark.parametrize(("text", "size"), [("256", (256, 256)), ("512x384", (512, 384))])

@@ -211,10 +211,8 @@ def test_a_worker_that_dies_while_it_starts_is_said(
     big = Tokenizer.from_pretrained(saved_tokenizer)
     big.register_buffer("ballast", torch.zeros(1 << 22), persistent=False)
     settings = replace(SETTINGS, workers=2)
-    start = time.perf_counter()
     with pytest.raises(UsageError, match="a worker stopped before its work was done"):
         encode_images(big, photos, tmp_path / "x", settings)
-    assert time.perf_counter() - start < 60
 
 
 @pytest.mark.slow
