@@ -1,10 +1,12 @@
 """The workspace as it is installed: wheels, entry points, import direction, README commands."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -128,8 +130,53 @@ def test_readme_has_two_commands_and_ci_runs_them() -> None:
     assert block is not None
     commands = block[1].splitlines()
     assert len(commands) == 2
-    assert "dcar generate" in commands[0] and "--out apple.png" in commands[0]
+    assert "uv run --no-dev --package dcar dcar generate" in commands[0]
+    assert "--out apple.png" in commands[0]
     assert commands[1].endswith("pytest -n auto")
+
+
+def test_the_first_command_installs_nothing_of_trainers_and_developers() -> None:
+    """What `uv run --no-dev --package dcar` brings stands in the two packages' base install."""
+    needs = set()
+    for package in ("dcht", "dcar"):
+        project = tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text())
+        needs |= {re.split(r"[\[<>=]", need)[0] for need in project["project"]["dependencies"]}
+    assert needs == {
+        "dcht", "einops", "filelock", "huggingface-hub", "numpy", "pillow", "safetensors", "shtab",
+        "tokenizers", "torch", "tqdm", "transformers",
+    }  # fmt: skip
+
+
+def posix_only() -> set[str]:
+    """Modules of the standard library that Windows has not."""
+    return {"fcntl", "grp", "pwd", "resource", "syslog", "termios", "tty"}
+
+
+def test_nothing_of_posix_is_imported_at_the_top_of_a_module() -> None:
+    for path in (ROOT / "packages").glob("*/src/**/*.py"):
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in getattr(node, "names", [])]
+            names.append(getattr(node, "module", None) or "")
+            assert not posix_only() & set(names), f"{path.relative_to(ROOT)} imports {names}"
+
+
+@pytest.mark.slow
+def test_everything_imports_where_posix_modules_are_missing() -> None:
+    code = (
+        "import importlib, pkgutil, sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in ('fcntl', 'grp', 'pwd', 'resource'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "for package in ('dcht', 'dcar', 'dcar_eval'):\n"
+        "    path = importlib.import_module(package).__path__\n"
+        "    for module in pkgutil.walk_packages(path, package + '.'):\n"
+        "        if not module.name.endswith('__main__'):\n"
+        "            importlib.import_module(module.name)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:

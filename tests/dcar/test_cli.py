@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from dcar import cli
+from dcht import launch
 from dcht.images import read_png_text, save_png
 
 Dcar = Callable[..., tuple[int, str, str]]
@@ -294,6 +295,19 @@ def test_help_is_instant(entry: str, words: list[str], seconds: float) -> None:
         assert found.stdout.startswith("usage: dcar")
         spent.append(cpu_seconds() - start)
     assert min(spent) < seconds
+
+
+def test_without_the_trainer_s_extra_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dcar-train", "+experiment=tiny"])
+    monkeypatch.setattr(launch, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as stop:
+        cli.train_main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: dcar-train needs hydra, which is in an extra: pip install 'dcar[train]'\n"
+    )
 
 
 def test_finetune512_without_weights_to_start_from_exits_2(tmp_path: Path) -> None:

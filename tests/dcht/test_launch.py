@@ -199,6 +199,7 @@ def test_a_sweep_can_go_through_submitit(tmp_path):
 
 
 def test_without_the_extra_it_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["dcht-train", "+experiment=tiny"])
     monkeypatch.setattr(launch, "find_spec", lambda name: None)
     with pytest.raises(SystemExit) as stop:
         launch.train_main()

@@ -72,7 +72,8 @@ def launch(
     """Compose `train.yaml` of package `conf` with the command line, run `task` on it, exit.
 
     `experiment=x` may be written without its plus. Settings that do not compose exit 2, as do
-    those that are none; a task that was stopped exits 130. With `plan=true` what `plan` says of the
+    those that are none, and where the extra `train` is not installed; a task that was stopped exits
+    130. With `plan=true` what `plan` says of the
     settings is printed in place of it. Of a sweep, the code is that of the
     first job that failed.
     """
@@ -81,6 +82,7 @@ def launch(
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text, end="")
         sys.exit(0)
+    _require_extra(conf.split(".")[0])
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -142,6 +144,17 @@ def launch(
         return codes[-1] if codes else OK
 
     sys.exit(exit_code(compose, whole=whole))
+
+
+def _require_extra(package: str) -> None:
+    """Exit 2 and name the extra where a package's trainer is not installed."""
+    if missing := [name for name in ("hydra", "tensorboard") if find_spec(name) is None]:
+        print(
+            f"error: {package}-train needs {missing[0]}, which is in an extra: "
+            f"pip install '{package}[train]'",
+            file=sys.stderr,
+        )
+        sys.exit(USAGE)
 
 
 def check_options() -> None:
@@ -219,14 +232,7 @@ def experiment_names(package: str) -> list[str]:
 
 
 def train_main() -> NoReturn:
-    """`dcht-train`; exits 2 and names the extra where it is not installed."""
-    if missing := [name for name in ("hydra", "tensorboard") if find_spec(name) is None]:
-        print(
-            f"error: dcht-train needs {missing[0]}, which is in an extra: "
-            "pip install 'dcht[train]'",
-            file=sys.stderr,
-        )
-        sys.exit(USAGE)
+    """Entry point of `dcht-train`."""
 
     def register() -> None:
         from dcht.conf import register

@@ -9,6 +9,7 @@ from dcht.commands import doctor
 PACKAGES = ("dcar", "dcht", "dcar-eval")
 EXTRAS = {
     "dcar[app]": ("gradio", "dcar app"),
+    "dcar[train]": ("hydra", "dcar-train"),
     "dcar[lora]": ("peft", "fine-tuning by LoRA"),
     **doctor.EXTRAS,
 }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import resource
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,8 @@ class Progress:
                 row[f"cross_entropy/{name}"] = loss / count
                 row[f"accuracy/{name}"] = right / count
         row["sequences_per_second"] = num_steps * self.trainer.config.batch_size / self.seconds
-        row["peak_memory_gib"] = peak_memory(self.trainer.device) / 2**30
+        if (peak := peak_memory(self.trainer.device)) is not None:
+            row["peak_memory_gib"] = peak / 2**30
         self._restart()
         return row
 
@@ -92,10 +93,14 @@ class Progress:
         return f"step {self.trainer.step}/{self.trainer.config.steps}  {values}"
 
 
-def peak_memory(device: torch.device) -> int:
-    """Bytes that this process held at most: on the GPU, or in all."""
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes that this process held at most: on the GPU, or in all; None on Windows."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if find_spec("resource") is None:  # it is POSIX's
+        return None
+    import resource
+
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

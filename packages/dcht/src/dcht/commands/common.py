@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -20,6 +19,8 @@ from dcht.errors import CheckpointError, NonFiniteLossError, UsageError, printab
 from dcht.files import remove_partials_of
 
 OK, FAILED, USAGE, SKIPPED, BAD_CHECKPOINT, INTERRUPTED = 0, 1, 2, 3, 4, 130
+READER_GONE = 141
+"""128 + SIGPIPE, as a shell has it; Windows has no such signal."""
 EXIT_CODES = """exit codes: 0 ok, 2 usage or bad input, 3 done but some inputs were skipped,
   4 bad checkpoint, 130 interrupted
 """
@@ -200,7 +201,7 @@ def exit_code(main: Callable[..., int], *given: Any, whole: bool | None = None) 
     except BrokenPipeError:
         # The reader (`head`, say) went away: not an error.
         drop_stdout()
-        code = 128 + signal.SIGPIPE
+        code = READER_GONE
     except OSError as error:
         # A folder that may not be written, a file where a folder should be, a full disk. Without a
         # name it is a stream: results are printed there and nowhere else without one.

@@ -26,7 +26,7 @@ LIBRARIES = (
     "tokenizers", "transformers", "hydra-core", "gradio",
 )  # fmt: skip
 EXTRAS = {
-    "dcht[train]": ("hydra", "dcht-train and dcar-train"),
+    "dcht[train]": ("hydra", "dcht-train"),
     "dcht[onnx]": ("onnxruntime", "dcht export to ONNX"),
     "dcht[ray]": ("ray", "dcht encode --backend ray"),
     "dcht[slurm]": ("submitit", "training under SLURM from one command"),
