@@ -159,6 +159,7 @@ def test_other_latents_are_refused(tokenizer: Tokenizer, shape: tuple[int, ...])
         tokenizer.decode(torch.zeros(shape))
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_lookup_compiles_in_one_graph(tokenizer: Tokenizer) -> None:
     """And an index outside the codebook is no garbage there: inductor would wrap -1 around."""

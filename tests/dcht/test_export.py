@@ -98,10 +98,11 @@ def test_onnxruntime_gives_the_same_pixels(
         assert (run("decode", latent=latent)[0] - fixed.decode(ours)).abs().max() <= 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["encode", "decode"])
 @torch.inference_mode()
 def test_compiles_without_a_break(fixed: Tokenizer, name: str) -> None:
-    """One graph, without code generation, which takes minutes; `-m slow` compiles for real."""
+    """One graph, without code generation, which takes minutes."""
     x = pixels(64, 96, 2) if name == "encode" else fixed.encode(pixels(64, 96, 2))
     compiled = torch.compile(getattr(fixed, name), backend="eager", fullgraph=True)
     assert (compiled(x) - getattr(fixed, name)(x)).abs().max() <= 1e-6
