@@ -35,14 +35,15 @@ TOLERANCE = 0.3
 FAST_HEAD = "solver=dpmpp head_temperature=1"
 POINTS = {
     OWN: "",
-    "12 steps": "num_steps=12",
-    "6 steps": "num_steps=6",
+    "halton-12": "preset=halton-12",
+    "halton-6": "preset=halton-6",
     "head 8": f"{FAST_HEAD} num_diffusion_steps=8",
     "head 4": f"{FAST_HEAD} num_diffusion_steps=4",
     "guidance interval": "guidance=interval",
     "gtr-8": "preset=gtr-8",
     "gtr-6": "preset=gtr-6",
-    "12 steps, head 8": f"num_steps=12 {FAST_HEAD} num_diffusion_steps=8",
+    "halton-12, head 8": f"preset=halton-12 {FAST_HEAD} num_diffusion_steps=8",
+    "halton-6, interval": "preset=halton-6 guidance=interval",
     "gtr-8, head 8": f"preset=gtr-8 {FAST_HEAD} num_diffusion_steps=8",
     "gtr-6, head 8": f"preset=gtr-6 {FAST_HEAD} num_diffusion_steps=8",
     "gtr-6, head 4": f"preset=gtr-6 {FAST_HEAD} num_diffusion_steps=4",

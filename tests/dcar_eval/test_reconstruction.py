@@ -25,7 +25,7 @@ from dcar_eval.runs.shares import Share
 from dcht import PRESETS, Tokenizer
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import locked
-from dcht.images import open_image, read_png_text, resize_crop, to_pil, to_tensor
+from dcht.images import LABEL_HEIGHT, open_image, read_png_text, resize_crop, to_pil, to_tensor
 
 Evaluate = Callable[..., dict[str, Any]]
 FEATURES = 12
@@ -155,7 +155,7 @@ def test_further_metrics_have_records_of_their_own(evaluate: Evaluate, tmp_path:
 def test_sheet_shows_the_first_images(evaluate: Evaluate, tmp_path: Path) -> None:
     evaluate()
     with Image.open(tmp_path / "out" / "sheet.png") as sheet:
-        assert sheet.size == (4 * 64 + 3 * 4, 6 * 64 + 5 * 4)
+        assert sheet.size == (4 * 64 + 3 * 4, LABEL_HEIGHT + 6 * 64 + 5 * 4)
     text = read_png_text(tmp_path / "out" / "sheet.png")
     assert text["columns"] == "input, discrete, hybrid, 5 x error"
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from dcht.images import (
+    LABEL_HEIGHT,
     Fit,
     ImageError,
     fit_image,
@@ -140,6 +141,19 @@ def test_grid_places_row_by_row() -> None:
     assert sheet.getpixel((3, 0)) == (0, 255, 0)
     assert sheet.getpixel((0, 3)) == (0, 0, 255)
     assert sheet.getpixel((4, 4)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], ["a", "b", "c", "d"]])
+def test_labels_stand_above_columns_or_above_every_image(labels: list[str]) -> None:
+    reds = [Image.new("RGB", (30, 20), "red") for _ in range(4)]
+    plain, labeled = grid(reds, columns=2), grid(reds, columns=2, labels=labels)
+    lines = len(labels) // 2
+    assert labeled.height == plain.height + lines * LABEL_HEIGHT
+    pixels = np.asarray(labeled).astype(int)
+    assert ((pixels == (255, 0, 0)).all(axis=-1)).sum() == 4 * 30 * 20  # no text on an image
+    ink = (pixels < 128).all(axis=-1).any(axis=1)
+    second = LABEL_HEIGHT + 20 + 4
+    assert ink[:LABEL_HEIGHT].any() and ink[second : second + LABEL_HEIGHT].any() == (lines == 2)
 
 
 def test_list_images_is_sorted_and_deep(images: Path) -> None:

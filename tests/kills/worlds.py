@@ -183,7 +183,7 @@ COMMANDS = (
         f"dcht-train +experiment=tiny data.root={{pictures}} {TRAINING} data.num_val=1 loss.gan=0 "
         "tokenizer.codebook_size=8 continuous_warmup.steps=3 discrete_learning.steps=3 "
         "alternate_finetune.steps=2 eval_every=2",
-        volatile=("curves.png",),
+        volatile=("curves.png", "curves.csv"),
     ),
     Command(
         "generate",
@@ -199,7 +199,7 @@ COMMANDS = (
         "train a generator",
         "dcar-train +experiment=tiny tokenizer_ckpt={world}/tokenizer data.root={world}/store "
         f"{TRAINING} steps=4 sample_every=2 reconstructions=1",
-        volatile=("curves.png",),
+        volatile=("curves.png", "curves.csv"),
     ),
     Command("reconstruction", RECONSTRUCTION, code=3),
     Command("a share of a reconstruction", f"{RECONSTRUCTION} --shard 1/2"),

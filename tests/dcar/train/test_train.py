@@ -18,6 +18,7 @@ from dcar.train_config import DataConfig, DataKind, TrainConfig
 from dcht import CheckpointError, Tokenizer, UsageError
 from dcht.engine.trackers import Tracker
 from dcht.files import locked
+from dcht.images import LABEL_HEIGHT
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +78,7 @@ def test_a_run_logs_samples_and_publishes(
     names = sorted(path.name for path in (out / "samples").iterdir())
     assert names == ["prompts-0000008.png", "reconstructions-0000008.png"]
     with Image.open(out / "samples" / names[1]) as pairs:
-        assert pairs.size == (4 * 64 + 3 * 4, 2 * 64 + 4)
+        assert pairs.size == (4 * 64 + 3 * 4, LABEL_HEIGHT + 2 * 64 + 4)
     with Image.open(out / "curves.png") as curves:
         assert curves.width > 500
     pipe = TextToImage.from_pretrained(out / "checkpoint")
@@ -87,6 +88,12 @@ def test_a_run_logs_samples_and_publishes(
     assert "12 images of 64 x 64 (4 tokens each), 15 captions" in report
     assert "2.0 steps an epoch" in report and "generator 0.03 M" in report
     assert "GiB a rank for weights, gradients, moments and average" in report
+
+    # A run that starts from it shows what it starts from, beside what it makes of it.
+    further = replace(config, init_from=str(out / "checkpoint"), out=str(out.parent / "further"))
+    assert train(replace(further, steps=1, sample_every=1, log_every=1))
+    samples = sorted(path.name for path in Path(further.out, "samples").iterdir())
+    assert samples == [f"{n}-{s:07d}.png" for n in ("prompts", "reconstructions") for s in (0, 1)]
 
     images = {name: (out / "samples" / name).read_bytes() for name in names}
     for name in names:  # as if killed before it, behind the save: the same command draws it

@@ -100,7 +100,9 @@ def test_the_full_model_has_the_papers_sizes() -> None:
         random_pipeline("large")
 
 
-def test_a_profile_has_every_precision_at_both_batches(pipe: TextToImage, tmp_path: Path) -> None:
+def test_a_profile_has_every_precision_at_both_batches(
+    pipe: TextToImage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     built = []
 
     def build() -> TextToImage:
@@ -110,6 +112,13 @@ def test_a_profile_has_every_precision_at_both_batches(pipe: TextToImage, tmp_pa
     settings = {"num_steps": 2, "num_diffusion_steps": 2}
     results = profile(build, tmp_path, protocol=ALL, sampling=settings, repeats=2)  # type: ignore[arg-type]
     assert len(built) == 3
+    # A line a part, terminal or not.
+    said = [line.split() for line in capsys.readouterr().err.splitlines()]
+    parts = ["text", "transformer", "head", "decoder", "all"]
+    assert [line[:3] for line in said] == [
+        [name, f"x{batch}", part]
+        for name in ("fp32", "bf16", "fp16") for batch in (1, 16) for part in parts
+    ]  # fmt: skip
     rows = results["run"]["measurements"]
     assert [(row["precision"], row["batch_size"]) for row in rows] == [
         (name, batch) for name in ("fp32", "bf16", "fp16") for batch in (1, 16)
@@ -127,6 +136,13 @@ def test_a_profile_has_every_precision_at_both_batches(pipe: TextToImage, tmp_pa
     assert profile(build, tmp_path, protocol=ALL, sampling=settings, repeats=2) == results  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="was begun with repeats 2, not 3"):
         profile(build, tmp_path, protocol=ALL, sampling=settings, repeats=3)  # type: ignore[arg-type]
+    # Stopped behind a precision, it is not measured again.
+    for name in ("results.json", "fp16.json"):
+        (tmp_path / name).unlink()
+    capsys.readouterr()
+    again = profile(build, tmp_path, protocol=ALL, sampling=settings, repeats=2)  # type: ignore[arg-type]
+    assert {line.split()[0] for line in capsys.readouterr().err.splitlines()} == {"fp16"}
+    assert again["run"]["measurements"][:4] == rows[:4]
 
 
 def test_the_papers_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

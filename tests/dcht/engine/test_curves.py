@@ -31,6 +31,12 @@ def test_rows_come_in_the_order_of_their_steps(tmp_path):
     assert [row["step"] for row in read_metrics(path)] == [1, 3, 5]
 
 
+def test_the_table_beside_it_has_a_line_a_step(tmp_path):
+    logged = [{"step": 1, "l2": 0.5}, {"step": 2, "l2": 0.25}, {"step": 2, "psnr": 20.0}]
+    plot_curves(logged, PANELS, tmp_path / "curves.png", marks={})
+    assert (tmp_path / "curves.csv").read_text() == "step,l2,psnr\n1,0.5,\n2,0.25,20.0\n"
+
+
 def test_a_curve_is_drawn_and_a_panel_without_values_is_not(tmp_path):
     sizes = {}
     for name, count in (("two", 2), ("many", 200)):
@@ -42,7 +48,7 @@ def test_a_curve_is_drawn_and_a_panel_without_values_is_not(tmp_path):
     plot_curves(rows(3), PANELS[:1] + PANELS[1:2] * 5, tmp_path / "one.png", marks={})
     with Image.open(tmp_path / "one.png") as image:
         assert image.size == sizes["two"]  # one row of two places, one of them empty
-    assert [path.suffix for path in tmp_path.iterdir()] == [".png"] * 3
+    assert len(list(tmp_path.glob("*.png"))) == len(list(tmp_path.glob("*.csv"))) == 3
 
 
 @pytest.mark.parametrize("marks", [{}, {50: "discrete_learning"}])

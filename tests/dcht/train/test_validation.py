@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from dcht.data.sources import list_inputs
+from dcht.images import LABEL_HEIGHT
 from dcht.perceptual import LPIPS
 from dcht.reconstruct.show import psnr
 from dcht.train.dataset import Crops
@@ -35,7 +36,7 @@ def test_both_paths_are_measured_and_shown(tokenizer, crops):
         expected = psnr(tokenizer.reconstruct(images, "discrete"), images).mean()
     assert result.psnr_discrete == pytest.approx(expected.item(), abs=1e-3)
     assert set(result.scalars()) == {"val_psnr_hybrid", "val_psnr_discrete"}
-    assert result.image.size == (4 * 68 - 4, 6 * 68 - 4)
+    assert result.image.size == (4 * 68 - 4, LABEL_HEIGHT + 6 * 68 - 4)
 
 
 def test_latents_and_residual(tokenizer, crops):

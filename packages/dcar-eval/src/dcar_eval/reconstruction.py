@@ -36,7 +36,7 @@ from dcht.data.reader import Batch, Reader, split
 from dcht.data.sources import list_inputs
 from dcht.errors import CheckpointError, UsageError
 from dcht.images import grid, save_png, to_pil
-from dcht.reconstruct.show import compare
+from dcht.reconstruct.show import COMPARED, compare
 from dcht.tokenizer import Tokenizer
 
 PATHS = {"hybrid": ("hybrid",), "discrete": ("discrete",), "both": ("hybrid", "discrete")}
@@ -240,8 +240,8 @@ def _write_sheet(tokenizer: Tokenizer, batches: Iterable[Batch], target: Path) -
         for pixels in strip
     ]
     if images:
-        columns = {"columns": "input, discrete, hybrid, 5 x error"}
-        save_png(grid(images, columns=4), target, columns)
+        sheet = grid(images, columns=len(COMPARED), labels=COMPARED)
+        save_png(sheet, target, {"columns": ", ".join(COMPARED)})
 
 
 def notes(results: dict[str, Any]) -> list[str]:

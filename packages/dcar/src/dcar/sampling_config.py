@@ -211,6 +211,8 @@ SAMPLING_PRESETS: dict[str, dict[str, Any]] = {
         )
     ),
     # Fewer steps: guidance, temperature and the head stay the checkpoint's, chosen for it.
+    "halton-12": {"num_steps": 12, "order": Order.halton},
+    "halton-6": {"num_steps": 6, "order": Order.halton},
     "gtr-8": {"num_steps": 8, **_GTR},
     "gtr-6": {"num_steps": 6, **_GTR},
 }

@@ -18,7 +18,7 @@ from typing import BinaryIO, assert_never
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageDraw, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from dcht.errors import UsageError
@@ -34,6 +34,10 @@ UNREAD_SUFFIXES = (
 MAX_PIXELS = 64_000_000
 """Largest image that is opened or made of one: 8000 x 8000. A larger header is refused as a
 decompression bomb."""
+
+
+LABEL_HEIGHT = 18
+"""Pixels of a line of text on a contact sheet."""
 
 
 class ImageError(UsageError):
@@ -229,14 +233,32 @@ def require_finite(pixels: Tensor) -> None:
         )
 
 
-def grid(images: Sequence[Image.Image], columns: int, *, gap: int = 4) -> Image.Image:
-    """A contact sheet of images of one size, row by row, on white."""
+def grid(
+    images: Sequence[Image.Image], columns: int, *, gap: int = 4, labels: Sequence[str] = ()
+) -> Image.Image:
+    """A contact sheet of images of one size, row by row, on white.
+
+    Args:
+        images: at least one.
+        columns: images a row.
+        gap: pixels between images.
+        labels: a line above each column; or above each image, where there are as many as images.
+            What is wider than an image is cut.
+    """
     width, height = images[0].size
     rows = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    labeled = rows if len(labels) > columns else min(len(labels), 1)
+    size = (columns * (width + gap) - gap, rows * (height + gap) - gap + labeled * LABEL_HEIGHT)
+    sheet = Image.new("RGB", size, "white")
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
-        sheet.paste(image, (column * (width + gap), row * (height + gap)))
+        left, top = column * (width + gap), row * (height + gap)
+        if index < len(labels):
+            line = Image.new("RGB", (width, LABEL_HEIGHT), "white")
+            text = labels[index].encode("ascii", "replace").decode()  # all that Pillow's font has
+            ImageDraw.Draw(line).text((1, 1), text, fill="black", font_size=LABEL_HEIGHT - 6)
+            sheet.paste(line, (left, top + min(row, labeled) * LABEL_HEIGHT))
+        sheet.paste(image, (left, top + min(row + 1, labeled) * LABEL_HEIGHT))
     return sheet
 
 

@@ -6,8 +6,10 @@ What the numbers mean is `profile_protocol.DEFINITION`, which is printed with th
 
 from __future__ import annotations
 
+import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +20,6 @@ import torch
 from einops import rearrange
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from dcar.pipeline import TextToImage
 from dcar.pipeline.edit import token_grid
@@ -29,6 +30,7 @@ from dcar.sampling_config import SamplingConfig
 from dcar_eval.profile.memory import PeakMemory
 from dcar_eval.profile.protocol import (
     LATENCY_BATCH,
+    PRECISIONS,
     THROUGHPUT_BATCH,
     ProfileProtocol,
 )
@@ -42,6 +44,7 @@ from dcar_eval.runs.results import (
     write_results,
 )
 from dcht.checkpoint import to_dict
+from dcht.files import read_json, write_atomic
 
 PACKAGES = ("dcar-eval", "dcar", "dcht", "torch", "transformers")
 PROMPT = "a photo of a red apple"
@@ -197,11 +200,14 @@ def profile(
     repeats: int = 5,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Measure a model in each precision, at batch 1 and at batch 16.
+    """Measure a model in each precision, at batch 1 and at batch 16; continue where a run stopped.
+
+    Writes `PRECISION.json` as soon as one is measured and, last, `results.json`; a line a part goes
+    to stderr.
 
     Args:
         build: makes the pipeline in fp32, on its device; called once a precision.
-        out: folder to write `results.json` to.
+        out: folder to write.
         protocol: the conditions.
         sampling: settings in place of the checkpoint's (or the protocol's preset).
         warmup: batches that are not timed.
@@ -234,27 +240,38 @@ def profile(
         "warmup": warmup,
         "repeats": repeats,
     }
-    prepare(out, settings, files=(), force=force)
+    kept = [f"{precision.name}.json" for precision in PRECISIONS]
+    prepare(out, settings, files=kept, force=force)
     if (done := finished(out)) is not None:
         return done
     parameters = count_parameters(pipe)
     flops = count_flops(pipe, settings=chosen, size=size)
-    measurements = []
-    for precision in tqdm(protocol.precisions, desc="profile", disable=None):
-        if measurements:
-            del pipe  # two would not fit where one just does
-            pipe = build()
-        pipe.to(precision.dtype)
-        memory = PeakMemory(pipe.device)
-        for batch_size in (LATENCY_BATCH, THROUGHPUT_BATCH):
-            speed = measure_speed(
-                pipe, batch_size=batch_size, settings=chosen, size=size,
-                warmup=warmup, repeats=repeats,
-            )  # fmt: skip
-            row = {"precision": precision.name, **asdict(speed)}
-            measurements.append(row | {"images_per_second": speed.images_per_second})
-        for row in measurements[-2:]:
-            row["peak_bytes"] = memory.read()
+    measurements: list[dict[str, Any]] = []
+    fresh = True
+    for precision in protocol.precisions:
+        measured = out / f"{precision.name}.json"
+        if not measured.exists():
+            if not fresh:
+                del pipe  # two would not fit where one just does
+                pipe = build()
+            fresh = False
+            pipe.to(precision.dtype)
+            memory = PeakMemory(pipe.device)
+            rows = []
+            for batch_size in (LATENCY_BATCH, THROUGHPUT_BATCH):
+                speed = measure_speed(
+                    pipe, batch_size=batch_size, settings=chosen, size=size,
+                    warmup=warmup, repeats=repeats,
+                )  # fmt: skip
+                row = {"precision": precision.name, **asdict(speed)}
+                rows.append(row | {"images_per_second": speed.images_per_second})
+                of = f"{precision.name} x{batch_size}"
+                for part, seconds in (speed.parts | {"all": speed.seconds}).items():
+                    print(f"{of:9}{part:12} {seconds:9.4f} s", file=sys.stderr)
+            for row in rows:
+                row["peak_bytes"] = memory.read()
+            write_atomic(measured, json.dumps(rows, indent=1).encode() + b"\n")
+        measurements += read_json(measured, kind=list)
     results = {
         "task": "profile",
         "protocol": described,

@@ -126,6 +126,11 @@ class Run:
             # What a run had no time for, that was killed behind its save.
             there = trainer.world.on_main(self._there)
             self._look(there)
+        elif config.init_from != "scratch":
+            # What it starts from, for the first samples to be held against.
+            self._log_images()
+            if self.evaluations:
+                self._evaluate(self.evaluations)
         clock = SaveClock(config.save_minutes)
         while trainer.step < config.steps:
             start = time.monotonic()

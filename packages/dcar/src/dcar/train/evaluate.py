@@ -93,9 +93,9 @@ def measure(evaluation: Evaluation, pipe: TextToImage, *, seed: int, out: Path) 
 
 
 def generate_samples(pipe: TextToImage, prompts: Sequence[str], *, seed: int) -> Image.Image:
-    """A contact sheet of prompts, at least one, always with the same noise."""
+    """A contact sheet of prompts, at least one, each above its image; always the same noise."""
     images = pipe(prompts, seed=seed).images
-    return grid(images, columns=math.ceil(math.sqrt(len(images))))
+    return grid(images, columns=math.ceil(math.sqrt(len(images))), labels=prompts)
 
 
 @torch.inference_mode()
@@ -107,10 +107,11 @@ def compare_reconstructions(pipe: TextToImage, data: Data, *, count: int, seed: 
     latents = pipe.tokenizer.lookup(images.indices.to(pipe.device))
     pixels = pipe.tokenizer.decode(latents + images.residual.to(pipe.device))
     factor = pipe.tokenizer.config.downsampling
+    captions = [data.captions[row][0] for row in rows]
     generated = pipe(
-        [data.captions[row][0] for row in rows],
+        captions,
         height=part.grid[0] * factor,
         width=part.grid[1] * factor,
         seed=seed,
     )
-    return grid([*map(to_pil, pixels), *generated.images], columns=len(rows))
+    return grid([*map(to_pil, pixels), *generated.images], columns=len(rows), labels=captions)

@@ -1,10 +1,11 @@
-"""A run's curves as one image, plotted from its `metrics.jsonl`.
+"""A run's curves as one image and as one table, from its `metrics.jsonl`.
 
 What belongs into which panel, and where something new began, is for a training loop to say.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,12 +33,13 @@ def plot_curves(
     *,
     marks: Mapping[float, str],
 ) -> None:
-    """Write the curves as a PNG.
+    """Write the curves as a PNG, and beside it all that was logged as a CSV.
 
     Args:
         rows: what was logged, each with its `step`; a value need not be in every row.
         panels: what to plot; a panel none of whose values was ever logged is left out.
-        path: the image, written whole or not at all.
+        path: the image; both files are written whole or not at all. A row of the CSV is a step, a
+            column a value; what was not logged at a step is empty.
         marks: steps at which something began, and its name; a line through every panel.
     """
     from matplotlib.figure import Figure
@@ -83,3 +85,17 @@ def plot_curves(
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_atomic(Path(path), buffer.getvalue())
+    write_atomic(Path(path).with_suffix(".csv"), _as_csv(rows).encode())
+
+
+def _as_csv(rows: Sequence[Mapping[str, float]]) -> str:
+    """One line a step: a step that was logged twice (a row of losses, one of validation) is one."""
+    steps: dict[float, dict[str, float]] = {}
+    for row in rows:
+        steps.setdefault(row["step"], {}).update(row)
+    names = dict.fromkeys(["step", *(name for row in rows for name in row)])
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(steps.values())
+    return text.getvalue()

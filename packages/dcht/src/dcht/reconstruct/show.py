@@ -20,7 +20,9 @@ from dcht.images import grid, resize_crop, to_pil, to_tensor
 from dcht.tokenizer import Tokenizer
 
 ERROR_GAIN = 5
-"""How much the error image of `compare` is amplified."""
+"""How much an error image is amplified, everywhere."""
+COMPARED = ("input", "discrete", "hybrid", f"{ERROR_GAIN} x error")
+"""What `compare` gives of each image, in words."""
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
@@ -117,8 +119,13 @@ def compare(tokenizer: Tokenizer, images: Tensor, *, tile: int | None = None) ->
     """For each image (3, H, W): itself, the discrete path, the hybrid path, and 5 x error."""
     discrete = tokenizer.reconstruct(images, "discrete", tile=tile)
     hybrid = tokenizer.reconstruct(images, "hybrid", tile=tile)
-    error = (hybrid.clamp(-1, 1) - images).abs() * ERROR_GAIN - 1
+    error = error_of(hybrid, images)
     return [list(strip) for strip in zip(images, discrete, hybrid, error, strict=True)]
+
+
+def error_of(output: Tensor, images: Tensor) -> Tensor:
+    """The error of output as an image in [-1, 1], `ERROR_GAIN` times: black is none."""
+    return ((output.clamp(-1, 1) - images).abs() * ERROR_GAIN - 1).clamp(max=1)
 
 
 def fit_sides(image: Image.Image, side: int | None = None, *, patch: int = 32) -> Image.Image:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dcht.images import grid, to_pil
 from dcht.perceptual import LPIPS
-from dcht.reconstruct.show import psnr
+from dcht.reconstruct.show import COMPARED, error_of, psnr
 from dcht.tokenizer import Tokenizer
 from dcht.train.dataset import Crops, to_images
 
@@ -24,7 +24,7 @@ RESIDUAL_IMAGES = 2048
 class Validation(NamedTuple):
     """PSNR in dB, means over images, of both paths; and the rows of the image.
 
-    A row is input, discrete path, hybrid path, and the hybrid path's error (black is none).
+    A row is `COMPARED`: input, discrete path, hybrid path, and the hybrid path's error.
     """
 
     psnr_hybrid: float
@@ -58,13 +58,16 @@ def validate(
         if lpips is not None:
             pair = [lpips(output, images) for output in (continuous, quantized)]
             distances.append(torch.stack(pair))
-        error = (continuous - images).abs() - 1
+        error = error_of(continuous, images)
         for row in zip(images, quantized, continuous, error, strict=True):
             if len(rows) < PICTURE_ROWS * 4:
                 rows += [to_pil(pixels) for pixels in row]
     means = torch.cat(distances, dim=1).mean(dim=1).tolist() if distances else (None, None)
     return Validation(
-        torch.cat(hybrid).mean().item(), torch.cat(discrete).mean().item(), grid(rows, 4), *means
+        torch.cat(hybrid).mean().item(),
+        torch.cat(discrete).mean().item(),
+        grid(rows, len(COMPARED), labels=COMPARED),
+        *means,
     )
 
 
