@@ -2,7 +2,7 @@
 UV ?= uv
 RUN = $(UV) run --all-packages
 
-.PHONY: help install format lint typecheck test test-slow test-kills fuzz browser bench docs wheels release lock check-lock
+.PHONY: help install format lint typecheck test test-slow test-kills fuzz browser bench docs docs-run wheels release lock check-lock
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ bench:  ## Speed, as ratios against a peer in the same run; names what fell by m
 
 docs:  ## The documentation site, into site/; a warning is an error.
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet
+
+docs-run:  ## Every block of the documentation, run; what needs what is not here is composed or parsed.
+	$(RUN) python tests/pages.py
 
 wheels:  ## Wheels and sdists on every Python that is here, installed and run outside of the repository.
 	.ci/wheels 3.11 3.12 3.13

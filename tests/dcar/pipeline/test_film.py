@@ -43,3 +43,11 @@ def test_a_film_has_the_steps_and_ends_with_the_call_s_image(pipe: TextToImage) 
 def test_several_images_are_frames_of_two_columns(pipe: TextToImage, count: int) -> None:
     film = unmasking_film(pipe, ["a dog"] * count)
     assert film.frames()[0].size == (2 * 96 + 4, (-(-count // 2)) * (64 + 4) - 4)
+
+
+def test_a_result_shows_its_images_and_what_they_were_asked_for(pipe: TextToImage) -> None:
+    result = pipe("a red <b>apple</b>", num_images=3, seed=5)
+    shown = result._repr_html_()
+    assert "a red &lt;b&gt;apple&lt;/b&gt;" in shown and "<b>" not in shown
+    width, height = result.images[0].size
+    assert f"3 of {width} x {height}" in shown and "data:image/png;base64," in shown

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dcht import Tokenizer, UsageError
 from dcht.images import to_pil, to_tensor
-from dcht.reconstruct.show import code_color, code_map, fit_sides, psnr, show_reconstruction
+from dcht.reconstruct.show import fit_sides, psnr, show_reconstruction
 
 
 def photo(width: int, height: int) -> Image.Image:
@@ -44,15 +44,6 @@ def test_bytes_and_use_are_counted(tokenizer: Tokenizer) -> None:
     assert sum(counts) == 6 and counts == sorted(counts, reverse=True)
     with Image.open(io.BytesIO(shown._repr_png_())) as strip:
         assert strip.size == (5 * 96 + 4 * 4, 64)
-
-
-def test_a_code_map_has_one_color_a_code() -> None:
-    codes = code_map(torch.tensor([[3, 4, 3]]), patch=2)
-    assert codes.size == (6, 2)
-    colors = [codes.getpixel((x, y)) for y in range(2) for x in (0, 1, 2, 3, 4, 5)]
-    three, four = code_color(3), code_color(4)
-    assert three != four
-    assert colors == [three, three, four, four, three, three] * 2
 
 
 @pytest.mark.parametrize(

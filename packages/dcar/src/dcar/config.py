@@ -51,9 +51,13 @@ class GeneratorConfig:
     codebook_size: Annotated[int, Range(1, 1 << 20)] = 16384
     """Number of codes of the image tokenizer; the mask token is one more input id."""
     depth: Annotated[int, DEPTH] = 28
+    """Blocks of the transformer."""
     width: Annotated[int, WIDTH] = 1152
+    """d, its width."""
     num_heads: Annotated[int, WIDTH] = 16
+    """Of its attention."""
     mlp_dim: Annotated[int, Range(1, 65536)] = 4608
+    """Width inside of a block's MLP."""
     qk_norm: bool = False
     """LayerNorm over the full width of queries and keys in self-attention (the release)."""
     text_dim: Annotated[int, WIDTH] = 768
@@ -84,9 +88,11 @@ class HeadConfig:
     """The residual diffusion head: MAR's MLP (section 3.2)."""
 
     latent_channels: Annotated[int, Range(1, 8192)] = 32
+    """c, the tokenizer's."""
     condition_dim: Annotated[int, WIDTH] = 1152
     """Width of the transformer's hidden states."""
     depth: Annotated[int, DEPTH] = 6
+    """Blocks of the MLP."""
     width: Annotated[int, WIDTH] = 1024
     """# not in paper: 1024 gives 36.19 M, and 671 M in total (Table 2)."""
     batch_mul: Annotated[int, Range(1, 1024), WEIGHTLESS] = 4
@@ -139,6 +145,7 @@ class TextConfig:
     name: Annotated[str | None, NAME] = "google-t5/t5-base"
     """Hub id or local folder of a T5 that stays frozen; None with `joint` or `classes`."""
     joint: JointTextConfig | None = None
+    """A small encoder that is trained jointly; None with `name` or `classes`."""
     sees_mask: bool = True
     """Whether padding is hidden from T5 itself. The release does not hide it."""
     classes: ClassesConfig | None = field(default=None, metadata=WRITTEN_IF_SET)
@@ -217,7 +224,9 @@ class LossConfig:
     """Cross-entropy on masked indices plus the diffusion loss on all residuals (Table 8)."""
 
     cross_entropy: Annotated[float, Range(0, 1e6)] = 1.0
+    """Weight of the masked indices' loss."""
     diffusion: Annotated[float, Range(0, 1e6)] = 1.0
+    """Weight of the residuals' loss."""
     label_smoothing: Annotated[float, SHARE] = 0.0
     """# not in paper: MaskGIT and 1d-tokenizer have 0.1."""
     unmasked_weight: Annotated[float, Range(0, 1e6)] = 0.0

@@ -114,11 +114,13 @@ class SamplingConfig:
     """How an image is generated (appendix A.2)."""
 
     num_steps: Annotated[int, STEPS] = 12
+    """Passes of the transformer."""
     cfg_scale: Annotated[float, SCALE] = 4.5
     """s in (1 + s) conditional - s unconditional, for the logits and the head; 0 is off. A scale w
     of the other convention, unconditional + w (conditional - unconditional), is w - 1 here."""
     guidance: Guidance = Guidance.constant
     interval_low: float = 0.15
+    """The other end of `interval_high`'s interval."""
     interval_high: float = 0.35
     """`Guidance.interval`: guided while the share of the steps that is left, this one included, is
     within both. eMIGM's at 512 px; at 256 px it has 0.1 and 0.3."""
@@ -130,6 +132,7 @@ class SamplingConfig:
     confidence_temperature: Annotated[float | None, SCALE] = None
     """Scale of the noise on the confidence, falling to 0; None: the same as `temperature`."""
     num_diffusion_steps: Annotated[int, STEPS] = 20
+    """Steps of the residual's chain."""
     solver: Solver = Solver.ddpm
     head_temperature: Annotated[float, SCALE] = 1.0
     """Factor of the noise in each step of `Solver.ddpm` (MAR)."""

@@ -38,6 +38,7 @@ class SourceConfig:
 
     kind: DataKind
     root: Annotated[str, PATH]
+    """Where they are, as the kind has it (`docs/finetune.md`)."""
     latents: Annotated[str | None, PATH] = None
     """The store that `dcht encode ROOT` wrote: read instead of encoding the images on the fly."""
     weight: Annotated[float | None, Range(0, 1e9, above=True)] = None
@@ -97,10 +98,13 @@ class OptimizerConfig:
     """AdamW with a cosine schedule (Table 8)."""
 
     lr: Annotated[float, Range(0, 100, above=True)] = 1e-4
+    """The highest learning rate."""
     final_lr: Annotated[float, Range(0, 100)] = 1e-5
     """# not in paper: 1d-tokenizer's, as are the warm-up, the clip and the EMA decay."""
     warmup_steps: Annotated[int, Range(0)] = 10_000
+    """Steps in which the rate rises from 0."""
     betas: Annotated[list[float], Length(2, 2), SHARE] = field(default_factory=lambda: [0.9, 0.96])
+    """Of AdamW's two averages."""
     weight_decay: Annotated[float, Range(0, 1e6)] = 0.03
     """Not on norms, biases, embeddings and the head (1d-tokenizer, MAR)."""
     clip: Annotated[float, Range(0, 1e9, above=True)] = 1.0
@@ -109,6 +113,7 @@ class OptimizerConfig:
     """Of the norm of the residual head's gradient, apart from the rest's, so that neither shrinks
     the other; None: one norm for all. # not in paper."""
     ema_decay: Annotated[float, SHARE] = 0.999
+    """Of the averaged weights that are evaluated and published."""
 
     def __post_init__(self) -> None:
         """Refuse values without sense."""
@@ -151,6 +156,7 @@ class TrainConfig:
     force: bool = False
     """Start anew in an `out` that holds a run with other settings."""
     steps: Annotated[int, Range(1, 10**9)] = 200_000
+    """Length of the run, in optimizer steps."""
     batch_size: Annotated[int, Range(1, 1 << 20)] = 1024
     """Of all ranks together (Table 8)."""
     accumulate: Annotated[int, Range(1)] = 1
@@ -177,10 +183,13 @@ class TrainConfig:
     evaluations: list[str] = field(default_factory=list)
     """Names in the entry-point group `dcar.evaluations`; see `dcar.train.evaluate`."""
     log_every: Annotated[int, Range(1)] = 50
+    """Steps between two rows of `metrics.jsonl`."""
     sample_every: Annotated[int, Range(1)] = 5000
     """For the images of prompts and reconstructions."""
     evaluate_every: Annotated[int, Range(1)] = 5000
+    """Steps between two runs of `evaluations`."""
     save_every: Annotated[int, Range(1)] = 5000
+    """Steps between two saves."""
     save_minutes: Annotated[float, Range(0, above=True)] = 10.0
     """Save after so much time without a save, too."""
     keep_saves: Annotated[int, Range(1)] = 2
@@ -189,7 +198,9 @@ class TrainConfig:
     """Where curves and images are shown beside `metrics.jsonl` and `samples/`."""
     publish_dtype: PublishDtype = PublishDtype.float32
     seed: Annotated[int, SEED] = 0
+    """What everything random depends on."""
     device: str = "auto"
+    """`auto` (the best there is), `cpu`, `cuda[:n]` or `mps`."""
 
     def __post_init__(self) -> None:
         """Refuse a batch that cannot be split."""

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dcht.config import PRESETS, TokenizerConfig
+    from dcht.display.codes import code_map
     from dcht.errors import CheckpointError, UsageError
     from dcht.latents import LatentsStore
     from dcht.latents.dataset import LatentDataset, LatentSample
     from dcht.modules.quantizer import Quantized
-    from dcht.reconstruct.show import code_map, show_reconstruction
+    from dcht.reconstruct.show import show_reconstruction
     from dcht.tokenizer import Latents, Tokenizer
 
 _HOME = {
@@ -28,7 +29,7 @@ _HOME = {
     "Quantized": "modules.quantizer",
     "Latents": "tokenizer",
     "Tokenizer": "tokenizer",
-    "code_map": "reconstruct.show",
+    "code_map": "display.codes",
     "show_reconstruction": "reconstruct.show",
 }
 

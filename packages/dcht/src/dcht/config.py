@@ -55,10 +55,15 @@ class CoderConfig:
     """An encoder or a decoder. A finest stage of depth 0 leaves its factor of 2 to the stem."""
 
     widths: Annotated[list[int], STAGES, Range(1, 8192)]
+    """Channels of each stage, the finest first."""
     depths: Annotated[list[int], STAGES, Range(0, 32)]
+    """Blocks of each stage."""
     blocks: Annotated[list[Block], STAGES]
+    """Of each stage: residual convolutions, or EfficientViT's with linear attention."""
     norms: Annotated[list[Norm], STAGES]
+    """Of each stage."""
     acts: Annotated[list[Act], STAGES]
+    """The activation of each stage."""
     output_norm: Norm = Norm.RMS
     """Norm before the decoder's last convolution (the encoder has none)."""
 
@@ -77,7 +82,9 @@ class TokenizerConfig:
     encoder: CoderConfig
     decoder: CoderConfig
     resample: Resample = Resample.SHUFFLE
+    """How sides are halved and doubled: pixels moved into channels, or strided convolutions."""
     latent_channels: Annotated[int, Range(1, 8192)] = 32
+    """c, the length of a token's latent."""
     codebook_size: Annotated[int | None, Range(1, 1 << 20)] = 16384
     """Number of codes. None: no quantizer, a plain continuous autoencoder (a converted DC-AE)."""
     commitment_weight: Annotated[float, Range(0), WEIGHTLESS] = 0.25

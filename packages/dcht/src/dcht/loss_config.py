@@ -23,9 +23,13 @@ class LossConfig:
     """Weights of the loss terms; a term of weight 0 is neither computed nor loaded."""
 
     l2: Annotated[float, Range(0, 1e6)] = 1.0
+    """Of the mean squared error of pixels."""
     l1: Annotated[float, Range(0, 1e6)] = 0.0
+    """Of the mean absolute error of pixels."""
     lpips: Annotated[float, Range(0, 1e6)] = 1.0
+    """Of the perceptual distance."""
     gan: Annotated[float, Range(0, 1e6)] = 0.5
+    """Of what the discriminator says."""
     codebook: Annotated[float, Range(0, 1e6)] = 1.0
     """# not in paper: LlamaGen's value; beta is the tokenizer's `commitment_weight`."""
     commitment: Annotated[float, Range(0, 1e6)] = 1.0
@@ -41,6 +45,7 @@ class LossConfig:
     """Multiply `gan` by the ratio of both sides' gradients at the decoder's last layer, as VQGAN
     does: whatever the discriminator says, it then pulls `gan` times as hard as the other terms."""
     discriminator_channels: Annotated[int, Range(1, 4096)] = 64
+    """Width of the discriminator's first layer."""
     discriminator_from: Annotated[str | None, PATH] = None
     """A run whose discriminator goes on here: its folder, or its `discriminator.safetensors`."""
 
@@ -82,12 +87,19 @@ class StageLoss:
     """What a stage changes of the run's `loss`; None: nothing."""
 
     l2: Annotated[float | None, Range(0, 1e6)] = None
+    """In place of the run's."""
     l1: Annotated[float | None, Range(0, 1e6)] = None
+    """In place of the run's."""
     lpips: Annotated[float | None, Range(0, 1e6)] = None
+    """In place of the run's."""
     gan: Annotated[float | None, Range(0, 1e6)] = None
+    """In place of the run's."""
     codebook: Annotated[float | None, Range(0, 1e6)] = None
+    """In place of the run's."""
     commitment: Annotated[float | None, Range(0, 1e6)] = None
+    """In place of the run's."""
     gan_adaptive: bool | None = None
+    """In place of the run's."""
 
     def __post_init__(self) -> None:
         """Refuse values without sense."""

@@ -35,7 +35,10 @@ from dcht.checkpoint import (
 )
 from dcht.config import TokenizerConfig
 from dcht.device import Precision, dtype_of
+from dcht.display.codes import code_map
+from dcht.display.html import figure
 from dcht.errors import CheckpointError, UsageError
+from dcht.images import grid
 from dcht.modules.autoencoder import Decoder, Encoder
 from dcht.modules.fsq import FiniteScalarQuantizer
 from dcht.modules.quantizer import Quantized, Quantizer, VectorQuantizer
@@ -56,6 +59,21 @@ class Latents(NamedTuple):
     indices: Tensor
     z_q: Tensor
     residual: Tensor
+
+    def _repr_html_(self) -> str:
+        """In a notebook: which code is where, shapes, codes that are used, bytes as stored."""
+        maps = [code_map(indices, patch=16) for indices in self.indices[:8].cpu()]
+        rows = {name: tuple(tensor.shape) for name, tensor in self._asdict().items()}
+        used = self.indices.unique().numel()
+        size = 2 * self.indices.numel(), 2 * self.residual.numel()
+        return figure(
+            grid(maps, columns=len(maps)) if maps else None,
+            rows
+            | {
+                "codes used": f"{used} different ones at {self.indices.numel()} positions",
+                "bytes": f"{size[0]:,} of indices (uint16), {size[1]:,} of residual (fp16)",
+            },
+        )
 
 
 class Tokenizer(nn.Module):

@@ -63,8 +63,11 @@ class StageConfig:
     discrete_prob: float
     """Probability that an image takes the discrete path: 0 is Z only, 1 is Z_q only."""
     train_encoder: bool
+    """Whether the encoder's weights move."""
     train_codebook: bool
+    """Whether the codes move."""
     epochs: Annotated[float | None, Range(0, 1e6, above=True)] = None
+    """Length in passes over the training images; `steps` wins over it."""
     steps: Annotated[int | None, Range(1, 10**9)] = None
     """Length in optimizer steps; wins over `epochs`."""
     loss: StageLoss = field(default_factory=StageLoss)
@@ -138,10 +141,13 @@ class OptimizerConfig:
     """Adam for the tokenizer and, with the same settings, for the discriminator."""
 
     lr: Annotated[float, Range(0, 100, above=True)] = 1e-4
+    """The learning rate."""
     final_lr: Annotated[float | None, Range(0, 100)] = None
     """None: constant, as in the paper. A value: cosine decay to it within each stage."""
     warmup_steps: Annotated[int, Range(0)] = 0
+    """Steps of each stage in which the rate rises from 0."""
     betas: Annotated[list[float], Length(2, 2), SHARE] = field(default_factory=lambda: [0.9, 0.95])
+    """Of Adam's two averages."""
     grad_clip: Annotated[float, Range(0, 1e9, above=True)] = 1.0
     """Largest gradient norm. # not in paper: LlamaGen's value."""
     ema_decay: Annotated[float, SHARE] = 0.9999
@@ -200,8 +206,11 @@ class TrainConfig:
     init_from: Annotated[str | None, PATH] = None
     """A published tokenizer to start from (folder or Hub id); None: random weights."""
     batch_size: Annotated[int, Range(1, 1 << 20)] = 128
+    """Images a step, of all ranks together."""
     seed: Annotated[int, SEED] = 0
+    """What everything random depends on."""
     device: str = "auto"
+    """`auto` (the best there is), `cpu`, `cuda[:n]` or `mps`."""
     bf16: bool | None = None
     """bf16 autocast, quantizer in fp32; None: on a GPU, and not on a CPU, where it is faster with
     instructions for it (AVX512-BF16, AMX) and slower without."""
@@ -209,6 +218,7 @@ class TrainConfig:
     trackers: list[Tracker] = field(default_factory=lambda: [Tracker.tensorboard])
     """Where to watch the run, besides its own files."""
     log_every: Annotated[int, Range(1)] = 50
+    """Steps between two rows of `metrics.jsonl`."""
     eval_every: Annotated[int, Range(1)] = 5_000
     """Validation and images, besides those at the end of each stage."""
     save_every: Annotated[int, Range(1)] = 5_000

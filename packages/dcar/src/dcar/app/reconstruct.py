@@ -12,8 +12,9 @@ from PIL import Image
 from dcar.app.components import Uploaded, notice, upload
 from dcar.app.run import ERRORS, MODEL, failed
 from dcar.app.studio import MAX_SIDE, Studio
+from dcht.display.codes import code_color
 from dcht.errors import UsageError
-from dcht.reconstruct.show import Reconstruction, code_color, show_reconstruction
+from dcht.reconstruct.show import Reconstruction, show_reconstruction
 
 PAIRS = ("original and hybrid", "original and discrete", "discrete and hybrid")
 SHOWN_CODES = 16

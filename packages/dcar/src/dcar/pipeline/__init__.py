@@ -8,7 +8,7 @@ diffusers has callbacks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -280,6 +280,7 @@ class TextToImage:
         first_index: int = 0,
         previews: bool = True,
         edits: Sequence[Edit] | None = None,
+        stepped: Callable[[], object] | None = None,
     ) -> Iterator[StepPreview]:
         """The function of this name (`dcar.pipeline.generate_batch`), with this pipeline's parts.
 
@@ -295,6 +296,7 @@ class TextToImage:
             first_index=first_index,
             previews=previews,
             edits=edits,
+            stepped=stepped,
         )
 
     def settings(self, **given: Unpack[Settings]) -> SamplingConfig:

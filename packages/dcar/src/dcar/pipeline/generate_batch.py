@@ -5,7 +5,7 @@ An edit goes the same way with some of the tokens given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +47,7 @@ def generate_batch(
     first_index: int = 0,
     previews: bool = True,
     edits: Sequence[Edit] | None = None,
+    stepped: Callable[[], object] | None = None,
 ) -> Iterator[StepPreview]:
     """Generate an image of each prompt, in one batch; the finished images come last.
 
@@ -59,6 +60,7 @@ def generate_batch(
         first_index: number of the first image; the noise of each depends on (seed, number).
         previews: whether to decode and yield what each step made.
         edits: one an image, with results of this size; None: all tokens are generated.
+        stepped: called after every step, and once after the residual and the decoder.
 
     Raises:
         UsageError: a side that is not a multiple of 32, a negative seed, or a prompt that is not
@@ -87,6 +89,8 @@ def generate_batch(
     )
     step: Step | None = None
     for count, step in enumerate(loop, start=1):
+        if stepped is not None:
+            stepped()
         if previews:
             codes = _codes(parts, step.indices)
             yield _preview(parts, step, codes, canvas, (count, settings.num_steps), refined=False)
@@ -98,7 +102,10 @@ def generate_batch(
         )
         latent = latent + rearrange(residual, "b (h w) c -> b c h w", h=grid[0])
     last = (settings.num_steps, settings.num_steps)
-    yield _preview(parts, step, latent, canvas, last, refined=True)
+    refined = _preview(parts, step, latent, canvas, last, refined=True)
+    if stepped is not None:
+        stepped()
+    yield refined
 
 
 def check_text(prompts: Sequence[str]) -> None:

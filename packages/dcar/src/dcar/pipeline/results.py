@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from dcar.config import SamplingConfig
 from dcar.pipeline.safety import Verdict
+from dcht.display.html import figure
+from dcht.images import grid
 
 
 class StepPreview(NamedTuple):
@@ -45,3 +48,19 @@ class GenerationResult:
     """The noise of image k depends on (seed, k) alone."""
     settings: SamplingConfig
     batch_size: int
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the images, what they were asked for, and how they were drawn."""
+        columns = math.ceil(math.sqrt(len(self.images)))
+        rows: dict[str, object] = {"prompts": "; ".join(dict.fromkeys(self.prompts))}
+        if left_out := [text for text in self.left_out if text]:
+            rows["not read"] = "; ".join(dict.fromkeys(left_out))
+        count, height, width = self.indices.shape
+        rows |= {
+            "images": f"{count} of {self.images[0].width} x {self.images[0].height}",
+            "tokens": f"{width} x {height} each, {self.indices.unique().numel()} codes used",
+            "seed": self.seed,
+            "steps": f"{self.settings.num_steps}, order {self.settings.order.value}, "
+            f"guidance {self.settings.cfg_scale:g}",
+        }
+        return figure(grid(self.images, columns=columns), rows)

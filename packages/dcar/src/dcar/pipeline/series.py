@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from dcar.pipeline import TextToImage
 from dcar.pipeline.edit import Edit
 from dcar.pipeline.film import Film
+from dcar.pipeline.progress import counted_steps
 from dcar.pipeline.record import RECORD, XMP, EditRecord, Record, png_text
 from dcar.pipeline.results import StepPreview
 from dcar.pipeline.safety import Verdict
@@ -55,6 +55,11 @@ class ImageSeries:
             range(start, min(start + self.batch_size, count))
             for start in range(0, count, self.batch_size)
         ]
+
+    @property
+    def batch_steps(self) -> int:
+        """Steps of a batch as `generate_batch` counts them: the residual is one more."""
+        return self.settings.num_steps + 1
 
     def records(self, pipe: TextToImage, batch: range) -> list[Record]:
         """The records of a batch's images."""
@@ -94,13 +99,20 @@ class ImageSeries:
             return [{} for _ in batch]
         return [record.text() for record in self.records(pipe, batch)]
 
-    def images(self, pipe: TextToImage, batch: range) -> list[Image.Image]:
-        """The images of a batch, generated."""
-        *_, last = self.stream(pipe, batch, previews=False)
+    def images(
+        self, pipe: TextToImage, batch: range, *, stepped: Callable[[], object] | None = None
+    ) -> list[Image.Image]:
+        """The images of a batch, generated; `stepped` as `generate_batch` has it."""
+        *_, last = self.stream(pipe, batch, previews=False, stepped=stepped)
         return last.images
 
     def stream(
-        self, pipe: TextToImage, batch: range, *, previews: bool = True
+        self,
+        pipe: TextToImage,
+        batch: range,
+        *,
+        previews: bool = True,
+        stepped: Callable[[], object] | None = None,
     ) -> Iterator[StepPreview]:
         """The images of a batch, with what each step made before them if `previews`."""
         return pipe.generate_batch(
@@ -111,6 +123,7 @@ class ImageSeries:
             first_index=self.first_index + batch.start,
             previews=previews,
             edits=None if self.edit is None else [self.edit] * len(batch),
+            stepped=stepped,
         )
 
 
@@ -151,13 +164,12 @@ def write_images(
             ]
             if not all(done):
                 todo.append((plan, batch, texts, files))
-    total = sum(len(batch) for _, batch, _, _ in todo)
-    with tqdm(total=total, unit="img", desc="generate", disable=None) as progress:
+    steps = sum(plan.batch_steps for plan, *_ in todo)
+    with counted_steps(steps, sum(len(batch) for _, batch, *_ in todo)) as stepped:
         for plan, batch, texts, files in todo:
-            images = plan.images(pipe, batch)
+            images = plan.images(pipe, batch, stepped=stepped)
             for image, text, file in zip(images, texts, files, strict=True):
                 save_png(image, file, text)
-            progress.update(len(batch))
 
 
 def generate_sheet(
@@ -170,7 +182,10 @@ def generate_sheet(
     """
     text = plan.sheet_text(pipe)
     if not _is_done(out, text, force=force):
-        images = [image for batch in plan.batches() for image in plan.images(pipe, batch)]
+        batches = list(plan.batches())
+        with counted_steps(len(batches) * plan.batch_steps, len(plan.prompts)) as stepped:
+            made = [plan.images(pipe, batch, stepped=stepped) for batch in batches]
+        images = [image for batch in made for image in batch]
         save_png(grid(images, columns=math.ceil(math.sqrt(len(images)))), out, text)
     return [out]
 
@@ -197,7 +212,9 @@ def generate_film(
         return [out]
     if not animated and _is_done(out, text, force=force):
         return [out]
-    previews = list(plan.stream(pipe, range(len(plan.prompts))))
+    count = len(plan.prompts)
+    with counted_steps(plan.batch_steps, count) as stepped:
+        previews = list(plan.stream(pipe, range(count), stepped=stepped))
     film = Film(previews, pipe.model.generator.mask_id)
     if animated:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -233,7 +250,8 @@ def replay_file(
         text.pop(XMP, None)
     if not _is_done(out, text, force=force):
         torch.set_num_threads(record.threads)
-        images = plan.images(pipe, range(record.batch_size))
+        with counted_steps(plan.batch_steps, 1) as stepped:
+            images = plan.images(pipe, range(record.batch_size), stepped=stepped)
         save_png(images[record.row], out, text)
     return [out]
 

@@ -15,10 +15,11 @@ from dcht.data.entries import Entry, digest_all
 from dcht.data.image_folder import ImageFolder, ImageOrigin
 from dcht.data.reader import Reader, split
 from dcht.data.sources import list_inputs
+from dcht.display.codes import code_map
 from dcht.errors import UsageError
 from dcht.files import locked
 from dcht.images import Fit, ImageError, grid, to_pil
-from dcht.reconstruct.show import code_map, compare
+from dcht.reconstruct.show import compare
 from dcht.tokenizer import Tokenizer
 
 
@@ -46,7 +47,7 @@ def reconstruct_images(
     """Write each image of some sources (see `list_inputs`) as the tokenizer gives it back, as PNG.
 
     `path` is `hybrid`, `discrete`, `compare` (a strip of input, discrete, hybrid and 5 x error) or
-    `codes` (which code is where: `dcht.reconstruct.show.code_map`).
+    `codes` (which code is where: `dcht.display.codes.code_map`).
     With `tile`, by tiles of that side in pixels: the same images in less memory.
     Images that an earlier run of the same settings made of the same inputs are kept.
 

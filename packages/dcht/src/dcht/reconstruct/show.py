@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import colorsys
-import io
 import math
 from collections import Counter
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from einops import rearrange, reduce, repeat
+from einops import rearrange, reduce
 from PIL import Image
 from torch import Tensor
 
+from dcht.display.codes import code_map
+from dcht.display.html import png
 from dcht.errors import UsageError
 from dcht.flatten import flatten
 from dcht.images import grid, resize_crop, to_pil, to_tensor
@@ -23,7 +22,6 @@ ERROR_GAIN = 5
 """How much an error image is amplified, everywhere."""
 COMPARED = ("input", "discrete", "hybrid", f"{ERROR_GAIN} x error")
 """What `compare` gives of each image, in words."""
-GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,24 +155,3 @@ def psnr(output: Tensor, images: Tensor) -> Tensor:
     difference = (output.clamp(-1, 1) * scale).round() - (images * scale).round()
     error = reduce((difference / scale).square(), "b c h w -> b", "mean")
     return 10 * torch.log10(4 / error.clamp_min(1e-10))
-
-
-def code_color(code: int) -> tuple[int, int, int]:
-    """The color (RGB, 0 to 255) of a code in every map: neighbors in number are far in hue."""
-    hue, lightness = code * GOLDEN_RATIO % 1, 0.42 + 0.3 * (code * GOLDEN_RATIO * 7 % 1)
-    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.55)
-    return round(red * 255), round(green * 255), round(blue * 255)
-
-
-def code_map(indices: Tensor, *, patch: int = 32) -> Image.Image:
-    """Which code is where: indices (h, w) as squares of `patch` pixels, a color a code."""
-    colors = np.array([code_color(code) for code in indices.flatten().tolist()], np.uint8)
-    pixels = repeat(colors, "(h w) c -> (h p) (w q) c", h=indices.shape[0], p=patch, q=patch)
-    return Image.fromarray(pixels)
-
-
-def png(image: Image.Image) -> bytes:
-    """An image as the bytes of a PNG."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()

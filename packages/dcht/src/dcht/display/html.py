@@ -1,0 +1,31 @@
+"""An image over a table of what is to be said of it, as HTML that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from html import escape
+
+from PIL import Image
+
+
+def png(image: Image.Image) -> bytes:
+    """An image as the bytes of a PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def figure(image: Image.Image | None, rows: Mapping[str, object]) -> str:
+    """An image (None: there is none) and rows of a name and a value, which are escaped."""
+    shown = ""
+    if image is not None:
+        data = base64.b64encode(png(image)).decode()
+        shown = f'<img src="data:image/png;base64,{data}" style="max-width:100%" alt="">'
+    table = "".join(
+        f'<tr><th style="text-align:left">{escape(name)}</th>'
+        f'<td style="text-align:left">{escape(str(value))}</td></tr>'
+        for name, value in rows.items()
+    )
+    return f"<div>{shown}<table>{table}</table></div>"
