@@ -1,10 +1,13 @@
 """The report: every number in the column of its protocol, and none that was not given."""
 
 import json
+from base64 import b64decode
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -22,9 +25,10 @@ TITOK = {"name": "titok", "sha256": "e" * 64}
 TASKS = dict.fromkeys(TABLE3.columns[:-1], 0.5)
 
 
-def reconstruction(protocol: dict[str, str], psnr: float) -> dict[str, Any]:
+def reconstruction(protocol: dict[str, str], psnr: float, n: int = 50_000) -> dict[str, Any]:
     return {
         "task": "reconstruction",
+        "n": n,
         "protocol": protocol,
         "settings": {"size": [256, 256], "tokenizer_sha256": "a" * 64},
         "paths": {"hybrid": {"psnr": {"value": psnr, "n": 3}, "rfid": {"value": None, "n": 3}}},
@@ -104,7 +108,7 @@ def test_each_protocol_has_columns_of_its_own(tmp_path: Path) -> None:
     assert {c.protocol for c in rows["DC-HT"]} == {PUBLISHED}
     ours = rows[f"ours ({'a' * 8}), hybrid"]
     assert {(c.protocol, c.metric): cell for c, cell in ours.items()} == {
-        ("dcar", "psnr"): "25.0000", ("dcar", "rfid"): "-", ("dcar", "images"): "240",
+        ("dcar", "psnr"): "25.0000", ("dcar", "rfid"): "-",
     }  # fmt: skip
 
 
@@ -127,12 +131,14 @@ def test_scores_of_generators(tmp_path: Path) -> None:
             "task": "mjhq",
             "protocol": {"name": "sana", "sha256": "2" * 64},
             "settings": {"weights": "b" * 64},
-            "metrics": {"gfid": {"value": 12.345, "n": 240}},
+            "metrics": {"gfid": {"value": 12.345, "n": 30_000}},
+            "n": 30_000,
         },
     )
     write(tmp_path / "speed", profile())
     third, second = build_sections(find_runs([tmp_path]))
-    assert (third.title, second.title) == (TABLE3.title, TABLE2.title)
+    assert third.title == "GenEval, without the paper's rows: they do not compare"
+    assert len(third.rows) == 1 and second.title == TABLE2.title
     cells = {column.metric: cell for column, cell in third.rows[-1].cells.items()}
     assert (cells["colors"], cells["overall"], cells["images"]) == ("0.750", "-", "240")
     assert third.notes[-1] == "geneval (bbbbbbbb): not comparable: 12 images are missing"
@@ -168,7 +174,7 @@ def test_pages_hold_every_table_and_need_no_other_file(tmp_path: Path) -> None:
     assert len(tables.rows) == 4  # Tables 1 and 2, the scenes, the sources
     assert all(len(set(widths)) == 1 for widths in tables.rows)
     (image,) = tables.loaded
-    assert image.startswith("data:image/png;base64,")
+    assert image.startswith("data:image/webp;base64,")
     assert "<scenes>" not in page and "&lt;scenes&gt;" in page
     for cell in (
         "0.432",
@@ -224,3 +230,78 @@ def test_what_is_no_result_is_told(tmp_path: Path) -> None:
     (folder / "results.json").write_text("{")
     with pytest.raises(UsageError, match="is not JSON"):
         find_runs([folder / "results.json"])
+
+
+def test_a_table_is_headed_by_what_was_measured(tmp_path: Path) -> None:
+    """The paper's rows stand where the paper's images do; the same images share a table."""
+    eleven = reconstruction(DCAR, 25.0, n=11)
+    eleven["settings"] |= {"content_sha256": "1234567890"}
+    other = reconstruction(DCAR, 24.0, n=11)
+    other["settings"] = eleven["settings"] | {"tokenizer_sha256": "b" * 64}
+    third = reconstruction(DCAR, 23.0, n=11)
+    third["settings"] |= {"content_sha256": "fedcba9876"}
+    for name, results in (("a", eleven), ("b", other), ("c", third)):
+        write(tmp_path / name, results)
+    first, second = build_sections(find_runs([tmp_path]))
+    assert first.title == "Reconstruction of 11 images, 256 x 256 (SHA-256 12345678)"
+    assert [row.name for row in first.rows] == ["a (aaaaaaaa), hybrid", "b (bbbbbbbb), hybrid"]
+    assert PUBLISHED not in {column.protocol for column in first.columns}
+    assert second.title.endswith("(SHA-256 fedcba98)")
+    small = profile() | {"protocol": {"name": "paper, 512 x 512 on cpu", "sha256": "3" * 64}}
+    (section,) = build_sections(find_runs([write(tmp_path / "x" / "speed", small)]))
+    assert (section.title, len(section.rows)) == ("Efficiency", 1)
+
+
+def test_notes_are_merged_and_smoke_runs_left_out(tmp_path: Path) -> None:
+    def geneval(label: str) -> dict[str, Any]:
+        return {
+            "task": "geneval",
+            "protocol": {"name": f"geneval[{label}]", "sha256": label * 8},
+            "settings": {"weights": None},
+            "overall": None,
+            "tasks": TASKS,
+            "not_comparable": ["no Overall"],
+        }
+
+    for name in ("a", "b"):
+        write(tmp_path / "runs" / name, geneval("hf"))
+    smoke = write(tmp_path / "runs" / "c", geneval("smoke"))
+    (section,) = build_sections(find_runs([tmp_path]))
+    assert section.notes == ["a, b: not comparable: no Overall"]
+    assert [row.name for row in section.rows] == ["a", "b"]
+    with pytest.raises(UsageError, match="holds smoke runs alone"):
+        find_runs([smoke])
+
+
+def test_questions_have_tables_of_their_own(tmp_path: Path) -> None:
+    scores = {"am": [0.5, 0.4, 0.6, 2], "skills": {"count": [0.25, 0.2, 0.3, 2]}}
+    results = {
+        "task": "geneval2",
+        "protocol": {"name": "geneval2[judge]", "sha256": "4" * 64},
+        "settings": {"weights": "b" * 64},
+        "scores": scores,
+    }
+    (section,) = build_sections(find_runs([write(tmp_path / "g", results)]))
+    cells = {column.metric: cell for column, cell in section.rows[0].cells.items()}
+    assert cells == {"am": "50.00", "skills count": "25.00", "images": "240"}
+
+
+def test_sheets_stand_side_by_side_and_are_small(tmp_path: Path) -> None:
+    """As WebP; one that is too long for it as JPEG. What is shown is the sheet."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    sheet = Image.fromarray(noise).resize((400, 300), Image.Resampling.BICUBIC)
+    for name in ("a", "b"):
+        folder = write(tmp_path / name, reconstruction(DCAR, 25.0))
+        sheet.save(folder / "sheet.png")
+    Image.new("RGB", (20_000, 8)).save(tmp_path / "a" / "failures.png")
+    html, _ = write_report([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    tables = Tables()
+    tables.feed(html.read_text())
+    kinds = [url.partition(";")[0] for url in tables.loaded]
+    assert kinds == ["data:image/webp", "data:image/webp", "data:image/jpeg"]
+    content = b64decode(tables.loaded[0].partition(",")[2])
+    assert len(content) < 0.3 * (tmp_path / "a" / "sheet.png").stat().st_size
+    shown = np.asarray(Image.open(BytesIO(content)).convert("RGB")).astype(float)
+    assert np.abs(shown - np.asarray(sheet)).mean() < 8
+    assert html.read_text().count('<div class="beside">') == 2

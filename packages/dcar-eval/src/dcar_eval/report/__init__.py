@@ -1,6 +1,8 @@
-"""Results beside the paper's rows (Tables 1 to 3), each protocol in columns of its own.
+"""Results in tables, each protocol in columns of its own, beside the paper's where they compare.
 
-Only what a `results.json` says is shown. `report_pages` writes the pages.
+A table is headed by what was measured. The paper's rows stand in it where that is what the paper
+measured: 50,000 images (ImageNet's validation set), all of MJHQ-30K, a whole GenEval by its own
+detector, an A100. Only what a `results.json` says is shown; `dcar_eval.report.pages` writes pages.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dcar_eval.report.paper import TABLE1, TABLE2, TABLE3, PublishedTable
-from dcar_eval.runs.results import RESULTS, shown
+from dcar_eval.runs.results import CONTENT, RESULTS, shown
 from dcht.errors import UsageError
 from dcht.files import read_json
 
-PUBLISHED = "published"
+PUBLISHED, SMOKE = "published", "[smoke]"
+IMAGENET_IMAGES, MJHQ_IMAGES = 50_000, 30_000
+"""What the paper's numbers are of."""
 PICTURES = ("sheet.png", "failures.png", "sweep.svg")
 """What an evaluation leaves beside its results to be looked at."""
 
@@ -67,9 +71,9 @@ class Run(NamedTuple):
         return f"{self.folder.name} ({weights[:8]})" if weights else self.folder.name
 
     @property
-    def images(self) -> list[Path]:
-        """Those that are there."""
-        return [path for name in PICTURES if (path := self.folder / name).exists()]
+    def is_smoke(self) -> bool:
+        """Whether small random networks judged: there is nothing to report."""
+        return SMOKE in str(self.results.get("protocol", {}).get("name"))
 
     def provenance(self) -> dict[str, str]:
         """Where its numbers come from."""
@@ -93,11 +97,14 @@ class Run(NamedTuple):
 def find_runs(paths: Sequence[Path]) -> list[Run]:
     """The evaluations at or below these paths, in order; a sweep's points belong to the sweep.
 
+    Those of random judges (`--smoke`) are left out: their numbers mean nothing.
+
     Args:
         paths: `results.json` files, or folders.
 
     Raises:
-        UsageError: a path without results, or a file that no evaluation wrote.
+        UsageError: a path without results, nothing but smoke runs, or a file that no evaluation
+            wrote.
     """
     files: list[Path] = []
     for path in paths:
@@ -106,7 +113,10 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
             raise UsageError(f"{path} holds no {RESULTS}; name folders that dcar-eval wrote")
         folders = {file.parent for file in found}
         files += [file for file in found if not folders & set(file.parent.parents)]
-    return [Run(file.parent, _read(file)) for file in dict.fromkeys(files)]
+    runs = [Run(file.parent, _read(file)) for file in dict.fromkeys(files)]
+    if not (told := [run for run in runs if not run.is_smoke]):
+        raise UsageError(f"{paths[0]} holds smoke runs alone: random networks judged there")
+    return told
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -140,9 +150,17 @@ def build_sections(runs: Sequence[Run]) -> list[Section]:
                     f"hashes {sha256[:8]} and {row.sha256[:8]}: unlike numbers do not share a "
                     "column; report them apart"
                 )
-        notes = [f"{run.name}: {note}" for run, _ in ours for note in _notes(run.results)]
-        sections.append(_section(title, [row for _, row in ours], list(dict.fromkeys(notes))))
+        sections.append(_section(title, [row for _, row in ours], _merged([r for r, _ in ours])))
     return sections
+
+
+def _merged(runs: Sequence[Run]) -> list[str]:
+    """The notes of some runs, each once, after the names of those that it is of."""
+    names: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for note in _notes(run.results):
+            names.setdefault(note, {})[run.name] = None
+    return [f"{', '.join(of)}: {note}" for note, of in names.items()]
 
 
 def _notes(results: dict[str, Any]) -> list[str]:
@@ -178,27 +196,48 @@ BY_TITLE: dict[str, PublishedTable] = {
 
 def _reconstruction(run: Run) -> list[Measured]:
     width, height = run.results["settings"]["size"]
-    published = TABLE1.get(width) if width == height else None
-    title = published.title if published else f"Reconstruction, {width} x {height}"
+    count = run.results["n"]
+    title = f"Reconstruction of {count:,} images, {width} x {height}{_which(run.results)}"
+    if count == IMAGENET_IMAGES and width == height and width in TABLE1:
+        title = TABLE1[width].title
     rows = []
     for path, metrics in run.results["paths"].items():
         values = {metric: _cell(cell, 4) for metric, cell in metrics.items()}
-        values["images"] = str(run.results["n"])
         rows.append(Measured(title, f"{run.name}, {path}", *_protocol(run.results), values))
     return rows
+
+
+def _which(results: dict[str, Any]) -> str:
+    """Which images, by their hash: only numbers of the same stand in one table."""
+    content = results["settings"].get(CONTENT)
+    return "" if content is None else f" (SHA-256 {content[:8]})"
 
 
 def _geneval(run: Run) -> list[Measured]:
     results = run.results
     values = {task: _cell(score, 3) for task, score in results["tasks"].items()}
     values |= {"overall": _cell(results["overall"], 3), "images": str(results["n"])}
-    return [Measured(TABLE3.title, run.name, *_protocol(results), values)]
+    whole = results["overall"] is not None and not results.get("not_comparable")
+    title = TABLE3.title if whole else "GenEval, without the paper's rows: they do not compare"
+    return [Measured(title, run.name, *_protocol(results), values)]
 
 
 def _mjhq(run: Run) -> list[Measured]:
     values = {metric: _cell(cell, 2) for metric, cell in run.results["metrics"].items()}
-    values["images"] = str(run.results["n"])
-    return [Measured(TABLE2.title, run.name, *_protocol(run.results), values)]
+    count = run.results["n"]
+    title = TABLE2.title if count == MJHQ_IMAGES else f"{count:,} prompts of MJHQ-30K"
+    return [Measured(title, run.name, *_protocol(run.results), values)]
+
+
+def _questions(run: Run) -> list[Measured]:
+    results = run.results
+    values = {}
+    for name, found in results["scores"].items():
+        groups = found if isinstance(found, dict) else {"": found}
+        for group, (value, *_) in groups.items():
+            values[f"{name} {group}".strip()] = f"{100 * value:.2f}"
+    values["images"] = str(results["n"])
+    return [Measured(QUESTIONS[results["task"]], run.name, *_protocol(results), values)]
 
 
 def _profile(run: Run) -> list[Measured]:
@@ -210,7 +249,9 @@ def _profile(run: Run) -> list[Measured]:
         else:
             values[f"images/s {row['precision']}"] = f"{row['images_per_second']:.2f}"
     name = run.name if _weights(run.results) else f"{run.name} (random weights)"
-    return [Measured(TABLE2.title, name, *_protocol(run.results), values)]
+    protocol, sha256 = _protocol(run.results)
+    title = TABLE2.title if protocol.startswith("paper") and "A100" in protocol else "Efficiency"
+    return [Measured(title, name, protocol, sha256, values)]
 
 
 def _scenes(run: Run) -> list[Measured]:
@@ -242,11 +283,14 @@ def _sweep(run: Run) -> list[Measured]:
     return rows
 
 
+QUESTIONS = {"geneval2": "GenEval 2: Soft-TIFA, %", "dpg": "DPG-Bench, %"}
 READERS: dict[str, Callable[[Run], list[Measured]]] = {
     "reconstruction": _reconstruction,
     "mjhq": _mjhq,
     "profile": _profile,
     "geneval": _geneval,
+    "geneval2": _questions,
+    "dpg": _questions,
     "scenes": _scenes,
     "sweep": _sweep,
 }
