@@ -11,6 +11,7 @@ from dcar_eval.commands import (
     geneval,
     mjhq,
     profile,
+    questions,
     reconstruction,
     report,
     scenes,
@@ -28,6 +29,8 @@ EXAMPLES = """examples:
   dcar-eval mjhq --data MJHQ-30K --out results/mjhq/             30,000 images of 512 px
   dcar-eval geneval --images pictures/ --out results/geneval/    anyone's, 553 prompts by 4
   dcar-eval geneval --num-per-task 1 --smoke --out r/            offline: random networks
+  dcar-eval geneval2 --prompts geneval2_data.jsonl --images pairs.csv --out results/geneval2/
+  dcar-eval dpg --prompts dpg_bench.csv --images grids/ --grids --out results/dpg/
   npm install @lobehub/fluent-emoji-3d@1.1.0 emojibase-data@17.0.0
   dcar-eval scenes --sprites node_modules --out data/scenes --num 20000 --objects starter
   dcar-eval scenes --sprites node_modules --out data/held-out --num 1000 --split held-out --seed 1
@@ -40,7 +43,8 @@ EXAMPLES = """examples:
   dcar-eval report results/ --out results/report/
 """
 VERBS = (
-    reconstruction, fid, mjhq, geneval, scenes, scenes_eval, scenes_train, profile, sweep, report,
+    reconstruction, fid, mjhq, geneval, questions, scenes, scenes_eval, scenes_train, profile,
+    sweep, report,
 )  # fmt: skip
 
 

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from dcar_eval.metrics.features import Extractor
     from dcar_eval.runs.journal import Features
 
-SETS = "a folder or a zip of images"
+SETS = "a folder or a zip of images, or a batch of pixels (.npz with arr_0)"
 
 
 def add(verbs: Any) -> None:
     """Add both verbs to the subparsers."""
     verb = verbs.add_parser("fid", help="FID, KID and other distances of two sets of images")
     verb.add_argument("reference", type=Path, help=f"{SETS}, or statistics (.npz)")
-    verb.add_argument("images", type=Path, help=SETS)
+    verb.add_argument("images", type=Path, help=f"{SETS}, or statistics (.npz)")
     verb.add_argument(
         "--metrics", metavar="NAMES", default="",
         help="beside FID and KID, any of mind,precision-recall,cmmd,inception-score; distances "
@@ -58,17 +58,24 @@ def run_fid(arguments: argparse.Namespace) -> int:
     for place in (arguments.reference, arguments.images):
         _check(place)
     metrics = _metrics(arguments)
-    from dcar_eval.fid import load_statistics
-    from dcar_eval.metrics.distances import distances, few_images
+    from dcar_eval.fid import FEW_IMAGES, Statistics, load_statistics
+    from dcar_eval.metrics.distances import distances, few_images, frechet
+    from dcar_eval.metrics.protocol import fid_name
     from dcar_eval.runs.results import versions
 
     extractor = _extractor(arguments)
-    stored = arguments.reference.suffix == ".npz"
-    real = load_statistics(arguments.reference) if stored else None
-    fake = _features(arguments.images, arguments, extractor)
-    reference = real or _features(arguments.reference, arguments, extractor)
-    found = distances(reference, fake, kind="fid", extractor=extractor.name)
-    found |= _more(metrics, reference, fake, extractor)
+    real, fake = (
+        load_statistics(place) if _is_statistics(place) else _features(place, arguments, extractor)
+        for place in (arguments.reference, arguments.images)
+    )
+    found: dict[str, dict[str, Any]]
+    if not isinstance(fake, Statistics):
+        found = distances(real, fake, kind="fid", extractor=extractor.name)
+        found |= _more(metrics, real, fake, extractor)
+    elif not isinstance(real, Statistics):  # the distance is the same from either side
+        found = distances(fake, real, kind="fid", extractor=extractor.name)
+    else:
+        found = {fid_name("fid", extractor.name): {"value": frechet(real, fake)}}
     if arguments.json:
         facts = {"name": extractor.name, "sha256": extractor.sha256}
         reading = {"size": arguments.size, "crop": arguments.crop if arguments.size else None}
@@ -82,7 +89,7 @@ def run_fid(arguments: argparse.Namespace) -> int:
             for key in named or ["value"]:
                 print(f"{f'{name} {key}' if named else name} {values[key]:.4f}{beside}")
     for name, values in found.items():
-        for note in few_images(name, values["n"]) if name.startswith("fid") else []:
+        for note in few_images(name, values.get("n", FEW_IMAGES)) if name[:3] == "fid" else []:
             print(printable(note), file=sys.stderr)
     return OK
 
@@ -92,11 +99,16 @@ def _metrics(arguments: argparse.Namespace) -> list[str]:
     from dcar_eval.metrics.sets import INCEPTION_SCORE, METRICS
 
     names = pick_metrics(arguments.metrics, (*METRICS, INCEPTION_SCORE))
-    if arguments.reference.suffix == ".npz" and set(names) & set(METRICS):
-        raise UsageError(
-            f"{arguments.reference} holds mean and covariance; {', '.join(names)} need images"
-        )
+    for place, needing in ((arguments.reference, METRICS), (arguments.images, names)):
+        if _is_statistics(place) and set(names) & set(needing):
+            raise UsageError(f"{place} holds mean and covariance; {', '.join(names)} need images")
     return names
+
+
+def _is_statistics(place: Path) -> bool:
+    from dcar_eval.given.batches import is_batch
+
+    return place.suffix.lower() == ".npz" and not is_batch(place)
 
 
 def _more(
@@ -166,11 +178,15 @@ def _extractor(arguments: argparse.Namespace) -> Extractor:
 
 
 def _features(place: Path, arguments: argparse.Namespace, extractor: Extractor) -> Features:
+    from dcar_eval.given.batches import is_batch, list_batch
     from dcar_eval.metrics.features import cached_features
     from dcht.data.sources import list_inputs
     from dcht.data.zips import list_zip
 
-    entries = list_zip(place) if place.suffix == ".zip" else list_inputs(place)
+    if is_batch(place):
+        entries = list_batch(place)
+    else:
+        entries = list_zip(place) if place.suffix == ".zip" else list_inputs(place)
     if not entries:
         raise UsageError(f"{place} holds no images")
     return cached_features(

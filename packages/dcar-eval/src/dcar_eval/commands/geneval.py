@@ -23,8 +23,9 @@ def add(verbs: Any) -> None:
     """Add the verb to the subparsers."""
     verb = verbs.add_parser("geneval", help="GenEval's 553 prompts, without mmcv, on any device")
     verb.add_argument(
-        "--images", type=Path, metavar="DIR",
-        help="judge images that are there (00000/samples/0000.png) instead of generating some",
+        "--images", type=Path, metavar="PATH",
+        help="judge images that are there (a folder with 00000/samples/0000.png, or a table of "
+        "files and prompts: .csv, .jsonl or .json) instead of generating some",
     )  # fmt: skip
     verb.add_argument(
         "--detector", metavar="NAME",
@@ -89,8 +90,10 @@ def _check(arguments: argparse.Namespace, *, drawing: bool) -> None:
     if arguments.images is not None:
         if drawing:
             raise UsageError("--images are judged as they are; leave out what generates others")
-        if not arguments.images.is_dir():
-            raise UsageError(f"{arguments.images} is not there; expected a folder of images")
+        if not arguments.images.exists():
+            raise UsageError(
+                f"{arguments.images} is not there; expected a folder of images, or a table"
+            )
     if arguments.smoke and (arguments.detector or arguments.clip):
         raise UsageError("--smoke has networks of its own; leave out --detector and --clip")
 

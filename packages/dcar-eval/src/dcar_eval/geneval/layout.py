@@ -1,19 +1,19 @@
 """Folders of images as GenEval has them: anyone's model can be judged from one.
 
 `00012/metadata.jsonl` is line 12 of the prompt file, `00012/samples/0000.png` to `0003.png` are its
-images; the number's digits do not matter.
+images; the number's digits do not matter, nor does which format they have. Or a table pairs files
+and prompts (`dcar_eval.given.pairs`).
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dcar_eval.geneval.prompts import SAMPLES
+from dcar_eval.given.pairs import find_pairs, numbered
 from dcht.errors import UsageError
 from dcht.files import read_json
 
@@ -89,15 +89,18 @@ def _read_row(path: Path, row: dict[str, Any], prompt: int) -> dict[str, Any]:
 def _images(place: Path) -> list[str]:
     folder = place / "samples"
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    images = sorted((name for name in names if re.fullmatch(r"\d+\.png", name)), key=_number)
-    for first, second in pairwise(images):
-        if _number(first) == _number(second):
-            raise UsageError(f"{folder} has image {_number(first)} twice: {first} and {second}")
-    return images
+    return [name for _, name in sorted(numbered(folder, names).items())]
 
 
-def _number(name: str) -> int:
-    return int(name.removesuffix(".png"))
+def list_table(table: Path, rows: Sequence[dict[str, Any]], prompts: Sequence[int]) -> Listed:
+    """Find the images of some prompts in a table that pairs files and prompts.
+
+    Raises:
+        UsageError: it is none, or names none of the prompts.
+    """
+    texts = {str(prompt): rows[prompt]["prompt"] for prompt in prompts}
+    images = find_pairs(table, texts).images
+    return Listed([Sample(int(image.key), image.name) for image in images], [])
 
 
 def missing(samples: Sequence[Sample], prompts: Sequence[int]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from dcar.pipeline import TextToImage
 from dcar.pipeline.series import ImageSeries, write_images
 from dcar.pipeline.settings import Settings
-from dcar_eval.geneval.layout import METADATA, Sample, list_folder, samples_folder
+from dcar_eval.geneval.layout import METADATA, Sample, list_folder, list_table, samples_folder
 from dcar_eval.geneval.prompts import SAMPLES, TASKS, lines, metadata
 from dcht.checkpoint import to_dict
 from dcht.data.entries import Entry, file_entry
@@ -51,12 +51,15 @@ def choose_prompts(num_per_task: int | None) -> list[int]:
 
 
 def given_images(folder: Path, prompts: list[int]) -> SampleSource:
-    """Images that are there already.
+    """Images that are there already, in a folder or named by a table.
 
     Raises:
         UsageError: the folder is not laid out as the benchmark's, or holds none of the prompts.
     """
-    found = list_folder(folder, metadata(), prompts)
+    if folder.is_dir():
+        found = list_folder(folder, metadata(), prompts)
+    else:
+        found, folder = list_table(folder, metadata(), prompts), folder.parent
     if not found.samples:
         raise UsageError(f"{folder} has no image of the {len(prompts)} prompts that are asked for")
     return SampleSource(

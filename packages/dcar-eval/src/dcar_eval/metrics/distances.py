@@ -71,12 +71,15 @@ def distances(
     return result
 
 
-def frechet(real: Array | Statistics, fake: Array) -> float:
+def frechet(real: Array | Statistics, fake: Array | Statistics) -> float:
     """The Fréchet distance, without the warning of too few images: `few_images` says that."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SingularCovarianceWarning)
-        reference = real if isinstance(real, Statistics) else statistics_of(real)
-        return frechet_distance(*reference, *statistics_of(fake))
+        first, second = (
+            found if isinstance(found, Statistics) else statistics_of(found)
+            for found in (real, fake)
+        )
+        return frechet_distance(*first, *second)
 
 
 def kernel_distance(real: Array, fake: Array) -> dict[str, Any]:

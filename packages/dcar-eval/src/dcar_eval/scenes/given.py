@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dcar_eval.given.pairs import numbered
 from dcar_eval.runs.results import SETTINGS
 from dcar_eval.scenes.judge import SIDES
 from dcar_eval.scenes.world import BENCHMARK, WORLDS
@@ -43,7 +44,7 @@ def find_images(
     objects: tuple[str, ...] | None,
     truths: bool,
 ) -> GivenImages:
-    """The images of a folder, `00000.png` and on, one for each prompt.
+    """The images of a folder, `00000.png` and on (or `.jpg`, ...), one for each prompt.
 
     Args:
         folder: where they are; of an earlier run, its `images`.
@@ -67,11 +68,14 @@ def find_images(
             raise UsageError(f"{folder} is of a run that knows its objects; leave --objects out")
         objects = tuple(known["objects"])
     count = num_per_task * len(BENCHMARK)
-    files = [folder / f"{index:05d}.png" for index in range(count)]
+    found = numbered(folder, [path.name for path in folder.iterdir()])
+    files = [folder / found.get(index, f"{index:05d}.png") for index in range(count)]
     for file in files:
         _check(file, truths=truths)
-    if (more := folder / f"{count:05d}.png").exists():
-        raise UsageError(f"{more} is one image too many: {num_per_task} of a task are {count}")
+    if (more := found.get(count)) is not None:
+        raise UsageError(
+            f"{folder / more} is one image too many: {num_per_task} of a task are {count}"
+        )
     return GivenImages(
         files=files,
         objects=objects or tuple(sorted(WORLDS["wide"])),

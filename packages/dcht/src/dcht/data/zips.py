@@ -41,6 +41,29 @@ def list_zip(path: str | Path) -> list[Entry]:
         raise UsageError(f"{path} is not a zip archive that can be read: {reason}") from None
 
 
+def find_member(path: str | Path, name: str) -> Part:
+    """Where a member of a zip archive is, of whatever kind it is.
+
+    Raises:
+        UsageError: not a zip archive, damaged, or without this member.
+    """
+    try:
+        whole = file_part(str(path))
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            entry = _entry(archive.getinfo(name), file, whole)
+    except KeyError:
+        raise UsageError(f"{path} has no {name}") from None
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    except Exception as error:
+        # Whatever zipfile ran into in a hostile directory: it promises no particular exception.
+        reason = str(error) or type(error).__name__
+        raise UsageError(f"{path} is not a zip archive that can be read: {reason}") from None
+    if entry.image is None:
+        raise UsageError(f"{path}: {name} is {entry.problem}")
+    return entry.image
+
+
 def _entry(member: zipfile.ZipInfo, file: BinaryIO, whole: Part) -> Entry:
     name = member.filename
     if member.compress_type not in METHODS or member.flag_bits & 1:
