@@ -65,3 +65,15 @@ def test_a_tracker_that_is_not_installed_is_named_with_its_extra(tmp_path, monke
     monkeypatch.setitem(sys.modules, "trackio", None)  # as if it were not there
     with pytest.raises(UsageError, match=r"pip install 'dcht\[trackio\]'"):
         open_board(Tracker.trackio, tmp_path, first_step=0)
+
+
+def test_without_tensorboard_a_run_goes_on_and_says_so(tmp_path, monkeypatch, capsys):
+    """It is on by default, so nobody has asked for it; `dcar` alone does not install it."""
+    monkeypatch.setattr("dcht.engine.trackers.find_spec", lambda name: None)
+    log = RunLog(tmp_path)
+    log.scalars(3, {"loss": 2.5})
+    log.close()
+    assert not (tmp_path / "tensorboard").exists()
+    assert '"loss": 2.5' in (tmp_path / "metrics.jsonl").read_text()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "pip install 'dcht[tensorboard]'" in said

@@ -27,6 +27,7 @@ LIBRARIES = (
 )  # fmt: skip
 EXTRAS = {
     "dcht[train]": ("hydra", "dcht-train"),
+    "dcht[tensorboard]": ("tensorboard", "a run's event files"),
     "dcht[onnx]": ("onnxruntime", "dcht export to ONNX"),
     "dcht[ray]": ("ray", "dcht encode --backend ray"),
     "dcht[slurm]": ("submitit", "training under SLURM from one command"),

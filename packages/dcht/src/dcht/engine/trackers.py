@@ -1,16 +1,19 @@
 """Where a run's curves and images can be watched, beside its own files.
 
-TensorBoard writes below the run's folder and is on by default. trackio (a local page) and Weights &
-Biases are extras, off unless asked for; where they keep their data and whether they go online is
-for their own environment variables to say. Nothing here is imported before a tracker is opened.
+TensorBoard writes below the run's folder and is on by default where it is installed (extra
+`tensorboard`). trackio (a local page) and Weights & Biases are extras, off unless asked for; where
+they keep their data and whether they go online is for their own environment variables to say.
+Nothing here is imported before a tracker is opened.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from enum import Enum
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,13 +49,23 @@ class Board(Protocol):
         ...
 
 
-def open_board(tracker: Tracker, folder: Path, *, first_step: int) -> Board:
+def open_board(tracker: Tracker, folder: Path, *, first_step: int) -> Board | None:
     """Begin, or from `first_step` continue, what `tracker` shows of the run in `folder`.
 
+    Returns:
+        None where TensorBoard, which nobody has to ask for, is not installed: it is said, and
+        `metrics.jsonl` has the same numbers.
+
     Raises:
-        UsageError: the tracker is not installed; the message names its extra.
+        UsageError: another tracker is not installed; the message names its extra.
     """
     if tracker is Tracker.tensorboard:
+        if find_spec("tensorboard") is None:
+            print(
+                "no event files: TensorBoard is not installed (pip install 'dcht[tensorboard]')",
+                file=sys.stderr,
+            )
+            return None
         return TensorBoard(folder / "tensorboard", first_step)
     try:
         return Service(import_module(tracker.value), folder)

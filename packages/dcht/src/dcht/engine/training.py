@@ -155,9 +155,8 @@ class RunLog:
         if not active:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._boards = [
-            open_board(tracker, self.folder, first_step=first_step) for tracker in trackers
-        ]
+        boards = (open_board(tracker, self.folder, first_step=first_step) for tracker in trackers)
+        self._boards = [board for board in boards if board is not None]
         path = self.folder / METRICS
         drop_rows(path, first_step)
         self._metrics = path.open("a", buffering=1)
