@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 WEIGHTS_ONLY = "torch.load with weights_only=True: tensors and containers, nothing else is built"
 WHY = {
-    "dcht/convert/published.py": WEIGHTS_ONLY,
+    "dcht/convert/sources.py": WEIGHTS_ONLY,
     "dcht/engine/run_folder.py": WEIGHTS_ONLY,
     "dcht/perceptual/__init__.py": WEIGHTS_ONLY,
     "dcar_eval/metrics/inception.py": f"{WEIGHTS_ONLY}; the file's SHA-256 is checked before",

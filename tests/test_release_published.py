@@ -23,7 +23,8 @@ from dcar.sampling_config import HeadGuidance
 from dcar.weights.release import convert_config, convert_tensors
 from dcar.weights.release_keys import convert_generator
 from dcht import CheckpointError, Tokenizer
-from dcht.convert.published import PublishedFiles, convert, read_source
+from dcht.convert.published import convert
+from dcht.convert.sources import PublishedFiles, read_source
 from dcht.images import read_png_text, to_pil
 
 SHARED = Path(__file__).parents[2] / "shared" / "fixtures" / "release"

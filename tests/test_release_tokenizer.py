@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from dcht import Tokenizer
 from dcht.config import VARIANTS
 from dcht.convert.keys import Family, their_key
-from dcht.convert.published import convert, read_source
+from dcht.convert.published import convert
+from dcht.convert.sources import read_source
 from dcht.images import to_pil
 
 SHARED = Path(__file__).parents[2] / "shared" / "fixtures" / "release"

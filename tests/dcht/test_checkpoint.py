@@ -17,9 +17,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dcht import Tokenizer
-from dcht.checkpoint import locate
-from dcht.convert.published import read_source, write_converted
+from dcht.convert.published import write_converted
+from dcht.convert.sources import read_source
 from dcht.errors import CheckpointError
+from dcht.hub import locate
 
 Refuse = Callable[[str], None]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from dcar.config import SamplingConfig, Solver
-from dcar.pipeline.settings import resolve
+from dcar.pipeline import TextToImage
+from dcar.pipeline.settings import resolve, seed_of
 from dcht.errors import UsageError
 
 OWN = SamplingConfig()
@@ -43,3 +45,59 @@ def test_enough_steps_and_a_checkpoints_own_are_taken() -> None:
 def test_who_measures_few_steps_may_have_them() -> None:
     found = resolve(OWN, {"num_diffusion_steps": 2}, any_steps=True)
     assert (found.num_diffusion_steps, found.solver) == (2, Solver.ddpm)
+
+
+def test_diffusers_names_are_ours() -> None:
+    for scale, expected in ((5.5, 4.5), (1.0, 0.0), (0.0, 0.0), (7, 6.0)):
+        found = resolve(OWN, {"guidance_scale": scale, "num_inference_steps": 7})
+        assert (found.cfg_scale, found.num_steps) == (expected, 7)
+    assert resolve(OWN, {"preset": "gtr-8", "guidance_scale": 3.0}).cfg_scale == 2.0
+    with pytest.raises(UsageError, match="guidance_scale is diffusers' name of cfg_scale: give"):
+        resolve(OWN, {"guidance_scale": 5.5, "cfg_scale": 4.5})
+    with pytest.raises(UsageError, match="num_inference_steps is diffusers' name of num_steps"):
+        resolve(OWN, {"num_inference_steps": 12, "num_steps": 12})
+
+
+def test_a_generator_stands_for_its_seed_and_moves_on() -> None:
+    made = torch.Generator().manual_seed(7)
+    assert seed_of(None, made) == 7
+    second, third = seed_of(None, made), seed_of(None, made)
+    assert len({7, second, third}) == 3, "each use moves it on"
+    again = torch.Generator().manual_seed(7)
+    assert [seed_of(None, again) for _ in range(3)] == [7, second, third]
+    drawn = torch.Generator().manual_seed(7)
+    torch.rand(3, generator=drawn)
+    assert seed_of(None, drawn) != 7
+    assert (seed_of(None, None), seed_of(5, None)) == (0, 5)
+    with pytest.raises(UsageError, match="generator is diffusers' name of seed"):
+        seed_of(0, made)
+    with pytest.raises(UsageError, match=r"generator is a list; give one torch\.Generator"):
+        seed_of(None, [made])  # type: ignore[arg-type]
+
+
+def test_a_call_takes_them(pipe: TextToImage) -> None:
+    ours = pipe("a red apple", num_steps=2, cfg_scale=2.0, seed=7)
+    theirs = pipe(
+        "a red apple",
+        num_inference_steps=2,
+        guidance_scale=3.0,
+        generator=torch.Generator().manual_seed(7),
+    )
+    assert theirs.images[0].tobytes() == ours.images[0].tobytes()
+    assert (theirs.seed, theirs.settings) == (ours.seed, ours.settings)
+    *_, last = pipe.stream(
+        "a red apple",
+        num_inference_steps=2,
+        guidance_scale=3.0,
+        generator=torch.Generator().manual_seed(7),
+    )
+    assert last.images[0].tobytes() == ours.images[0].tobytes()
+    edited = pipe.edit(
+        ours.images[0],
+        None,
+        "a blue car",
+        strength=0.5,
+        num_inference_steps=2,
+        generator=torch.Generator().manual_seed(3),
+    )
+    assert edited.seed == 3

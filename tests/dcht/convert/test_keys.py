@@ -17,47 +17,11 @@ from dcht.config import VARIANTS
 from dcht.convert.keys import Family, their_key
 from dcht.convert.latent_norm import LATENT_NORM, mean_latent_norm
 from dcht.convert.layout import check_variant, find_layout
-from dcht.convert.published import PublishedFiles, convert, read_source, write_converted
+from dcht.convert.published import convert, write_converted
+from dcht.convert.sources import PublishedFiles, read_source
 from dcht.images import open_image, resize_crop, to_tensor
 
 STEPS = 500
-SCALES = {"mix": ((),) * 6, "sana": ((), (), (), (5,), (5,), (5,))}
-
-
-def autoencoder(kind: str) -> AutoencoderDC:
-    """diffusers' class in a published layout, small, with random weights and statistics."""
-    mix = kind == "mix"
-    widths = (8, 16, 32, 32, 64, 64)
-    depths = ((0, 2, 1, 1, 1, 1), (0, 1, 2, 1, 1, 1)) if mix else ((1, 1, 1, 2, 1, 1),) * 2
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        model = AutoencoderDC(
-            latent_channels=16,
-            encoder_block_types=("ResBlock",) * 3 + ("EfficientViTBlock",) * 3,  # type: ignore[arg-type]
-            decoder_block_types=("ResBlock",) * 3 + ("EfficientViTBlock",) * 3,  # type: ignore[arg-type]
-            encoder_block_out_channels=widths,
-            decoder_block_out_channels=widths,
-            encoder_layers_per_block=depths[0],
-            decoder_layers_per_block=depths[1],
-            encoder_qkv_multiscales=SCALES[kind],
-            decoder_qkv_multiscales=SCALES[kind],
-            downsample_block_type="pixel_unshuffle" if mix else "conv",
-            upsample_block_type="pixel_shuffle" if mix else "interpolate",
-            decoder_norm_types=["batch_norm"] * 3 + ["rms_norm"] * 3 if mix else "rms_norm",  # type: ignore[arg-type]
-            decoder_act_fns=["relu"] * 3 + ["silu"] * 3 if mix else "silu",  # type: ignore[arg-type]
-        )
-        for name, value in model.state_dict().items():
-            if value.is_floating_point() and value.ndim == 1:
-                low = 0.5 if name.endswith(("weight", "running_var")) else -0.2
-                value.uniform_(low, low + 0.4)
-    return model.eval()
-
-
-@pytest.fixture(scope="module", params=["mix", "sana"])
-def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp(request.param)
-    autoencoder(request.param).save_pretrained(folder)
-    return folder
 
 
 def pixels(height: int, width: int) -> torch.Tensor:
@@ -285,7 +249,7 @@ def test_sources_that_are_none(published: Path, tmp_path: Path) -> None:
             read_source(source)
 
     refuse("./nowhere", "neither a folder nor a Hub id")
-    refuse(tmp_path, "has no weights; expected one of model.safetensors")
+    refuse(tmp_path, "has no weights, nor has a vae/ in it; expected one of model.safetensors")
     bad = tmp_path / "model.safetensors"
     bad.write_bytes(b"nothing")
     refuse(bad, "is damaged")

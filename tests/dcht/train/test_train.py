@@ -434,3 +434,48 @@ def test_validation_says_its_stage(images, tmp_path):
     assert train(run)
     found = [row for row in rows(tmp_path / "run") if "val_psnr_hybrid" in row]
     assert [(row["step"], row["stage"]) for row in found] == [(2, 0), (4, 1)]
+
+
+def test_what_a_run_publishes_has_a_card_and_can_be_exported(images, tmp_path, capsys, monkeypatch):
+    """As `dcar-train export`: with the run's own bytes, or rounded; killed anywhere, repeated."""
+    out = tmp_path / "run"
+    assert train(config(images, out, Stage.discrete_learning, steps=2, trackers=[]))
+    before = checkpoint_sha256(out / "tokenizer")
+    validation = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    psnr = [row["val_psnr_hybrid"] for row in validation if "val_psnr_hybrid" in row][-1]
+    capsys.readouterr()
+
+    def call(*words):
+        monkeypatch.setattr("sys.argv", ["dcht-train", "export", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            train_main()
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    assert call(out, "--out", tmp_path / "a") == (0, f"{tmp_path / 'a'}: {before[:12]}\n", "")
+    assert checkpoint_sha256(tmp_path / "a") == before
+    card = (tmp_path / "a" / "README.md").read_text()
+    for fact in (
+        "library_name: dcht", "license: unknown", "# run\n", "`pictures`: 5 images, crops of 64 px",
+        "discrete_learning (2 steps); batches of 4, from scratch, seed 0", f"{psnr:.2f} dB",
+        "| codes | 16 |", "32 x 32 pixels, 8 channels", "No license was chosen",
+    ):  # fmt: skip
+        assert fact in card, (fact, card)
+    assert str(tmp_path) not in card
+    written = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    order = ["export.json", "README.md", "config.json", "model.safetensors"]
+    assert sorted(order) == sorted(written)
+    for count in range(len(order), 0, -1):
+        for name in order[count:]:
+            (tmp_path / "a" / name).unlink()
+        assert call(out, "--out", tmp_path / "a")[0] == 0
+        assert {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()} == written
+    code, _, errors = call(out, "--out", tmp_path / "a", "--dtype", "float16")
+    assert (code, errors.count("\n")) == (2, 1)
+    code, printed, _ = call(out, "--out", tmp_path / "a", "--dtype", "float16", "--force", "--json")
+    half = json.loads(printed)["sha256"]
+    assert half == Tokenizer.from_pretrained(tmp_path / "a").sha256 != before
+    code, _, errors = call(tmp_path, "--out", tmp_path / "b")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "holds no tokenizer/; name a run's folder" in errors
+    assert not (tmp_path / "b").exists()

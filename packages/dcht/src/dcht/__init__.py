@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dcht.display.codes import code_map
     from dcht.errors import CheckpointError, UsageError
     from dcht.latents import LatentsStore
-    from dcht.latents.dataset import LatentDataset, LatentSample
+    from dcht.latents.dataset import ContinuousSample, LatentDataset, LatentSample
     from dcht.modules.quantizer import Quantized
     from dcht.reconstruct.show import show_reconstruction
     from dcht.tokenizer import Latents, Tokenizer
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _HOME = {
     "PRESETS": "config",
     "TokenizerConfig": "config",
+    "ContinuousSample": "latents.dataset",
     "LatentDataset": "latents.dataset",
     "LatentSample": "latents.dataset",
     "CheckpointError": "errors",
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 __all__ = [
     "PRESETS",
     "CheckpointError",
+    "ContinuousSample",
     "LatentDataset",
     "LatentSample",
     "Latents",

@@ -14,7 +14,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -33,8 +33,6 @@ from dcht.ranges import WRITTEN_IF_SET, shown
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
-"""The Hub allows no other characters."""
 NAMED_KEYS = 6
 """How many offending keys an error names before it says how many more there are."""
 
@@ -139,35 +137,6 @@ def checkpoint_sha256(folder: str | Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def locate(
-    name: str | Path,
-    *,
-    revision: str | None = None,
-    files: Sequence[str] = (CONFIG, WEIGHTS, "tokenizer.json"),
-) -> Path:
-    """The folder of a checkpoint: `name` itself if it is one, else a download from the Hub.
-
-    Only `files`, those that a checkpoint is made of, are downloaded; `HF_HUB_OFFLINE=1` is
-    honored.
-    """
-    folder = Path(name)
-    if str(name) and folder.is_dir():
-        return folder
-    if not HUB_ID.fullmatch(str(name)):
-        raise CheckpointError(f"{str(name)!r} is neither a folder nor a Hub id (owner/name)")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        found = snapshot_download(str(name), revision=revision, allow_patterns=list(files))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(
-            f"{name} is not a local folder and could not be fetched from the Hub: {reason}"
-        ) from None
-    return Path(found)
 
 
 @contextmanager

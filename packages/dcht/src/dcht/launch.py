@@ -11,16 +11,20 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
+from importlib.metadata import version
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn, cast
 
+from dcht.commands import train_export
 from dcht.commands.common import (
     INTERRUPTED,
     OK,
     USAGE,
+    command_parser,
     exit_code,
     let_threads_sleep,
+    run_verb,
     wants_traceback,
 )
 from dcht.commands.terminal import ready_streams
@@ -31,9 +35,10 @@ from dcht.errors import UsageError
 
 HELP = """\
 usage: dcht-train +experiment=NAME [KEY=VALUE ...]
+       dcht-train export RUN --out DIR
 
 Train a tokenizer through the three stages of DC-HT; the result is OUT/tokenizer.
-The same command continues a run that was stopped.
+The same command continues a run that was stopped. `export` publishes a run's result.
 
 examples:
   dcht-train +experiment=imagenet256 data.root=imagenet/train out=runs/imagenet256
@@ -44,6 +49,7 @@ examples:
       data.root=imagenet/train out=runs/imagenet256
   dcht-train -m hydra/launcher=submitit_slurm +experiment=table5 seed=0,1,2 \\
       data.root=scenes 'out=runs/seed-${{seed}}'
+  dcht-train export runs/imagenet256 --out published/
 
 experiments (several: [a,b]): {experiments}
 tokenizers (tokenizer=NAME): {tokenizers}
@@ -148,7 +154,7 @@ def launch(
 
 def _require_extra(package: str) -> None:
     """Exit 2 and name the extra where a package's trainer is not installed."""
-    if missing := [name for name in ("hydra", "tensorboard") if find_spec(name) is None]:
+    if missing := [name for name in ("hydra", "matplotlib") if find_spec(name) is None]:
         print(
             f"error: {package}-train needs {missing[0]}, which is in an extra: "
             f"pip install '{package}[train]'",
@@ -231,8 +237,23 @@ def experiment_names(package: str) -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir())
 
 
+def _export(*words: Any, **settings: Any) -> str:
+    from dcht.train.publish import export
+
+    return export(*words, **settings)
+
+
 def train_main() -> NoReturn:
     """Entry point of `dcht-train`."""
+    if sys.argv[1:2] == ["export"]:
+        parser = command_parser(
+            "dcht-train",
+            version=version("dcht"),
+            description="Train a tokenizer, or publish what a run has made.",
+            examples=train_export.EXAMPLES,
+        )
+        train_export.add(parser.add_subparsers(required=True, metavar="VERB"), _export)
+        run_verb(parser)
 
     def register() -> None:
         from dcht.conf import register

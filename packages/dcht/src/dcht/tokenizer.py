@@ -27,7 +27,6 @@ from dcht.checkpoint import (
     checkpoint_sha256,
     from_dict,
     load_strict,
-    locate,
     read_config,
     read_tensors,
     to_written,
@@ -38,6 +37,7 @@ from dcht.device import Precision, dtype_of
 from dcht.display.codes import code_map
 from dcht.display.html import figure
 from dcht.errors import CheckpointError, UsageError
+from dcht.hub import Access, locate, push, tokenizer_card
 from dcht.images import grid
 from dcht.modules.autoencoder import Decoder, Encoder
 from dcht.modules.fsq import FiniteScalarQuantizer
@@ -269,11 +269,41 @@ class Tokenizer(nn.Module):
         )
         return self.sha256
 
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        dtype: torch.dtype | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+    ) -> str:
+        """`save_pretrained` to the Hub (`dcht.hub.push`); returns the address of the commit.
+
+        A repository that has no model card gets one.
+
+        Raises:
+            UsageError: the Hub did not take it.
+        """
+        parameters = sum(p.numel() for p in self.parameters())
+        return push(
+            lambda folder: self.save_pretrained(folder, dtype=dtype),
+            name,
+            card=tokenizer_card(name, self.config, parameters),
+            private=private,
+            token=token,
+            revision=revision,
+        )
+
     @classmethod
     def from_pretrained(
         cls,
         name: str | Path | None = None,
         *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         precision: Precision | str | None = None,
@@ -284,6 +314,10 @@ class Tokenizer(nn.Module):
 
         Args:
             name: which one.
+            revision: of a Hub id: branch, tag or commit.
+            token: of the Hub; None: the one that `hf auth login` left.
+            cache_dir: where downloads are kept; None: where all of Hugging Face's libraries do.
+            local_files_only: take what an earlier download left, and ask nobody.
             dtype: of the weights, any float type; None: fp32, whatever the file has.
             device: where they are; None: the CPU.
             precision: in place of `dtype`, by name: `auto`, fp32, bf16 or fp16.
@@ -293,7 +327,10 @@ class Tokenizer(nn.Module):
             UsageError: a precision that is not known, or a `dtype` beside it.
         """
         dtype = dtype_of(precision, dtype, device)
-        folder = BUNDLED if name is None else locate(name)
+        folder = BUNDLED
+        if name is not None:
+            access = Access(token=token, cache_dir=cache_dir, local_files_only=local_files_only)
+            folder = locate(name, revision=revision, **access)
         config = from_dict(TokenizerConfig, read_config(folder), str(folder))
         tokenizer = build_on_meta(lambda: cls(config), str(folder))
         load_strict(tokenizer, read_tensors(folder), str(folder))

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from dcht.checkpoint import CONFIG, WEIGHTS, checkpoint_sha256, locate
+from dcht.checkpoint import CONFIG, WEIGHTS, checkpoint_sha256
 from dcht.errors import CheckpointError
+from dcht.hub import locate
 
 
 def read_pretrained(

@@ -29,13 +29,13 @@ from dcht.checkpoint import (
     checkpoint_sha256,
     from_dict,
     load_strict,
-    locate,
     read_config,
     read_tensors,
     to_dict,
     write_checkpoint,
 )
 from dcht.errors import UsageError
+from dcht.hub import locate
 from dcht.images import to_tensor
 from dcht.ranges import Length, Range, check_ranges
 

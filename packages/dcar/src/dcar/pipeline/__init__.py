@@ -23,11 +23,13 @@ from dcar.pipeline.edit import Edit, Mask, inpaint, outpaint, snapped_mask
 from dcar.pipeline.generate_batch import Parts, check_text, generate_batch
 from dcar.pipeline.results import GenerationResult, StepPreview
 from dcar.pipeline.safety import SafetyChecker, Screened, screen
-from dcar.pipeline.settings import Options, Settings, resolve
+from dcar.pipeline.save import pipeline_card, save_pipeline
+from dcar.pipeline.settings import Options, Settings, resolve, seed_of
 from dcar.weights.int8 import is_int8, require_torchao, to_int8
-from dcar.weights.pretrained import check_tokenizer, load_pretrained, load_tokenizer
+from dcar.weights.pretrained import check_tokenizer, hub_id, load_pretrained, load_tokenizer
 from dcht.device import Precision, dtype_of, pick_precision
 from dcht.errors import UsageError
+from dcht.hub import Access, push
 from dcht.tokenizer import Tokenizer
 
 
@@ -42,6 +44,7 @@ class TextToImage:
         size: (height, width) in pixels, likewise.
         sha256: hash of the checkpoint, None for weights that were never saved.
         rounding: of pixels to 8 bits.
+        tokenizer_id: of the image tokenizer on the Hub; None: it is not from there.
         safety: the checker of prompts, None for none.
     """
 
@@ -55,6 +58,7 @@ class TextToImage:
         size: tuple[int, int],
         sha256: str | None = None,
         rounding: Rounding = Rounding.nearest,
+        tokenizer_id: str | None = None,
         safety: SafetyChecker | None = None,
     ) -> None:
         self.model = model.eval()
@@ -64,6 +68,7 @@ class TextToImage:
         self.size = size
         self.sha256 = sha256
         self.rounding = rounding
+        self.tokenizer_id = tokenizer_id
         self.safety = safety
 
     @classmethod
@@ -71,6 +76,10 @@ class TextToImage:
         cls,
         name: str | Path | None = None,
         *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         precision: Precision | str | None = None,
@@ -81,6 +90,10 @@ class TextToImage:
 
         Args:
             name: the generator.
+            revision: of a Hub id: branch, tag or commit.
+            token: of the Hub; None: the one that `hf auth login` left.
+            cache_dir: where downloads are kept; None: where all of Hugging Face's libraries do.
+            local_files_only: take what an earlier download left, and ask nobody.
             dtype: of the weights, any float type; None: fp32.
             device: where they are; None: the CPU.
             precision: in place of `dtype`, by name: `auto`, fp32, bf16, fp16, or int8 (the linear
@@ -102,9 +115,10 @@ class TextToImage:
         checker = None
         if safety is not None:
             checker = SafetyChecker.from_pretrained(safety, threshold=safety_threshold)
-        found = load_pretrained(name)
+        access = Access(token=token, cache_dir=cache_dir, local_files_only=local_files_only)
+        found = load_pretrained(name, revision=revision, **access)
         config = found.config
-        tokenizer = load_tokenizer(config.tokenizer, found.folder)
+        tokenizer = load_tokenizer(config.tokenizer, found.folder, **access)
         check_tokenizer(tokenizer, config, found.folder)
         pipe = cls(
             found.model,
@@ -114,12 +128,55 @@ class TextToImage:
             size=(config.height, config.width),
             sha256=found.sha256,
             rounding=config.rounding,
+            tokenizer_id=hub_id(config.tokenizer, found.folder),
             safety=checker,
         )
         pipe.to(device, dtype)
         if precision is Precision.int8:
             to_int8(pipe.model)
         return pipe
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> str:
+        """Write a checkpoint that `from_pretrained` loads, and return its hash.
+
+        The image tokenizer is named where others find it too: the bundled one, or one on the Hub.
+        Any other is written beside it, into `tokenizer/`.
+
+        Args:
+            folder: where to.
+            dtype: rounds the weights of generator, head and small text encoder (float16 halves the
+                file); None: as they are.
+
+        Raises:
+            UsageError: weights that are int8, or a text encoder that no checkpoint can hold.
+        """
+        self.sha256 = save_pipeline(self, Path(folder), dtype)
+        return self.sha256
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        dtype: torch.dtype | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+    ) -> str:
+        """`save_pretrained` to the Hub (`dcht.hub.push`); returns the address of the commit.
+
+        A repository that has no model card gets one.
+
+        Raises:
+            UsageError: what `save_pretrained` raises, or the Hub did not take it.
+        """
+        return push(
+            lambda folder: self.save_pretrained(folder, dtype=dtype),
+            name,
+            card=pipeline_card(self, name),
+            private=private,
+            token=token,
+            revision=revision,
+        )
 
     def to(
         self,
@@ -167,8 +224,9 @@ class TextToImage:
         *,
         height: int | None = None,
         width: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         num_images: int = 1,
+        generator: torch.Generator | None = None,
         batch_size: int = 8,
         first_index: int = 0,
         **settings: Unpack[Settings],
@@ -179,19 +237,28 @@ class TextToImage:
             prompts: one or several; of a checkpoint of classes, their names or numbers.
             height: in pixels, a multiple of 32; None: the checkpoint's.
             width: likewise.
-            seed: not negative. Image k depends on (seed, k), whatever the batch size.
+            seed: not negative; None: 0. Image k depends on (seed, k), whatever the batch size.
             num_images: images a prompt.
+            generator: in place of a seed, as in diffusers (`dcar.pipeline.settings.seed_of`).
             batch_size: images sampled together.
             first_index: k of the first image, to make one of a series alone.
-            settings: `Settings` by name, in place of the checkpoint's. diffusers'
-                `guidance_scale` is 1 + `cfg_scale`, its `num_inference_steps` is `num_steps`.
+            settings: `Settings` by name, in place of the checkpoint's. diffusers' names are taken
+                too: `guidance_scale` is 1 + `cfg_scale`, `num_inference_steps` is `num_steps`.
 
         Raises:
-            UsageError: a size that is not a multiple of 32, or a number out of range.
+            UsageError: a size that is not a multiple of 32, a number out of range, or one thing by
+                two names.
         """
-        size = (height or self.size[0], width or self.size[1])
         return self._series(
-            _listed(prompts), size, None, seed, num_images, batch_size, first_index, **settings
+            _listed(prompts),
+            (height or self.size[0], width or self.size[1]),
+            None,
+            seed=seed,
+            num_images=num_images,
+            generator=generator,
+            batch_size=batch_size,
+            first_index=first_index,
+            **settings,
         )
 
     def edit(
@@ -256,7 +323,8 @@ class TextToImage:
         *,
         height: int | None = None,
         width: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
+        generator: torch.Generator | None = None,
         **settings: Unpack[Settings],
     ) -> Iterator[StepPreview]:
         """Generate one image of each prompt in one batch, with a preview after each step.
@@ -265,7 +333,7 @@ class TextToImage:
         """
         return self.generate_batch(
             self.screen(_listed(prompts)).prompts,
-            seed=seed,
+            seed=seed_of(seed, generator),
             settings=self.settings(**settings),
             size=(height or self.size[0], width or self.size[1]),
         )
@@ -334,8 +402,10 @@ class TextToImage:
         prompts: Sequence[str],
         size: tuple[int, int],
         edits: Sequence[Edit] | None,
-        seed: int = 0,
+        *,
+        seed: int | None = None,
         num_images: int = 1,
+        generator: torch.Generator | None = None,
         batch_size: int = 8,
         first_index: int = 0,
         **settings: Unpack[Settings],
@@ -343,6 +413,7 @@ class TextToImage:
         """`num_images` images of each prompt, in batches."""
         if not prompts or num_images < 1 or batch_size < 1:
             raise UsageError("nothing to generate: give a prompt, num_images and batch_size >= 1")
+        seed = seed_of(seed, generator)
         sampling = self.settings(**settings)
         safe, verdicts = self.screen([prompt for prompt in prompts for _ in range(num_images)])
         if edits is not None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any, TypedDict, get_args, get_type_hints
 
+import torch
+
 from dcar.sampling_config import (
     LEAST_DDPM_STEPS,
     Guidance,
@@ -21,7 +23,16 @@ from dcar.sampling_config import (
 from dcht.errors import UsageError
 
 
-class Settings(TypedDict, total=False):
+class DiffusersNames(TypedDict, total=False):
+    """What diffusers calls the same, taken beside our names."""
+
+    num_inference_steps: int
+    """`num_steps`."""
+    guidance_scale: float
+    """1 + `cfg_scale`, in (1 - g) u + g c; none up to 1, as there."""
+
+
+class Settings(DiffusersNames, total=False):
     """How images are sampled, in place of the checkpoint's; `SamplingConfig` explains each.
 
     What is not given comes from the preset, if there is one, and else from the checkpoint, which
@@ -58,6 +69,7 @@ class Options(Settings, total=False):
 
     seed: int
     num_images: int
+    generator: torch.Generator
     batch_size: int
     first_index: int
 
@@ -66,10 +78,11 @@ def resolve(base: SamplingConfig, given: Settings, *, any_steps: bool = False) -
     """`base` with what is given in its place; `any_steps` for who measures what few steps do.
 
     Raises:
-        UsageError: a number out of range, a choice that is not known, or too few steps of DDPM.
+        UsageError: a number out of range, a choice that is not known, one setting by two names, or
+            too few steps of DDPM.
         TypeError: a name that is no setting.
     """
-    changes: dict[str, Any] = {**given}
+    changes: dict[str, Any] = _our_names({**given})
     own = base
     if (preset := changes.pop("preset", None)) is not None:
         base = with_preset(base, preset)
@@ -82,6 +95,47 @@ def resolve(base: SamplingConfig, given: Settings, *, any_steps: bool = False) -
     if not any_steps:
         _check_ddpm(chosen, own)
     return chosen
+
+
+def _our_names(given: dict[str, Any]) -> dict[str, Any]:
+    """Settings with diffusers' names in place of none of ours.
+
+    Raises:
+        UsageError: one setting by both names.
+    """
+    for theirs, ours in (("num_inference_steps", "num_steps"), ("guidance_scale", "cfg_scale")):
+        if theirs not in given:
+            continue
+        if ours in given:
+            raise UsageError(f"{theirs} is diffusers' name of {ours}: give one of them")
+        value = given.pop(theirs)
+        given[ours] = max(0.0, value - 1.0) if theirs == "guidance_scale" else value
+    return given
+
+
+def seed_of(seed: int | None, generator: torch.Generator | None) -> int:
+    """The seed of a series of images, which diffusers gives as a `generator`.
+
+    One as it was made stands for the seed it was made with; each use moves it on, as it does there,
+    so that a second call with it makes other images.
+
+    Raises:
+        UsageError: both are given, or a list of generators.
+    """
+    if generator is None:
+        return 0 if seed is None else seed
+    if seed is not None:
+        raise UsageError("generator is diffusers' name of seed: give one of them")
+    if not isinstance(generator, torch.Generator):
+        raise UsageError(
+            f"generator is a {type(generator).__name__}; give one torch.Generator: image k depends "
+            "on its seed and k"
+        )
+    first = generator.initial_seed()
+    fresh = torch.Generator(generator.device).manual_seed(first).get_state()
+    used = not torch.equal(fresh, generator.get_state())
+    drawn = int(torch.randint(1 << 31, (), generator=generator, device=generator.device))
+    return drawn if used else first
 
 
 def _check_ddpm(chosen: SamplingConfig, own: SamplingConfig) -> None:

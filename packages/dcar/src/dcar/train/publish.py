@@ -22,16 +22,11 @@ from dcht.engine.metrics import METRICS, read_metrics
 from dcht.engine.run_folder import published
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import begin, locked, write_atomic
+from dcht.hub import CARD, model_card
 
-CARD = "README.md"
 CHECKPOINT = "checkpoint"
 RECORD = "export.json"
 """Beside an exported checkpoint: which one it is, and how it was asked for."""
-LICENSE_NOTE = """\
-The code is Apache-2.0. No license was chosen for these weights yet: what the terms of the images,
-the captions and the checkpoint that training started from allow decides which one may be. Put it
-here and in the first lines of this file before you publish.
-"""
 
 
 def publish(trainer: Trainer) -> None:
@@ -50,12 +45,12 @@ def publish(trainer: Trainer) -> None:
         )
         dtype = getattr(torch, settings.publish_dtype.value)
         with published(folder) as staging:
-            write_atomic(staging / CARD, model_card(trainer, config).encode())
+            write_atomic(staging / CARD, trained_card(trainer, config).encode())
             save_pretrained(staging, model, text, config, dtype=dtype)
     trainer.world.barrier()
 
 
-def model_card(trainer: Trainer, config: CheckpointConfig) -> str:
+def trained_card(trainer: Trainer, config: CheckpointConfig) -> str:
     """What was trained, on what and for how long, with the Hub's metadata on top."""
     settings, data = trainer.config, trainer.data
     # Names only: where the data lay on this machine is nobody's business.
@@ -89,16 +84,15 @@ def model_card(trainer: Trainer, config: CheckpointConfig) -> str:
         f"{sampling.temperature:g}, {sampling.num_diffusion_steps} steps of the head",
         "made by": f"dcar {version('dcar')}",
     }
-    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    return (
-        "---\nlibrary_name: dcar\npipeline_tag: text-to-image\nlicense: unknown\n---\n\n"
-        f"# {Path(settings.out).resolve().name}\n\n"
-        f"A DC-AR generator (ICCV 2025): {told} to image, masked autoregressive over a hybrid "
-        "tokenizer.\n\n"
-        f'```\ndcar generate "{prompt}" --ckpt FOLDER --out picture.png\n```\n\n'
-        f"| | |\n|---|---|\n{table}\n\n"
-        "It generates what its training images and captions showed, and what they had wrong.\n\n"
-        f"## Licence\n\n{LICENSE_NOTE}"
+    return model_card(
+        Path(settings.out).resolve().name,
+        library="dcar",
+        tag="text-to-image",
+        about=f"A DC-AR generator (ICCV 2025): {told} to image, masked autoregressive over a "
+        "hybrid tokenizer. It generates what its training images and captions showed, and what "
+        "they had wrong.",
+        use=f'dcar generate "{prompt}" --ckpt FOLDER --out image.png',
+        facts=facts,
     )
 
 

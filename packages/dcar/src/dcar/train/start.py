@@ -21,10 +21,11 @@ from dcar.train.lora import add_lora
 from dcar.train_config import TrainConfig
 from dcar.weights.pretrained import BUNDLED, find_tokenizer, load_pretrained
 from dcar.weights.text import load_t5
-from dcht.checkpoint import CONFIG, from_dict, locate, read_config, to_dict
+from dcht.checkpoint import CONFIG, from_dict, read_config, to_dict
 from dcht.config import TokenizerConfig
 from dcht.engine.run_folder import differences
 from dcht.errors import UsageError, printable
+from dcht.hub import locate
 from dcht.ranges import WEIGHTLESS, marked
 from dcht.tokenizer import Tokenizer
 from dcht.train.start import preset_of, read_layout

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -25,13 +26,13 @@ from dcht.checkpoint import (
     checkpoint_sha256,
     from_dict,
     load_strict,
-    locate,
     read_config,
     read_tensors,
     to_written,
     write_checkpoint,
 )
 from dcht.errors import CheckpointError
+from dcht.hub import HUB_ID, Access, locate
 from dcht.releases import TOKENIZER, holder
 from dcht.tokenizer import BUNDLED as BUNDLED_TOKENIZER
 from dcht.tokenizer import Tokenizer
@@ -73,8 +74,15 @@ def save_pretrained(
     return write_checkpoint(folder, to_written(config), tensors, dtype=dtype, extra_files=extra)
 
 
-def load_pretrained(name: str | Path | None = None) -> Pretrained:
+def load_pretrained(
+    name: str | Path | None = None, *, revision: str | None = None, **access: Unpack[Access]
+) -> Pretrained:
     """Load a folder, a Hub id, or (None) the checkpoint that ships with the package.
+
+    Args:
+        name: which one.
+        revision: of a Hub id.
+        access: how the Hub is asked, for the checkpoint and for a T5 that it names.
 
     Raises:
         CheckpointError: files missing, unknown settings, keys that do not fit, or a text encoder
@@ -84,13 +92,13 @@ def load_pretrained(name: str | Path | None = None) -> Pretrained:
         raise CheckpointError(
             "this installation bundles no generator; name one (--ckpt, a folder or a Hub id)"
         )
-    folder = BUNDLED if name is None else locate(name)
+    folder = BUNDLED if name is None else locate(name, revision=revision, **access)
     config = from_dict(CheckpointConfig, read_config(folder), str(folder / "config.json"))
     tensors = read_tensors(folder)
     model = build_on_meta(lambda: DCAR(config.model), str(folder / "config.json"))
     load_strict(model, {k: v for k, v in tensors.items() if not _of_text(k)}, str(folder))
     text_tensors = {k.removeprefix(TEXT_PREFIX): v for k, v in tensors.items() if _of_text(k)}
-    text = _load_text(config, folder, text_tensors)
+    text = _load_text(config, folder, text_tensors, access)
     return Pretrained(
         model=model.eval(),
         text=text.eval(),
@@ -100,13 +108,15 @@ def load_pretrained(name: str | Path | None = None) -> Pretrained:
     )
 
 
-def load_tokenizer(reference: TokenizerReference, folder: Path) -> Tokenizer:
+def load_tokenizer(
+    reference: TokenizerReference, folder: Path, **access: Unpack[Access]
+) -> Tokenizer:
     """Load the image tokenizer that a checkpoint in `folder` was trained on.
 
     Raises:
         CheckpointError: it is not there, or what is there has another hash.
     """
-    tokenizer = Tokenizer.from_pretrained(find_tokenizer(reference, folder))
+    tokenizer = Tokenizer.from_pretrained(find_tokenizer(reference, folder), **access)
     if tokenizer.sha256 != reference.sha256:
         raise CheckpointError(
             f"{folder} needs image tokenizer {reference.sha256}, but {reference.location} is "
@@ -139,6 +149,12 @@ def find_tokenizer(reference: TokenizerReference, folder: Path) -> str | None:
         f"{folder} needs the bundled image tokenizer {reference.sha256}, but this dcht bundles "
         f"{found}; copy that one to {own}{holder(reference.sha256)}"
     )
+
+
+def hub_id(reference: TokenizerReference, folder: Path) -> str | None:
+    """Where on the Hub the image tokenizer of a checkpoint in `folder` is; None: elsewhere."""
+    local = reference.location == "bundled" or (folder / reference.location).is_dir()
+    return None if local or not HUB_ID.fullmatch(reference.location) else reference.location
 
 
 def check_tokenizer(tokenizer: Tokenizer, config: CheckpointConfig, folder: Path) -> None:
@@ -182,11 +198,13 @@ def _of_text(key: str) -> bool:
     return key.startswith(TEXT_PREFIX)
 
 
-def _load_text(config: CheckpointConfig, folder: Path, tensors: dict[str, Tensor]) -> Encoder:
+def _load_text(
+    config: CheckpointConfig, folder: Path, tensors: dict[str, Tensor], access: Access
+) -> Encoder:
     layout, generator = config.model.text, config.model.generator
     text: Encoder
     if layout.name is not None:
-        return load_t5(layout, generator)
+        return load_t5(layout, generator, **access)
     if layout.classes is not None:
         names = layout.classes.names
         text = build_on_meta(

@@ -2,8 +2,8 @@
 
 Its generator (`mit-han-lab/dc-ar-512`) and image tokenizer (`mit-han-lab/dc-ht`) are read, never
 redistributed: they are for non-commercial use, and so is what is made of them.
-`dcar.weights.release` knows the names, `dcht.convert.published` reads the files and makes the
-tokenizer.
+`dcar.weights.release` knows the names, `dcht.convert.sources` reads the files and
+`dcht.convert.published` makes the tokenizer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from dcht.checkpoint import (
     checkpoint_sha256,
     load_strict,
 )
-from dcht.convert.published import RECORD, PublishedFiles, convert, read_source, source_sha256
+from dcht.convert.published import RECORD, convert
+from dcht.convert.sources import PublishedFiles, read_source, source_sha256
 from dcht.errors import CheckpointError
 from dcht.files import begin, read_json, require_unused, write_atomic
 
@@ -94,7 +95,7 @@ def convert_generator(source: PublishedFiles, *, text: str | None = None) -> Che
     Without settings beside its tensors it is `dc_ar_512`, all that was published.
 
     Args:
-        source: what `dcht.convert.published.read_source` gave.
+        source: what `dcht.convert.sources.read_source` gave.
         text: a T5 (folder or Hub id) in place of the one that the release names.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 import tokenizers
 import torch
@@ -14,9 +15,12 @@ from dcar.modules.words import restore_word_tokenizer
 from dcht.checkpoint import is_finite
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import read_json
+from dcht.hub import Access
 
 
-def load_t5(config: TextConfig, generator: GeneratorConfig) -> TextEncoder:
+def load_t5(
+    config: TextConfig, generator: GeneratorConfig, **access: Unpack[Access]
+) -> TextEncoder:
     """Load the frozen T5 that the config names, from a folder or the Hub.
 
     Raises:
@@ -25,8 +29,8 @@ def load_t5(config: TextConfig, generator: GeneratorConfig) -> TextEncoder:
     from transformers import AutoTokenizer, T5EncoderModel
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(config.name)
-        encoder = T5EncoderModel.from_pretrained(config.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(config.name, **access)
+        encoder = T5EncoderModel.from_pretrained(config.name, dtype=torch.float32, **access)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         if "tiktoken" in reason:  # what transformers tries where sentencepiece is missing

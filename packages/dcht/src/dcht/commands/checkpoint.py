@@ -1,4 +1,4 @@
-"""`dcht convert` and `dcht export`: checkpoints of others to ours, and ours to ONNX.
+"""`dcht convert` and `dcht export`: checkpoints of others to ours, and ours to ONNX and diffusers.
 
 Parsing and reporting alone; no torch before it is needed.
 """
@@ -21,7 +21,10 @@ def add_convert(verbs: Any) -> None:
     convert = verbs.add_parser(
         "convert", help="a published DC-AE or DC-HT (a file, a folder, a Hub id) as a tokenizer"
     )
-    convert.add_argument("source", help="weights file, folder, or Hub id (owner/name)")
+    convert.add_argument(
+        "source",
+        help="weights file or .index.json, folder (of a pipeline too: its vae/), or Hub id",
+    )
     convert.add_argument("--variant", choices=VARIANTS, help="refuse anything else")
     convert.add_argument(
         "--codebook", type=positive, metavar="N",
@@ -34,6 +37,10 @@ def add_convert(verbs: Any) -> None:
     norm.add_argument(
         "--calibrate", type=Path, metavar="DIR", help="measure that length over a folder of images"
     )
+    convert.add_argument(
+        "--dtype", choices=("float32", "float16", "bfloat16"), default="float32",
+        help="of the weights that are written [float32]",
+    )  # fmt: skip
     add_common(convert, "out", "force", "resume", "offline", "json")
     convert.set_defaults(function=_convert)
 
@@ -41,8 +48,13 @@ def add_convert(verbs: Any) -> None:
 def add_export(verbs: Any) -> None:
     """Add `dcht export` to a command line's subparsers."""
     export = verbs.add_parser(
-        "export", help="encoder, decoder and codebook as ONNX files for any size (dcht[onnx])"
+        "export", help="a tokenizer for other programs: as ONNX files, or as diffusers' class"
     )
+    export.add_argument(
+        "--to", choices=("onnx", "diffusers"), default="onnx",
+        help="onnx: encoder, decoder and codebook for any size (dcht[onnx]); diffusers: the folder "
+        "of an AutoencoderDC, of a tokenizer without codebook [onnx]",
+    )  # fmt: skip
     add_common(export, "out", "ckpt", "force", "resume", "offline", "json")
     export.set_defaults(function=_export)
 
@@ -64,9 +76,12 @@ def _convert(arguments: argparse.Namespace) -> int:
         )
     if arguments.calibrate is not None and not arguments.calibrate.is_dir():
         raise UsageError(f"--calibrate {arguments.calibrate} is not a folder of images")
-    from dcht.convert.latent_norm import LATENT_NORM
-    from dcht.convert.published import write_converted
+    import torch
 
+    from dcht.convert.latent_norm import LATENT_NORM
+    from dcht.convert.published import describe, write_converted
+
+    dtype = None if arguments.dtype == "float32" else getattr(torch, arguments.dtype)
     with locked(arguments.out):
         record = write_converted(
             arguments.source,
@@ -75,18 +90,28 @@ def _convert(arguments: argparse.Namespace) -> int:
             codebook_size=arguments.codebook,
             latent_norm=arguments.latent_norm or LATENT_NORM,
             images=arguments.calibrate,
+            dtype=dtype,
             force=arguments.force,
         )
+    made = describe(arguments.out)
     if arguments.json:
-        print(json.dumps({"out": str(arguments.out)} | record))
+        print(json.dumps({"out": str(arguments.out)} | record | made._asdict()))
     else:
         norm = record["folded_latent_norm"]
         folded = "" if norm is None else f", latent norm {norm:.4g} folded into the decoder"
-        print(f"{printable(arguments.out)}: {record['sha256'][:12]}{folded}")
+        codes = "no codebook" if made.codes is None else f"{made.codes:,} codes"
+        print(
+            f"{printable(arguments.out)}: {record['sha256'][:12]}, "
+            f"{' or '.join(made.layouts) or 'a layout of its own'}, "
+            f"{made.parameters / 1e6:.2f} M parameters in {arguments.dtype}, {codes}{folded}\n"
+            f"next: {made.next_command}"
+        )
     return OK
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    if arguments.to == "diffusers":
+        return _export_to_diffusers(arguments)
     from dcht.export import RECORD, export_programs, file_names, require_onnx, save_onnx
 
     require_onnx()
@@ -103,4 +128,18 @@ def _export(arguments: argparse.Namespace) -> int:
         print(json.dumps({"out": str(out), "files": files, "tokenizer": tokenizer.sha256}))
     else:
         print(f"{printable(out)}: {', '.join(files)}")
+    return OK
+
+
+def _export_to_diffusers(arguments: argparse.Namespace) -> int:
+    from dcht.convert.to_diffusers import write_autoencoder
+
+    out: Path = arguments.out
+    with locked(out):
+        found = write_autoencoder(arguments.ckpt, out, force=arguments.force)
+    if arguments.json:
+        print(json.dumps({"out": str(out)} | found._asdict()))
+    else:
+        print(f"{printable(out)}: {', '.join(found.files)}, {found.factor}")
+        print(f'next: AutoencoderDC.from_pretrained("{printable(out)}")')
     return OK

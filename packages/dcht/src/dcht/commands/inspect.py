@@ -31,7 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
     from dcht.latents import LatentsStore
     from dcht.latents.inspect import inspect_store, plot_codes
 
-    found, histogram = inspect_store(LatentsStore(arguments.latents))
+    store = LatentsStore(arguments.latents)
+    if arguments.out is not None and store.continuous:
+        raise UsageError(f"{arguments.latents} holds continuous latents: it has no codes to plot")
+    found, histogram = inspect_store(store)
     if arguments.out is not None:
         save_png(plot_codes(histogram, str(arguments.latents)), arguments.out)
     print(json.dumps(vars(found)) if arguments.json else found.lines())

@@ -1,12 +1,11 @@
 """Published autoencoders (DC-AE, the DC-HT release) as tokenizers: the work of `dcht convert`.
 
-Sources are read, never redistributed: the release's weights are non-commercial. A file that is a
-pickle is opened as plain tensors alone (`weights_only`; `tests/test_pickles.py` lists all).
+Sources (`dcht.convert.sources`) are read, never redistributed: the release's weights are
+non-commercial.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -19,114 +18,27 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dcht.checkpoint import (
-    CONFIG,
     WEIGHTS,
     as_published,
     build_on_meta,
+    from_dict,
     load_strict,
-    locate,
-    read_safetensors,
+    read_config,
 )
-from dcht.config import VARIANTS
+from dcht.config import VARIANTS, TokenizerConfig
 from dcht.convert.keys import convert_tensors
 from dcht.convert.latent_norm import LATENT_NORM, fold_latent_norm, mean_latent_norm
 from dcht.convert.layout import check_variant, find_family, find_layout
+from dcht.convert.sources import PublishedFiles, read_source, source_sha256
 from dcht.errors import CheckpointError, UsageError, printable
-from dcht.files import (
-    file_sha256,
-    open_regular,
-    read_json,
-    remove_partials,
-    require_unused,
-    write_atomic,
-)
+from dcht.files import read_json, remove_partials, require_unused, write_atomic
 from dcht.images import ImageError, list_images, open_image, resize_crop, to_tensor
 from dcht.modules.quantizer import VectorQuantizer
 from dcht.tokenizer import Tokenizer
 
-SAFE_FILES = (WEIGHTS, "diffusion_pytorch_model.safetensors", "weights.safetensors")
-PICKLES = ("pytorch_model.bin", "diffusion_pytorch_model.bin", "model.pt")
 RECORD = "conversion.json"
 """Beside the checkpoint: where it came from, and the norm that was folded in."""
 CALIBRATION_SIDE = 256
-
-
-class PublishedFiles(NamedTuple):
-    """A published checkpoint: its tensors, and the `config.json` beside them (empty if none)."""
-
-    tensors: dict[str, Tensor]
-    settings: dict[str, Any]
-
-
-def read_source(name: str | Path) -> PublishedFiles:
-    """Read a published checkpoint: a weights file, a folder that holds one, or a Hub id.
-
-    Raises:
-        CheckpointError: nothing there, or what is there cannot be read.
-    """
-    path = find_weights(name)
-    try:
-        settings = read_json(path.with_name(CONFIG))
-    except FileNotFoundError:
-        settings = {}
-    except UsageError as error:
-        raise CheckpointError(str(error)) from None
-    return PublishedFiles(_read_tensors(path), settings)
-
-
-def source_sha256(name: str | Path) -> str:
-    """A hash of what `read_source` reads.
-
-    Raises:
-        CheckpointError: nothing there, or what is there cannot be read.
-    """
-    path = find_weights(name)
-    config = path.with_name(CONFIG)
-    try:
-        parts = [file_sha256(file) for file in (path, config) if file.exists()]
-    except OSError as error:
-        raise CheckpointError(f"{error.filename} cannot be read: {error.strerror}") from None
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
-
-
-def find_weights(name: str | Path) -> Path:
-    """The file of weights that a name stands for: itself, one in that folder, or from the Hub.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    # Pickles are fetched only from where there is nothing else.
-    for files in (SAFE_FILES, PICKLES):
-        folder = locate(name, files=(CONFIG, *files))
-        for file in files:
-            if (folder / file).is_file():
-                return folder / file
-    raise CheckpointError(f"{name} has no weights; expected one of {', '.join(SAFE_FILES)}")
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    try:
-        with open_regular(path) as file:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
-    except Exception:
-        # What torch says of junk depends on its first bytes, and advises weights_only=False: to
-        # run whatever is in the file.
-        raise CheckpointError(
-            f"{path} is no file of plain tensors; expected safetensors, or what torch.save wrote "
-            "of a state dict"
-        ) from None
-    tensors = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(tensors, dict) or not all(
-        isinstance(key, str) and torch.is_tensor(value) for key, value in tensors.items()
-    ):
-        raise CheckpointError(f"{path} holds no state dict (names and tensors)")
-    return tensors
 
 
 def convert(
@@ -212,9 +124,10 @@ def write_converted(
     codebook_size: int | None = None,
     latent_norm: float = LATENT_NORM,
     images: Path | None = None,
+    dtype: torch.dtype | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """`convert` from `name` to a checkpoint folder; returns its record.
+    """`convert` from `name` to a checkpoint folder of weights of a `dtype`; returns its record.
 
     Finished work of the same settings is left alone.
 
@@ -230,24 +143,68 @@ def write_converted(
         "latent_norm": None if codebook_size is None else latent_norm,
         "calibrate": None if images is None else str(images),
     }
+    if dtype is not None:
+        request["dtype"] = str(dtype).removeprefix("torch.")
     record = out / RECORD
     earlier = read_json(record) if record.exists() and not force else {}
     begun = earlier.get("request") == request
     if begun and "sha256" in earlier and (out / WEIGHTS).exists():
         return earlier
     require_unused(out, force=force or begun)
+    source = read_source(name)
     tokenizer, folded = convert(
-        read_source(name),
+        source,
         variant=variant,
         codebook_size=codebook_size,
         latent_norm=latent_norm,
         images=images,
     )
     result = {"request": request, "folded_latent_norm": folded}
+    scale = source.settings.get("scaling_factor")
+    if isinstance(scale, (int, float)):
+        result["scaling_factor"] = scale
     out.mkdir(parents=True, exist_ok=True)
     remove_partials(out)
     # Before the weights: what is killed between the two is known to be this conversion.
     write_atomic(record, json.dumps({"request": request}, indent=1).encode() + b"\n")
-    result["sha256"] = tokenizer.save_pretrained(out)
+    result["sha256"] = tokenizer.save_pretrained(out, dtype=dtype)
     write_atomic(record, json.dumps(result, indent=1).encode() + b"\n")
     return result
+
+
+class Made(NamedTuple):
+    """What a conversion made, for whoever asked for it."""
+
+    layouts: list[str]
+    """Names of `dcht.config.VARIANTS` with this layout; empty: it is nobody else's."""
+    parameters: int
+    codes: int | None
+    next_command: str
+
+
+def describe(out: Path) -> Made:
+    """What a conversion has written into a folder, and what to do with it.
+
+    Raises:
+        CheckpointError: it is no checkpoint.
+    """
+    config = from_dict(TokenizerConfig, read_config(out), str(out))
+    plain = replace(config, codebook_size=None)
+    layouts = [name for name in VARIANTS if _fits(config, name) or _fits(plain, name)]
+    tokenizer = build_on_meta(lambda: Tokenizer(config), str(out))
+    parameters = sum(p.numel() for p in tokenizer.parameters())
+    # Only codes that were added at random are still to be trained: those of the release were.
+    to_train = config.codebook_size is not None and config.residual_std is None
+    name = printable(out)
+    command = f"dcht encode images/ --ckpt {name} --out latents/"
+    if to_train:
+        command = f"dcht-train +experiment=imagenet256 init_from={name} data.root=images out=run"
+    return Made(layouts, parameters, config.codebook_size, command)
+
+
+def _fits(config: TokenizerConfig, name: str) -> bool:
+    try:
+        check_variant(config, name)
+    except CheckpointError:
+        return False
+    return True

@@ -3,7 +3,8 @@
 A store is a folder:
   manifest.json              tokenizer hash, transform, resolution, counts; written last
   shard-NNNNN.safetensors    indices uint16 (n, h, w), residual float16 (n, c, h, w);
-                             uint32 where there are more than 65,536 codes
+                             uint32 where there are more than 65,536 codes; of a tokenizer
+                             without a codebook latent float16 (n, c, h, w) in place of both
   shard-NNNNN.jsonl          a row for each of the n, in order: file, caption, captions, ...
   errors.jsonl               a row for each input that was skipped: file, reason
 Shard boundaries come from the sorted list of inputs alone, so a store's bytes do not depend on who
@@ -46,7 +47,8 @@ class EncodePlan:
     latent_height: Side
     latent_width: Side
     latent_channels: Annotated[int, Range(1, 65536)]
-    codebook_size: Annotated[int, Range(1, MAX_CODES)]
+    codebook_size: Annotated[int | None, Range(1, MAX_CODES)]
+    """None: the latents are continuous, and there are no indices."""
     residual_std: Annotated[float | None, Range(0, above=True)]
     transform: str
     """How an image was brought to width x height: a value of `dcht.images.Fit`."""
@@ -131,6 +133,11 @@ class LatentsStore:
     def __len__(self) -> int:
         return self.manifest.count
 
+    @property
+    def continuous(self) -> bool:
+        """Whether it holds latents (`read_latent`) in place of indices and residuals (`read`)."""
+        return self.plan.codebook_size is None
+
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """All rows: `file`, `caption` (or None), `captions` where there are several.
@@ -174,22 +181,41 @@ class LatentsStore:
         """Indices (h, w) int64 and residual (c, h, w) fp32 of one image.
 
         Raises:
+            UsageError: the store is `continuous`.
             CheckpointError: they are not there, or values that cannot be.
         """
         shard, number = self._place(index)
         return self._open(shard).read(number)
 
-    def read_shard(self, shard: int) -> tuple[Tensor, Tensor]:
+    def read_latent(self, index: int) -> Tensor:
+        """The latent (c, h, w) fp32 of one image of a `continuous` store.
+
+        Raises:
+            UsageError: the store holds indices and residuals.
+            CheckpointError: it is not there, or values that cannot be.
+        """
+        shard, number = self._place(index)
+        return self._open(shard).read_latent(number)
+
+    def read_shard(self, shard: int) -> tuple[Tensor | None, Tensor]:
         """Indices (n, h, w) int64 and residual (n, c, h, w) fp16 of one shard.
+
+        Of a `continuous` store None and the latents.
 
         Raises:
             CheckpointError: they are not there, or values that cannot be.
         """
-        return self._open(shard).read_all()
+        opened = self._open(shard)
+        return (None, opened.read_latent()) if self.continuous else opened.read()
 
     def load_all(self) -> tuple[Tensor, Tensor]:
-        """Every image: indices (n, h, w) int64, residual (n, c, h, w) fp16. For small stores."""
-        parts = [self.read_shard(shard) for shard in range(len(self.manifest.shards))]
+        """Every image: indices (n, h, w) int64, residual (n, c, h, w) fp16. For small stores.
+
+        Raises:
+            UsageError: the store is `continuous`.
+            CheckpointError: they are not there, or values that cannot be.
+        """
+        parts = [self._open(shard).read() for shard in range(len(self.manifest.shards))]
         indices, residual = zip(*parts, strict=True)
         return torch.cat(indices), torch.cat(residual)
 

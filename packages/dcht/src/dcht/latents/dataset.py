@@ -26,7 +26,17 @@ class LatentSample(NamedTuple):
     file: str
 
 
-Sample: TypeAlias = LatentSample | dict[str, Any]
+class ContinuousSample(NamedTuple):
+    """An image of a store of continuous latents; samples are collated field by field."""
+
+    latent: Tensor
+    """(c, h, w) fp32, as the encoder gives it."""
+    caption: str
+    """The first one; empty where there is none."""
+    file: str
+
+
+Sample: TypeAlias = LatentSample | ContinuousSample | dict[str, Any]
 
 
 class LatentDataset(Dataset[Sample]):
@@ -43,7 +53,8 @@ class LatentDataset(Dataset[Sample]):
             folder: the store.
             fields: of its rows (`label`, `caption`, `file`, or what else they have). Samples are
                 then dictionaries of `indices`, `residual` and these, as they are stored, which is
-                what the trainers of transformers and Lightning take; None: `LatentSample`.
+                what the trainers of transformers and Lightning take; None: `LatentSample`. Of a
+                tokenizer without a codebook it is `latent`, and `ContinuousSample`.
 
         Raises:
             UsageError: there is none, or it is not finished.
@@ -74,11 +85,15 @@ class LatentDataset(Dataset[Sample]):
         number %= len(self)
         row = self.store.row(number)
         row = row | {"caption": row.get("caption") or ""}
-        indices, residual = self.store.read(number)
+        if self.store.continuous:
+            tensors = {"latent": self.store.read_latent(number)}
+        else:
+            tensors = dict(zip(("indices", "residual"), self.store.read(number), strict=True))
         if self.fields is None:
-            return LatentSample(indices, residual, row["caption"], row["file"])
+            kind = ContinuousSample if self.store.continuous else LatentSample
+            return kind(**tensors, caption=row["caption"], file=row["file"])
         if missing := [name for name in self.fields if name not in row]:
             raise UsageError(
                 f"{row['file']} has no field {missing[0]!r}; its row has {', '.join(sorted(row))}"
             )
-        return {"indices": indices, "residual": residual} | {n: row[n] for n in self.fields}
+        return tensors | {name: row[name] for name in self.fields}

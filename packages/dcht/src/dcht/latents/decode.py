@@ -38,7 +38,7 @@ def decode_store(
         tokenizer: the one that made the store.
         store: what to decode.
         out: folder for the images, named after what they were encoded from.
-        path: `hybrid`, or `discrete`: without the residual.
+        path: `hybrid`, or `discrete`: without the residual, which continuous latents have not.
         limit: only the first so many.
         batch_size: images in one pass of the decoder.
         force: write over what `out` holds.
@@ -55,6 +55,8 @@ def decode_store(
         )
     if path not in ("hybrid", "discrete"):
         raise UsageError(f"path {path!r} is not known; use hybrid or discrete")
+    if path == "discrete" and store.continuous:
+        raise UsageError(f"{store.folder} holds continuous latents: it has no path discrete")
     device = next(tokenizer.parameters()).device
     count = len(store) if limit is None else min(limit, len(store))
     sources: list[ImageOrigin] = []
@@ -67,16 +69,18 @@ def decode_store(
         folder = ImageFolder(out, settings, force=force)
         for start in range(0, count, batch_size):
             numbers = range(start, min(start + batch_size, count))
-            parts = zip(*(store.read(number) for number in numbers), strict=True)
-            indices, residual = (torch.stack(part) for part in parts)
+            parts = [_read(store, number) for number in numbers]
             some = [
                 ImageOrigin(_name(store, number), _sha256(*latents))
-                for number, *latents in zip(numbers, indices, residual, strict=True)
+                for number, latents in zip(numbers, parts, strict=True)
             ]
             sources += some
             if not folder.has(some):
-                z_q = tokenizer.lookup(indices.to(device))
-                latent = z_q if path == "discrete" else z_q + residual.to(device)
+                stacked = [torch.stack(part).to(device) for part in zip(*parts, strict=True)]
+                latent = stacked[-1]
+                if not store.continuous:
+                    z_q = tokenizer.lookup(stacked[0])
+                    latent = z_q if path == "discrete" else z_q + latent
                 for source, image in zip(some, tokenizer.decode(latent), strict=True):
                     try:
                         folder.save(source, to_pil(image))
@@ -88,11 +92,16 @@ def decode_store(
     return count - len(errors)
 
 
+def _read(store: LatentsStore, number: int) -> tuple[Tensor, ...]:
+    return (store.read_latent(number),) if store.continuous else store.read(number)
+
+
 def _name(store: LatentsStore, number: int) -> str:
     return store.row(number)["file"] + (".flip" if store.is_flipped(number) else "")
 
 
-def _sha256(indices: Tensor, residual: Tensor) -> str:
-    digest = hashlib.sha256(indices.numpy().tobytes())
-    digest.update(residual.numpy().tobytes())
+def _sha256(*latents: Tensor) -> str:
+    digest = hashlib.sha256()
+    for values in latents:
+        digest.update(values.numpy().tobytes())
     return digest.hexdigest()

@@ -58,7 +58,7 @@ def encode_images(
     its fields have changed is refused, or with `force` made again.
 
     Args:
-        tokenizer: in eval mode, with a quantizer and a known hash.
+        tokenizer: in eval mode, with a known hash; one without a quantizer gives its latents.
         sources: folders, tar archives, lists, or patterns of such.
         out: the store.
         settings: how.
@@ -67,7 +67,7 @@ def encode_images(
     Raises:
         UsageError: no images, `out` holds something else, an input has changed, or it cannot be
             written.
-        CheckpointError: the tokenizer has no quantizer or no hash.
+        CheckpointError: the tokenizer has no hash.
     """
     number, of = settings.part
     if force and of > 1:
@@ -175,7 +175,7 @@ def estimate(
 
     Raises:
         UsageError: no images.
-        CheckpointError: the tokenizer has no quantizer or no hash.
+        CheckpointError: the tokenizer has no hash.
     """
     entries, unread = find_inputs(sources)
     plan = plan_encoding(tokenizer, entries, settings)
@@ -188,10 +188,11 @@ def estimate(
     for _ in range(2 if sample else 0):  # the first time includes what is done once
         start = time.perf_counter()
         for batch in reader.batches([sample]):
-            encode_batch(tokenizer, batch.images, plan).residual.cpu()
+            encode_batch(tokenizer, batch.images, plan)
         seconds = (time.perf_counter() - start) * len(good) / len(sample)
     positions = plan.latent_height * plan.latent_width
-    each = 2 * positions * (1 + plan.latent_channels) * settings.flip.views
+    indices = 0 if plan.codebook_size is None else 1
+    each = 2 * positions * (indices + plan.latent_channels) * settings.flip.views
     return Estimate(
         len(good),
         captioned.count(True),

@@ -106,9 +106,9 @@ def plan_encoding(
 
     Raises:
         UsageError: the tokenizer was cast: the plan says what its precision is; or int8.
-        CheckpointError: the tokenizer has no quantizer or no hash.
+        CheckpointError: the tokenizer has no hash.
     """
-    quantizer, config = tokenizer.require_quantizer(), tokenizer.config
+    quantizer, config = tokenizer.quantizer, tokenizer.config
     if tokenizer.sha256 is None:
         raise CheckpointError("the tokenizer was never saved; save_pretrained gives it its hash")
     if tokenizer.precision is not Precision.fp32:
@@ -125,7 +125,7 @@ def plan_encoding(
         latent_height=height // config.downsampling,
         latent_width=width // config.downsampling,
         latent_channels=config.latent_channels,
-        codebook_size=quantizer.size,
+        codebook_size=None if quantizer is None else quantizer.size,
         residual_std=config.residual_std,
         transform=settings.fit.value,
         files_sha256=hash_entries(entries),

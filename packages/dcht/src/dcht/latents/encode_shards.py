@@ -34,27 +34,34 @@ def encode_shards(
     batches = reader.batches(part for shard in parts for part in shard)
     for shard, in_shard in zip(shards, parts, strict=True):
         rows, errors, digests = [], [], []
-        indices = [torch.empty(0, plan.latent_height, plan.latent_width, dtype=torch.long)]
-        residual = [torch.empty(0, plan.latent_channels, plan.latent_height, plan.latent_width)]
+        found = [_nothing(plan)]
         for _ in in_shard:
             batch = next(batches)
-            found = encode_batch(tokenizer, batch.images, plan)
-            indices.append(found.indices.cpu())
-            residual.append(found.residual.cpu())
+            found.append(encode_batch(tokenizer, batch.images, plan))
             rows += _with_flips(batch, plan)
             errors += batch.errors
             digests += batch.sha256
             progress(len(batch.sha256))
-        data = ShardData(rows, errors, torch.cat(indices), torch.cat(residual), digests)
+        values = torch.cat([coded.values for coded in found])
+        indices = [coded.indices for coded in found if coded.indices is not None]
+        data = ShardData(rows, errors, torch.cat(indices) if indices else None, values, digests)
         writer.write(shard, data)
         write_stamp(job.out, shard, job.inputs(shard))
 
 
 class Coded(NamedTuple):
-    """indices (b, h, w) and residual (b, c, h, w) of a batch, each image followed by its flip."""
+    """A batch, each image followed by its flip, on the CPU."""
 
-    indices: Tensor
-    residual: Tensor
+    indices: Tensor | None
+    """(b, h, w); None: of a tokenizer without a codebook."""
+    values: Tensor
+    """The residual, or the latent where there are no indices, (b, c, h, w)."""
+
+
+def _nothing(plan: EncodePlan) -> Coded:
+    h, w = plan.latent_height, plan.latent_width
+    indices = None if plan.codebook_size is None else torch.empty(0, h, w, dtype=torch.long)
+    return Coded(indices, torch.empty(0, plan.latent_channels, h, w))
 
 
 @torch.inference_mode()
@@ -78,15 +85,18 @@ def encode_batch(tokenizer: Tokenizer, images: Tensor, plan: EncodePlan) -> Code
                 f"z of {bad} of {len(z)} images is NaN or infinite with --precision "
                 f"{plan.precision}; bf16 and fp32 reach further than fp16"
             )
-        indices, z_q = tokenizer.quantize(z)
-        found.append(Coded(indices, z - z_q))
+        if plan.codebook_size is None:
+            found.append(Coded(None, z.cpu()))
+        else:
+            indices, z_q = tokenizer.quantize(z)
+            found.append(Coded(indices.cpu(), (z - z_q).cpu()))
     if not found:
-        h, w = plan.latent_height, plan.latent_width
-        return Coded(torch.empty(0, h, w).long(), torch.empty(0, plan.latent_channels, h, w))
-    indices, residual = (torch.stack(values) for values in zip(*found, strict=True))
+        return _nothing(plan)
+    indices = [coded.indices for coded in found if coded.indices is not None]
+    values = torch.stack([coded.values for coded in found])
     return Coded(
-        rearrange(indices, "flip b h w -> (b flip) h w"),
-        rearrange(residual, "flip b c h w -> (b flip) c h w"),
+        rearrange(torch.stack(indices), "flip b h w -> (b flip) h w") if indices else None,
+        rearrange(values, "flip b c h w -> (b flip) c h w"),
     )
 
 

@@ -18,7 +18,10 @@ MARGIN = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """Counts, the use of the codebook, and the residual of a store."""
+    """Counts, the use of the codebook, and the residual of a store.
+
+    Of a store of continuous latents there are no codes, and residual stands for the latent.
+    """
 
     images: int
     captioned: int
@@ -30,10 +33,11 @@ class Inspection:
     transform: str
     tokenizer_sha256: str
     tokens: int
-    codebook_size: int
+    codebook_size: int | None
     codes_used: int
     perplexity: float
-    """2 to the entropy of the codes, as far as these tokens show it; the codebook size at best."""
+    """2 to the entropy of the codes, as far as these tokens show it; the codebook size at best, and
+    0 without codes."""
     residual_mean: float
     residual_std: float
     """Measured; `residual_std` of the tokenizer is what its training measured."""
@@ -46,17 +50,25 @@ class Inspection:
     def lines(self) -> str:
         """For reading."""
         known = self.tokenizer_residual_std
+        spread = f"mean {self.residual_mean:.5f}, std {self.residual_std:.5f}"
+        if self.codebook_size is None:
+            values = [
+                f"latents     continuous, without codes: {spread}, largest {self.residual_max:.4f}"
+            ]
+        else:
+            values = [
+                f"codes       {self.codes_used:,} of {self.codebook_size:,} used by "
+                f"{self.tokens:,} tokens, perplexity {self.perplexity:,.1f}",
+                f"residual    {spread} (the tokenizer's: "
+                f"{'none' if known is None else f'{known:.5f}'}), largest {self.residual_max:.4f}",
+            ]
         return "\n".join(
             [
                 f"images      {self.images:,} in {self.shards} shards ({self.bytes / 1e6:,.1f} MB),"
                 f" {self.captioned:,} with a caption, {self.skipped:,} inputs skipped",
                 f"pixels      {self.width} x {self.height}, {printable(self.transform)}",
                 f"tokenizer   {printable(self.tokenizer_sha256)}",
-                f"codes       {self.codes_used:,} of {self.codebook_size:,} used by "
-                f"{self.tokens:,} tokens, perplexity {self.perplexity:,.1f}",
-                f"residual    mean {self.residual_mean:.5f}, std {self.residual_std:.5f} "
-                f"(the tokenizer's: {'none' if known is None else f'{known:.5f}'}), "
-                f"largest {self.residual_max:.4f}",
+                *values,
                 f"hashes      {self.files_checked} files are what the manifest says"
                 if self.files_checked
                 else "hashes      none recorded: encoded by dcht 0.1.0",
@@ -66,6 +78,8 @@ class Inspection:
 
 def inspect_store(store: LatentsStore) -> tuple[Inspection, np.ndarray]:
     """Read a whole store once; also returns how often each code occurs, (codebook_size,) int64.
+
+    There is none of a store of continuous latents.
 
     Raises:
         CheckpointError: a file is missing, is not what the manifest says, or holds a value that
@@ -84,14 +98,16 @@ def inspect_store(store: LatentsStore) -> tuple[Inspection, np.ndarray]:
                 f"{store.folder / name} has SHA-256 {found}, the manifest says {expected}: it is "
                 "damaged or was changed; encode again into an empty folder"
             )
-    histogram = torch.zeros(plan.codebook_size, dtype=torch.long)
+    codes = plan.codebook_size or 0
+    histogram = torch.zeros(codes, dtype=torch.long)
     count, total, squares, largest = 0, 0.0, 0.0, 0.0
     for shard in range(len(manifest.shards)):
         indices, stored = store.read_shard(shard)
         residual = stored.double()
-        if not indices.numel():
+        if not residual.numel():
             continue
-        histogram += torch.bincount(indices.flatten(), minlength=plan.codebook_size)
+        if indices is not None:
+            histogram += torch.bincount(indices.flatten(), minlength=codes)
         count += residual.numel()
         total += float(residual.sum())
         squares += float(residual.square().sum())
@@ -111,7 +127,7 @@ def inspect_store(store: LatentsStore) -> tuple[Inspection, np.ndarray]:
         tokens=int(histogram.sum()),
         codebook_size=plan.codebook_size,
         codes_used=len(share),
-        perplexity=float(2 ** -(share * share.log2()).sum()),
+        perplexity=float(2 ** -(share * share.log2()).sum()) if codes else 0.0,
         residual_mean=mean,
         residual_std=max(0.0, squares / max(count, 1) - mean**2) ** 0.5,
         residual_max=largest,

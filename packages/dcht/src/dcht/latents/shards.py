@@ -2,8 +2,9 @@
 
 `shard-NNNNN.safetensors` holds indices uint16 (n, h, w), or uint32 where a uint16 cannot name every
 code; residual float16 (n, c, h, w); and sha256 uint8 (inputs, 3, 32): of the image, the text and
-the fields that each input was read from, zeros where there was none. `shard-NNNNN.jsonl` holds a
-row for each of the n.
+the fields that each input was read from, zeros where there was none. Of a tokenizer without a
+codebook it holds `latent` float16 (n, c, h, w) in place of indices and residual.
+`shard-NNNNN.jsonl` holds a row for each of the n.
 """
 
 from __future__ import annotations
@@ -31,12 +32,18 @@ class Shape(NamedTuple):
     channels: int
     height: int
     width: int
-    codes: int
+    codes: int | None
+    """None: latents are continuous."""
 
     @property
     def wide(self) -> bool:
         """Whether there are more codes than a uint16 can name."""
-        return self.codes > 1 << 16
+        return self.codes is not None and self.codes > 1 << 16
+
+    @property
+    def values(self) -> str:
+        """The name of the tensor that is not indices."""
+        return "latent" if self.codes is None else "residual"
 
 
 class ShardData(NamedTuple):
@@ -45,10 +52,10 @@ class ShardData(NamedTuple):
     rows: list[dict[str, Any]]
     errors: list[dict[str, str]]
     """What was skipped: file and reason."""
-    indices: Tensor
-    """(n, h, w)."""
-    residual: Tensor
-    """(n, c, h, w)."""
+    indices: Tensor | None
+    """(n, h, w); None: of a tokenizer without a codebook."""
+    values: Tensor
+    """The residual, or the latent where there are no indices, (n, c, h, w)."""
     sha256: Sequence[bytes]
     """`Content.sha256()` of each input, the skipped ones too."""
 
@@ -71,10 +78,12 @@ def write_shard(folder: Path, shard: int, data: ShardData, *, shape: Shape) -> N
     write_atomic(rows_path(folder, shard), jsonl(data.rows))
     digests = torch.frombuffer(bytearray(b"".join(data.sha256)), dtype=torch.uint8)
     tensors = {
-        "indices": data.indices.to(torch.uint32 if shape.wide else torch.uint16).contiguous(),
-        "residual": data.residual.to(torch.float16).contiguous(),
+        shape.values: data.values.to(torch.float16).contiguous(),
         "sha256": rearrange(digests, "(n part byte) -> n part byte", part=3, byte=32),
     }
+    if data.indices is not None:
+        kind = torch.uint32 if shape.wide else torch.uint16
+        tensors["indices"] = data.indices.to(kind).contiguous()
     # One entry and no more: safetensors keeps them in no order.
     content = save(tensors, metadata={"errors": json.dumps(data.errors)})
     write_atomic(tensors_path(folder, shard), content)
@@ -101,13 +110,15 @@ class Shard:
             self._file: Any = safe_open(self.path, "pt")
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{self.path} is missing or damaged: {error}") from None
-        kind = "U32" if shape.wide else "U16"
-        found = self._shape_of("indices", kind, (shape.height, shape.width))
+        found = others = self._shape_of(shape.values, "F16", tuple(shape[:3]))
+        if shape.codes is not None:
+            kind = "U32" if shape.wide else "U16"
+            found = self._shape_of("indices", kind, (shape.height, shape.width))
         self.count = found if count is None else count
-        others = self._shape_of("residual", "F16", tuple(shape[:3]))
         if {found, others} != {self.count}:
             raise CheckpointError(
-                f"{self.path} has {found} images and {others} residuals; expected {self.count}"
+                f"{self.path} has {found} images and {others} {shape.values}s; expected "
+                f"{self.count}"
             )
 
     def _shape_of(self, name: str, dtype: str, rest: tuple[int, ...]) -> int:
@@ -122,35 +133,54 @@ class Shard:
             )
         return found[0]
 
-    def read(self, number: int) -> tuple[Tensor, Tensor]:
+    def read(self, number: int | None = None) -> tuple[Tensor, Tensor]:
         """Indices (h, w) int64 and residual (c, h, w) fp32 of one image.
 
-        Raises:
-            CheckpointError: a value that cannot be.
-        """
-        indices, residual = (
-            self._file.get_slice(name)[number : number + 1][0] for name in ("indices", "residual")
-        )
-        return self._sound(indices.long(), residual.float())
-
-    def read_all(self) -> tuple[Tensor, Tensor]:
-        """Indices (n, h, w) int64 and residual (n, c, h, w) fp16.
+        Without a number, of all: (n, h, w) int64 and (n, c, h, w) fp16.
 
         Raises:
+            UsageError: the latents are continuous.
             CheckpointError: a value that cannot be.
         """
-        indices, residual = (self._file.get_tensor(name) for name in ("indices", "residual"))
-        return self._sound(indices.long(), residual)
-
-    def _sound(self, indices: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        codes = self.shape.codes
+        if codes is None:
+            raise UsageError(
+                f"{self.path.parent} holds continuous latents, without indices: its tokenizer has "
+                "no codebook; encode with one that has"
+            )
+        indices = self._read("indices", number).long()
         largest = int(indices.max()) if indices.numel() else 0
-        if largest >= self.shape.codes:
-            wrong = f"index {largest} of a codebook of {self.shape.codes}"
-        elif not is_finite(residual):
-            wrong = "a residual that is NaN or infinite"
-        else:
-            return indices, residual
-        raise CheckpointError(f"{self.path} holds {wrong}; encode again into an empty folder")
+        if largest >= codes:
+            raise self._damaged(f"index {largest} of a codebook of {codes}")
+        return indices, self._values(number)
+
+    def read_latent(self, number: int | None = None) -> Tensor:
+        """The continuous latent (c, h, w) fp32 of one image; without a number of all, fp16.
+
+        Raises:
+            UsageError: there are indices and residuals in its place.
+            CheckpointError: a value that cannot be.
+        """
+        if self.shape.codes is not None:
+            raise UsageError(
+                f"{self.path.parent} holds indices and residuals; a latent is "
+                "tokenizer.lookup(indices) + residual"
+            )
+        return self._values(number)
+
+    def _values(self, number: int | None) -> Tensor:
+        values = self._read(self.shape.values, number)
+        if not is_finite(values):
+            raise self._damaged(f"a {self.shape.values} that is NaN or infinite")
+        return values if number is None else values.float()
+
+    def _read(self, name: str, number: int | None) -> Tensor:
+        if number is None:
+            return self._file.get_tensor(name)
+        return self._file.get_slice(name)[number : number + 1][0]
+
+    def _damaged(self, wrong: str) -> CheckpointError:
+        return CheckpointError(f"{self.path} holds {wrong}; encode again into an empty folder")
 
     def sha256(self) -> list[bytes] | None:
         """What each input held when it was encoded; None where that was not recorded yet.

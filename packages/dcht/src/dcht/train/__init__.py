@@ -33,8 +33,9 @@ from dcht.train.log import (
     say_left_out,
     word_on_the_last_stage,
 )
+from dcht.train.publish import TOKENIZER
 from dcht.train.resume import load_state, state_of
-from dcht.train.trainer import TOKENIZER, Trainer
+from dcht.train.trainer import Trainer
 from dcht.train_config import TrainConfig
 
 FREE_SETTINGS = frozenset(

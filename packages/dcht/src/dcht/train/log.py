@@ -14,7 +14,8 @@ from dcht.data.entries import Entry
 from dcht.engine.curves import Panel, plot_curves
 from dcht.engine.metrics import METRICS, Means, read_metrics
 from dcht.engine.training import RunLog
-from dcht.train.trainer import TOKENIZER, Trainer
+from dcht.train.publish import TOKENIZER
+from dcht.train.trainer import Trainer
 from dcht.train.validation import validate
 
 PANELS = (

@@ -7,7 +7,8 @@ from typing import Any
 
 from dcht.engine.training import load_optimizer
 from dcht.errors import UsageError
-from dcht.train.trainer import TOKENIZER, Trainer
+from dcht.train.publish import TOKENIZER
+from dcht.train.trainer import Trainer
 
 
 def state_of(trainer: Trainer) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import nn
 
-from dcht.checkpoint import CONFIG, from_dict, locate, read_config, to_dict
+from dcht.checkpoint import CONFIG, from_dict, read_config, to_dict
 from dcht.config import PRESETS, CoderConfig, TokenizerConfig
 from dcht.convert.latent_norm import LATENT_NORM, fold_latent_norm
 from dcht.engine.run_folder import differences
 from dcht.errors import UsageError
+from dcht.hub import locate
 from dcht.modules.autoencoder import Decoder, Encoder
 from dcht.modules.layers import Downsample, GLUConv, LinearAttention, ResBlock, Upsample
 from dcht.ranges import WEIGHTLESS, marked

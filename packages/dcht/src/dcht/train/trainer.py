@@ -15,14 +15,12 @@ from __future__ import annotations
 import copy
 import hashlib
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from dcht.engine.distributed import World
-from dcht.engine.run_folder import published
 from dcht.engine.training import EMA, finite_or_stop, use_bf16, warmup_lr
 from dcht.errors import UsageError
 from dcht.tokenizer import Tokenizer
@@ -31,12 +29,10 @@ from dcht.train.batch_norm import normalize_over_ranks
 from dcht.train.codebook import UsageWindow, revive_dead_codes, start_codebook, trained_codes
 from dcht.train.dataset import Crops, image_contents, split_inputs
 from dcht.train.losses import ReconstructionLoss, weighted_sum
+from dcht.train.publish import publish
 from dcht.train.start import start_tokenizer
 from dcht.train.validation import measure_residual_std, sample_latents
 from dcht.train_config import LossConfig, StageConfig, TrainConfig
-
-TOKENIZER = "tokenizer"
-"""The folder of a run that holds its result."""
 
 
 class Trainer:
@@ -284,9 +280,11 @@ class Trainer:
             std = self.world.broadcast(std)
             self.tokenizer.config = replace(self.tokenizer.config, residual_std=std)
         if self.world.main:
-            dtype = getattr(torch, config.publish_dtype.value)
-            with published(Path(config.out) / TOKENIZER) as folder:
-                self.tokenizer.save_pretrained(folder, dtype=dtype)
+            done = [
+                f"{planned.name} ({planned.num_steps(len(self.crops), config.batch_size):,} steps)"
+                for planned in self.plan[: self.stage_index + 1]
+            ]
+            publish(self.tokenizer, config, num_images=len(self.crops), stages=done)
             if any(config.loss_of(planned.settings).gan for planned in self.plan):
                 adversary.publish(self.discriminator, config.out)
         self.stage_index, self.stage_step = self.stage_index + 1, 0
