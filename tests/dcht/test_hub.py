@@ -25,7 +25,7 @@ def cached(folder: Path, cache: Path, name: str, revision: str = "main") -> None
     shutil.copytree(folder, home / "snapshots" / commit)
 
 
-FORBIDDEN = httpx.Response(403, request=httpx.Request("POST", "https://hub.example"))
+FORBIDDEN: Any = httpx.Response(403, request=httpx.Request("POST", "https://hub.example"))
 
 
 class FakeHub:

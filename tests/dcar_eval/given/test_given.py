@@ -31,7 +31,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def names(place: Path) -> list[tuple[str, str]]:
-    return [tuple(image) for image in find_pairs(place, PROMPTS).images]
+    return [(image.key, image.name) for image in find_pairs(place, PROMPTS).images]
 
 
 TABLES = {

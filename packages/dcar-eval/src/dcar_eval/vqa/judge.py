@@ -33,7 +33,11 @@ class Judge(Protocol):
     """Part of the protocol's name: whose numbers these are."""
     sha256: str | None
     dtype: str
-    device: torch.device
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
 
     def answer(self, image: Image.Image, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question about an RGB image."""
@@ -108,7 +112,8 @@ def load_judge(name: str) -> LanguageJudge:
 
     folder = locate(name, files=FILES)
     try:
-        model, report = AutoModelForImageTextToText.from_pretrained(
+        kind: Any = AutoModelForImageTextToText  # its type does not know of loading info
+        model, report = kind.from_pretrained(
             folder, dtype="auto", use_safetensors=True, output_loading_info=True
         )
         processor = AutoProcessor.from_pretrained(folder)

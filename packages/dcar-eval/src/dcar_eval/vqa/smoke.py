@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -30,7 +32,7 @@ TEMPLATE = (
 def random_judge() -> LanguageJudge:
     """A LLaVA of a few thousand random weights, whose words are answers alone."""
     processor = small_processor()
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
             **sizes, num_hidden_layers=2, image_size=SIDE, patch_size=PATCH
