@@ -47,7 +47,7 @@ NEEDS = {
     r"node_modules|sprites|lpips|unpacked|theirs|old/": "art, weights or images from elsewhere",
     r"^(pip|npm|apt-get|uv|unzip|make) |pytest|benchmarks/|/wheels": "minutes: a target of its own",
     r"^dcar app": "somebody who looks at it",
-    r"dcar-eval (sweep|profile|geneval|scenes|scenes-eval|scenes-train)\b": "minutes of evaluation",
+    r"dcar-eval (sweep|profile|geneval2?|dpg|scenes(-\w+)?)\b": "minutes of evaluation",
 }
 """By a pattern of the command: what it needs that is not here."""
 PRELUDE = """
