@@ -1,6 +1,7 @@
 # One definition of "clean": people, the pre-commit hooks and .ci/run all call these targets.
 UV ?= uv
 RUN = $(UV) run --all-packages
+PYTHONS ?= 3.11 3.12 3.13
 
 .PHONY: help install format lint typecheck test test-slow test-kills fuzz browser bench docs docs-run wheels release lock check-lock
 
@@ -45,8 +46,8 @@ docs:  ## The documentation site, into site/; a warning is an error.
 docs-run:  ## Every block of the documentation, run; what needs what is not here is composed or parsed.
 	$(RUN) python tests/pages.py
 
-wheels:  ## Wheels and sdists on every Python that is here, installed and run outside of the repository.
-	.ci/wheels 3.11 3.12 3.13
+wheels:  ## Wheels and sdists on every one of PYTHONS, installed and run outside of the repository.
+	.ci/wheels $(PYTHONS)
 
 release:  ## Wheels and sdists of one version in dist/, checked: REPOSITORY=https://...; publishes nothing.
 	$(RUN) python .ci/release.py --repository "$(REPOSITORY)"
