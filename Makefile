@@ -1,9 +1,8 @@
 # One definition of "clean": people, the pre-commit hooks and .ci/run all call these targets.
 UV ?= uv
 RUN = $(UV) run --all-packages
-PYTHONS ?= 3.11 3.12 3.13
 
-.PHONY: help install format lint typecheck test test-slow test-kills fuzz browser bench docs docs-run wheels release lock check-lock
+.PHONY: help install format lint typecheck test test-slow test-kills fuzz browser bench check-gpu docs docs-run wheels release lock check-lock
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,14 +39,17 @@ browser:  ## dcar app in Debian's Chromium; screenshots in tests/browser/screens
 bench:  ## Speed, as ratios against a peer in the same run; names what fell by more than a tenth.
 	OMP_NUM_THREADS=1 $(RUN) pytest benchmarks --benchmark-timer=time.process_time
 
+check-gpu:  ## What was only run on a CPU, on this machine's GPU: MINUTES=2; writes runs/check-gpu.
+	$(RUN) python benchmarks/speed/check_gpu.py --minutes $(or $(MINUTES),2)
+
 docs:  ## The documentation site, into site/; a warning is an error.
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet
 
 docs-run:  ## Every block of the documentation, run; what needs what is not here is composed or parsed.
 	$(RUN) python tests/pages.py
 
-wheels:  ## Wheels and sdists on every one of PYTHONS, installed and run outside of the repository.
-	.ci/wheels $(PYTHONS)
+wheels:  ## Wheels and sdists on every Python that is here, installed and run outside of the repository.
+	.ci/wheels 3.11 3.12 3.13
 
 release:  ## Wheels and sdists of one version in dist/, checked: REPOSITORY=https://...; publishes nothing.
 	$(RUN) python .ci/release.py --repository "$(REPOSITORY)"

@@ -9,11 +9,12 @@ from einops import rearrange
 from torch import Tensor
 
 from dcar.config import PRESETS, Guidance, SamplingConfig, Solver, with_preset
+from dcar.masking import lowest, masked_counts
 from dcar.modules.diffusion import GaussianDiffusion, respaced_timesteps
 from dcar.modules.diffusion_head import DiffusionHead, HeadNoise, guide
 from dcar.modules.transformer import Generator, TextContext
-from dcar.sampler import sample_indices, sample_residual, unmask
-from dcar.sampling.guidance import guidance_context
+from dcar.sampler import StepNoise, sample_indices, sample_residual, unmask
+from dcar.sampling.guidance import guidance_context, step_scale
 
 BATCH, GRID = 4, (8, 8)
 CONFIG = SamplingConfig()
@@ -71,6 +72,57 @@ def bench_step(versus: Versus, model: Generator, text: tuple[Tensor, Tensor]) ->
     with torch.inference_mode():
         later, first = prepared(1), prepared(0)
         versus(lambda: later.pop()(), lambda: first.pop()())
+
+
+def bench_loop(versus: Versus) -> None:
+    """All steps with the paper's 16,384 codes, against 1d-tokenizer's way with the same noise.
+
+    That is: both branches in every step, the text embedded again in each, logits, noise and a
+    candidate at every position. The images are the same.
+    """
+    wide = Generator(replace(PRESETS["small"].generator, codebook_size=16384)).eval()
+    torch.nn.init.normal_(wide.to_logits.weight, std=0.1)
+    count = GRID[0] * GRID[1]
+    text = torch.randn(BATCH, wide.config.text_length, wide.config.text_dim)
+    mask = torch.ones(text.shape[:2], dtype=torch.bool)
+    noise = [
+        StepNoise(torch.rand(BATCH, count, 16384), torch.rand(BATCH, count))
+        for _ in range(CONFIG.num_steps)
+    ]
+
+    def plain() -> Tensor:
+        indices = torch.full((BATCH, count), wide.mask_id)
+        null = wide.drop_text(text, torch.ones(BATCH, dtype=torch.bool))
+        lefts = masked_counts(count, count, CONFIG.num_steps, CONFIG.schedule)
+        for step, left in enumerate(lefts):
+            rest = 1 - (step + 1) / CONFIG.num_steps
+            grid = rearrange(torch.cat([indices, indices]), "b (h w) -> b h w", h=GRID[0])
+            logits = wide(grid, torch.cat([text, null]), torch.cat([mask, mask])).logits
+            logits = guide(*logits.chunk(2), step_scale(CONFIG, step))
+            if CONFIG.logit_annealing:
+                logits = logits / (0.5 + 0.8 * rest)
+            final = CONFIG.final_temperature
+            temperature = final + (CONFIG.temperature - final) * rest
+            sampled = (logits + temperature * gumbel(noise[step].indices)).argmax(dim=2)
+            scale = CONFIG.confidence_temperature
+            scale = (CONFIG.temperature if scale is None else scale) * rest
+            chosen = logits.gather(2, rearrange(sampled, "b n -> b n 1"))
+            scores = rearrange(chosen, "b n 1 -> b n") + scale * gumbel(noise[step].order)
+            hidden = indices == wide.mask_id
+            again = lowest(scores.masked_fill(~hidden, torch.inf), torch.full((BATCH,), left))
+            indices = torch.where(hidden, sampled, indices).masked_fill(again, wide.mask_id)
+        return rearrange(indices, "b (h w) -> b h w", h=GRID[0])
+
+    def ours() -> Tensor:
+        return sample_indices(wide, text, mask, grid=GRID, config=CONFIG, noise=noise).indices
+
+    with torch.inference_mode():
+        assert (ours() == plain()).float().mean() > 0.9  # a near tie falls either way
+        versus(ours, plain)
+
+
+def gumbel(uniform: Tensor) -> Tensor:
+    return -(-uniform.clamp(min=1e-20).log()).clamp(min=1e-20).log()
 
 
 def bench_logits(versus: Versus) -> None:

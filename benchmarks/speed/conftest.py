@@ -7,12 +7,20 @@ fell by more than a tenth is named. That fails nothing: another processor has ot
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.utils import load_timer
 
+from dcht import PRESETS, Tokenizer, TokenizerConfig
+from dcht.config import CoderConfig
+from dcht.convert.keys import Family, convert_tensors
+
+BLOCKS = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
 ROUNDS, WARM_UP = 12, 2
 RATIOS = pytest.StashKey[dict[str, float]]()
 RECORDED = Path(__file__).parent / "results" / "ratios.json"
@@ -48,6 +56,53 @@ def versus(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Versu
         request.config.stash.setdefault(RATIOS, {})[request.node.name] = ratio
 
     return run
+
+
+@pytest.fixture
+def autoencoders() -> Callable[[int], tuple[Tokenizer, AutoencoderDC]]:
+    """DC-AE in the in-1.0 layout with its widths divided: ours and diffusers', the same weights."""
+
+    def build(factor: int) -> tuple[Tokenizer, AutoencoderDC]:
+        config = narrowed(factor)
+        theirs = diffusers_model(config)
+        return our_model(config, theirs), theirs
+
+    return build
+
+
+def narrowed(factor: int) -> TokenizerConfig:
+    def coder(config: CoderConfig) -> CoderConfig:
+        return replace(config, widths=[width // factor for width in config.widths])
+
+    config = PRESETS["dc_ae_mix"]
+    return replace(config, encoder=coder(config.encoder), decoder=coder(config.decoder))
+
+
+def diffusers_model(config: TokenizerConfig) -> AutoencoderDC:
+    model = AutoencoderDC(
+        latent_channels=config.latent_channels,
+        encoder_block_types=BLOCKS,  # type: ignore[arg-type]
+        decoder_block_types=BLOCKS,  # type: ignore[arg-type]
+        encoder_block_out_channels=tuple(config.encoder.widths),
+        decoder_block_out_channels=tuple(config.decoder.widths),
+        encoder_layers_per_block=tuple(config.encoder.depths),
+        decoder_layers_per_block=tuple(config.decoder.depths),
+        encoder_qkv_multiscales=((),) * 6,
+        decoder_qkv_multiscales=((),) * 6,
+        downsample_block_type="pixel_unshuffle",
+        upsample_block_type="pixel_shuffle",
+        decoder_norm_types=["batch_norm"] * 3 + ["rms_norm"] * 3,  # type: ignore[arg-type]
+        decoder_act_fns=["relu"] * 3 + ["silu"] * 3,  # type: ignore[arg-type]
+    )
+    return model.eval()
+
+
+def our_model(config: TokenizerConfig, theirs: AutoencoderDC) -> Tokenizer:
+    with torch.device("meta"):
+        ours = Tokenizer(config)
+    tensors = convert_tensors(theirs.state_dict(), config, Family.DIFFUSERS)
+    ours.load_state_dict(tensors, assign=True)
+    return ours.eval()
 
 
 def pytest_terminal_summary(

@@ -25,8 +25,6 @@ from dcar import TextToImage
 from dcar.randomness import keyed_generator
 from dcar.sampler import sample_head_noise, sample_residual, unmask
 from dcar.sampling.guidance import guidance_context
-from dcar_eval.scenes.evaluate import SceneJudges
-from dcar_eval.scenes.prompts import known_objects, sample_prompts
 from dcht.images import to_pil
 
 BATCH = 8
@@ -43,7 +41,7 @@ def last_passes(pipe: TextToImage, prompts: list[str]) -> list[tuple[torch.Tenso
     """Before and after the last step, in fp32: the indices of each batch."""
     found = []
     for batch in batches(prompts):
-        ids, mask = pipe.text.tokenize(batch)
+        ids, mask = (part.to(pipe.device) for part in pipe.text.tokenize(batch))
         patch = pipe.tokenizer.config.downsampling
         *_, before, last = unmask(
             pipe.model.generator, pipe.text(ids, mask), mask,
@@ -59,7 +57,7 @@ def given(pipe: TextToImage, prompts: list[str], passes: list[Any]) -> list[Any]
     """Images of tokens that are given, with the same noise in the residual head."""
     images = []
     for batch, (before, indices) in zip(batches(prompts), passes, strict=True):
-        ids, mask = pipe.text.tokenize(batch)
+        ids, mask = (part.to(pipe.device) for part in pipe.text.tokenize(batch))
         generator, head = pipe.model.generator, pipe.model.head
         assert head is not None
         context = guidance_context(generator, pipe.text(ids, mask), mask, guided=True)
@@ -86,6 +84,9 @@ def main() -> None:
     parser.add_argument("--precisions", default="fp32,bf16,fp16,int8")
     parser.add_argument("--num-per-task", type=int, default=8)
     arguments = parser.parse_args()
+    from dcar_eval.scenes.evaluate import SceneJudges
+    from dcar_eval.scenes.prompts import known_objects, sample_prompts
+
     wide = TextToImage.from_pretrained()
     drawn = sample_prompts(known_objects(wide), num_per_task=arguments.num_per_task, seed=0)
     prompts = [prompt.metadata["prompt"] for prompt in drawn]

@@ -20,7 +20,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -59,6 +59,8 @@ class Setting(NamedTuple):
     device: Any
     full: bool
     compiled: bool
+    preset: str = "dcar_671m"
+    """Of ours; another one is no race."""
 
     def random(self, *shape: int) -> Tensor:
         """Random numbers of this setting's type."""
@@ -68,11 +70,15 @@ class Setting(NamedTuple):
         return torch.randn(*shape, generator=seeded).to(self.device, self.dtype)
 
     def ready(self, module: nn.Module) -> Any:
-        """A network as it is raced; on a GPU compiled, with CUDA graphs, where that was asked."""
+        """A network as it is raced."""
+        return module.eval().requires_grad_(False).to(self.device, self.dtype)
+
+    def peer(self, module: nn.Module) -> Any:
+        """One of a peer's; on a GPU compiled, with CUDA graphs, where that was asked."""
         import torch
 
-        module = module.eval().requires_grad_(False).to(self.device, self.dtype)
-        return torch.compile(module, mode="reduce-overhead") if self.compiled else module
+        ready = self.ready(module)
+        return torch.compile(ready, mode="reduce-overhead") if self.compiled else ready
 
 
 def ours(setting: Setting) -> dict[str, Part]:
@@ -81,18 +87,23 @@ def ours(setting: Setting) -> dict[str, Part]:
 
     import dcar
     import dcht
+    from dcar.pipeline.compiled import compile_networks
     from dcar.sampler import sample_residual, unmask
     from dcar.sampling_config import SAMPLING_PRESETS, SamplingConfig, with_preset
 
-    config = dcar.PRESETS["dcar_671m"]
+    config = dcar.PRESETS[setting.preset]
     model = dcar.DCAR(
         replace(config, generator=replace(config.generator, text_length=setting.text))
     )
     assert model.head is not None
     generator, head = setting.ready(model.generator), setting.ready(model.head)
-    decoder = setting.ready(dcht.Tokenizer(dcht.PRESETS["f32c32"]).decoder)
+    layout = dcht.PRESETS["tiny" if setting.preset == "tiny" else "f32c32"]
+    decoder = setting.ready(dcht.Tokenizer(layout).decoder)
+    decoder.to(memory_format=torch.channels_last)
+    if setting.compiled:
+        compile_networks(model, decoder)
     side = setting.size // 32
-    text = setting.random(setting.batch, setting.text, 768)
+    text = setting.random(setting.batch, setting.text, config.generator.text_dim)
     mask = torch.ones(text.shape[:2], dtype=torch.bool, device=setting.device)
     sources = [torch.Generator().manual_seed(image) for image in range(setting.batch)]
     names = [name for name in SAMPLING_PRESETS if name != "release"]
@@ -122,9 +133,8 @@ def ours(setting: Setting) -> dict[str, Part]:
             return sample_residual(head, hidden, config=config, generators=sources)
 
         parts.setdefault(key, Part(refine, {})).times[entrant] = 1
-    latent = setting.random(setting.batch, 32, side, side)
+    latent = setting.random(setting.batch, layout.latent_channels, side, side)
     latent = latent.contiguous(memory_format=torch.channels_last)
-    decoder.to(memory_format=torch.channels_last)
     parts["dcar decoder"] = Part(lambda: decoder(latent), {f"dcar-{name}": 1 for name in presets})
     return parts
 
@@ -134,14 +144,14 @@ def sana(setting: Setting) -> dict[str, Part]:
     diffusers: Any = importlib.import_module("diffusers")
 
     side, rows = setting.size // 32, 2 * setting.batch
-    network = setting.ready(
+    network = setting.peer(
         diffusers.SanaTransformer2DModel(
             in_channels=32, out_channels=32, num_attention_heads=36, attention_head_dim=32,
             num_layers=28, num_cross_attention_heads=16, cross_attention_head_dim=72,
             cross_attention_dim=1152, caption_channels=2304, mlp_ratio=2.5, sample_size=side,
         )
     )  # fmt: skip
-    decoder = setting.ready(
+    decoder = setting.peer(
         diffusers.AutoencoderDC(
             latent_channels=32, attention_head_dim=32,
             encoder_block_types=["ResBlock"] * 3 + ["EfficientViTBlock"] * 3,
@@ -173,7 +183,7 @@ def pixart(setting: Setting) -> dict[str, Part]:
     diffusers: Any = importlib.import_module("diffusers")
 
     side, rows = setting.size // 8, 2 * setting.batch
-    network = setting.ready(
+    network = setting.peer(
         diffusers.PixArtTransformer2DModel(
             num_attention_heads=16, attention_head_dim=72, in_channels=4, out_channels=8,
             num_layers=28, cross_attention_dim=1152, caption_channels=4096, sample_size=side,
@@ -186,6 +196,7 @@ def pixart(setting: Setting) -> dict[str, Part]:
             down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
         )
     )  # fmt: skip
+    autoencoder.decoder = setting.peer(autoencoder.decoder)  # `decode` is not its forward
     noisy = setting.random(rows, 4, side, side)
     text, latent = setting.random(rows, setting.text, 4096), noisy[: setting.batch]
     timestep = setting.random(rows).fill_(500)
@@ -212,8 +223,8 @@ def amused(setting: Setting) -> dict[str, Part]:
     import torch
 
     side, rows = setting.size // 16, 2 * setting.batch
-    network = setting.ready(diffusers.UVit2DModel(downsample=True, upsample=True, sample_size=side))
-    decoder = setting.ready(
+    network = setting.peer(diffusers.UVit2DModel(downsample=True, upsample=True, sample_size=side))
+    decoder = setting.peer(
         diffusers.VQModel(
             block_out_channels=(128, 256, 256, 512, 768), layers_per_block=2, latent_channels=64,
             down_block_types=("DownEncoderBlock2D",) * 5, up_block_types=("UpDecoderBlock2D",) * 5,
@@ -233,6 +244,9 @@ def amused(setting: Setting) -> dict[str, Part]:
         ),
         "amused decoder": Part(lambda: decoder(latent), {"amused": 1}),
     }
+
+
+BUILDERS = {"sana": sana, "pixart": pixart, "amused": amused}
 
 
 def time_parts(parts: dict[str, Part], *, rounds: int, setting: Setting) -> None:
@@ -319,6 +333,15 @@ def _peak(setting: Setting) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def race(setting: Setting, peers: Sequence[str], *, rounds: int) -> dict[str, Any]:
+    """Build everybody, time them in turn, and say who took what."""
+    parts = ours(setting)
+    for peer in peers:
+        parts |= BUILDERS[peer](setting)
+    time_parts(parts, rounds=rounds, setting=setting)
+    return summarize(parts, setting)
+
+
 def table(found: dict[str, Any]) -> str:
     """The result as text."""
     lines = [f"{name:46} {part['seconds']:9.2f} s" for name, part in found["parts"].items()]
@@ -362,12 +385,7 @@ def main() -> None:
         arguments.size, arguments.batch, arguments.text, dtypes[arguments.precision],
         torch.device(arguments.device), arguments.full, arguments.compile,
     )  # fmt: skip
-    builders = {"sana": sana, "pixart": pixart, "amused": amused}
-    parts = ours(setting)
-    for peer in peers:
-        parts |= builders[peer](setting)
-    time_parts(parts, rounds=arguments.rounds, setting=setting)
-    found = summarize(parts, setting)
+    found = race(setting, peers, rounds=arguments.rounds)
     print(json.dumps(found) if arguments.json else table(found))
 
 

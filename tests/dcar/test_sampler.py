@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dcar import DCAR, Order, SamplingConfig, sample_indices, sample_residual
 from dcar.config import Guidance, Schedule
@@ -347,3 +348,41 @@ def test_noise_is_an_input(model: DCAR) -> None:
         sample_indices(model.generator, *prompts(1), grid=(2, 2), config=CONFIG)
     with pytest.raises(ValueError, match="generators or recorded noise"):
         sample_residual(model.head, torch.zeros(2, 4, 32), config=CONFIG)
+
+
+class Waits(TorchDispatchMode):
+    """The names of operations for which the host would wait until a device has counted or told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        chosen = args[1] if name in ("index", "index_put", "index_put_") else ()
+        if name in ("nonzero", "masked_select", "_local_scalar_dense", "equal") or any(
+            index is not None and index.dtype == torch.bool for index in chosen
+        ):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("order", Order)
+@torch.no_grad()
+def test_the_loop_never_waits_for_a_device(model: DCAR, order: Order) -> None:
+    """Once it runs: what each step samples was counted before the first, also for an edit."""
+    text, mask = prompts(2)
+    start = torch.full((2, 4, 4), MASK)
+    start[0, :2] = 7
+    for given in (None, start):
+        loop = unmask(
+            model.generator, text, mask, grid=(4, 4), config=replace(CONFIG, order=order),
+            generators=generators(2), start=given,
+        )  # fmt: skip
+        next(loop)
+        with Waits() as waits:
+            assert len(list(loop)) == CONFIG.num_steps - 1
+        assert waits.found == []
+    with Waits() as waits:
+        torch.arange(3)[torch.arange(3) > 0].max().item()
+    assert waits.found == ["index", "_local_scalar_dense"]

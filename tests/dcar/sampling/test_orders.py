@@ -4,6 +4,8 @@ import torch
 from dcar.config import Order, SamplingConfig, Schedule
 from dcar.sampling.orders import halton_ranks, halton_scores, parity_stages, plan_steps, stage_steps
 
+CPU = torch.device("cpu")
+
 
 @pytest.mark.parametrize("height", range(1, 33))
 def test_stages_partition_every_grid_and_the_last_holds_the_odd_parity(height: int) -> None:
@@ -39,7 +41,7 @@ def test_steps_of_the_stages() -> None:
 
 def test_a_plan_reveals_stage_after_stage() -> None:
     config = SamplingConfig(num_steps=8, order=Order.gtr, schedule=Schedule.linear)
-    plan = plan_steps(torch.ones(1, 64, dtype=torch.bool), grid=(8, 8), config=config)
+    plan = plan_steps(torch.ones(1, 64, dtype=torch.bool), grid=(8, 8), config=config, device=CPU)
     stages = parity_stages(8, 8, 3)
     assert [int(step.left) for step in plan] == [13, 10, 7, 4, 0, 8, 0, 0]
     for step, stage in zip(plan, [0, 0, 0, 0, 0, 1, 1, 2], strict=True):
@@ -51,10 +53,13 @@ def test_a_plan_inside_a_mask_counts_each_image_and_stage_by_itself() -> None:
     masked[0, :20] = True
     masked[1] = True
     config = SamplingConfig(num_steps=6, order=Order.gtr, stage_steps=[2, 1, 3])
-    plan = plan_steps(masked, grid=(8, 8), config=config)
+    plan = plan_steps(masked, grid=(8, 8), config=config, device=CPU)
     stages = parity_stages(8, 8, 3)
-    hidden = masked.clone()
+    hidden, before = masked.clone(), {}
     for step in plan:
+        stage = tuple(step.stage.tolist())
+        assert step.sampled == before.get(stage, int((hidden & step.stage).sum()))
+        before[stage] = int(step.left.sum())
         for image in range(3):
             assert 0 <= step.left[image] <= (hidden[image] & step.stage).sum()
     ends = [plan[1], plan[2], plan[5]]
@@ -69,8 +74,8 @@ def test_one_stage_is_the_plan_of_a_plain_order() -> None:
         plain = SamplingConfig(num_steps=7, schedule=schedule)
         single = SamplingConfig(num_steps=7, schedule=schedule, order=Order.gtr, stage_steps=[7])
         for a, b in zip(
-            plan_steps(masked, grid=(5, 7), config=plain),
-            plan_steps(masked, grid=(5, 7), config=single),
+            plan_steps(masked, grid=(5, 7), config=plain, device=CPU),
+            plan_steps(masked, grid=(5, 7), config=single, device=CPU),
             strict=True,
         ):
             assert torch.equal(a.stage, b.stage) and torch.equal(a.left, b.left)

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from dcar.config import SamplingConfig, Solver
 from dcar.masking import lowest
-from dcar.modules.diffusion_head import Budget, HeadNoise, guide
+from dcar.modules.diffusion_head import Budget, HeadNoise
 from dcar.randomness import Generators, per_image
 from dcar.sampling.fts import select
 from dcar.sampling.guidance import (
     guidance_context,
+    guided_logits,
     head_scale,
     last_step_scale,
     step_scale,
@@ -118,10 +119,13 @@ def unmask(
     both = guidance_context(model, text, text_mask, guided=any(scales))
     conditional = model.first_rows(both, images)
     first = None
+    everything = torch.ones(images, height * width, dtype=torch.bool)
     if start is None:
         start = torch.full((images, height, width), mask_id, device=text.device)
+    else:
+        everything = rearrange(start == mask_id, "b h w -> b (h w)").cpu()
     indices = rearrange(start, "b h w -> b (h w)")
-    plan = plan_steps(indices == mask_id, grid=grid, config=config)
+    plan = plan_steps(everything, grid=grid, config=config, device=text.device)
 
     for step, (scale, planned) in enumerate(zip(scales, plan, strict=True)):
         progress = (step + 1) / config.num_steps
@@ -130,18 +134,19 @@ def unmask(
             if noise is not None
             else sample_step_noise(sources or [], height * width, mask_id)
         )
-        variates = StepNoise(*(uniform.to(text.device) for uniform in variates))
+        variates = StepNoise(*(_sent(uniform, text.device) for uniform in variates))
 
         guided = (both, 2) if scale else (conditional, 1)
         hidden = _encode(model, indices, grid, *guided)
         masked = indices == mask_id
         candidates = masked & planned.stage
+        rows = _rows(candidates, planned.sampled)
         # Logits are the widest tensor here: they are computed where something is sampled, only.
-        logits = _guided_logits(model, hidden, candidates, scale)
+        logits = guided_logits(model, hidden, rows, scale)
         if config.logit_annealing:
             logits = logits / (0.5 + 0.8 * (1 - progress))
 
-        choice, confidence = _sample(logits, variates, candidates, config, progress)
+        choice, confidence = _sample(logits, variates, candidates, rows, config, progress)
         sampled = indices.masked_scatter(candidates, choice)
         first = variates.order if first is None else first
         scores = planned.scores(Signals(first, variates.order, confidence))
@@ -245,28 +250,40 @@ def _encode(
     return model.encode(torch.cat([rows] * branches), context)
 
 
-def _guided_logits(
-    model: MaskedModel[Context], hidden: Tensor, candidates: Tensor, scale: float
-) -> Tensor:
-    """Logits (p, k) of the candidates, in fp32."""
-    if not scale:
-        return model.predict(hidden[candidates]).float()
-    branches = torch.cat([half[candidates] for half in hidden.chunk(2)])
-    conditional, unconditional = model.predict(branches).float().chunk(2)
-    return guide(conditional, unconditional, scale)
+def _sent(variates: Tensor, device: torch.device) -> Tensor:
+    """Variates on the device; to a GPU they travel while it works on what it has."""
+    if device.type == "cuda" and variates.device.type == "cpu":
+        variates = variates.pin_memory()
+    return variates.to(device, non_blocking=True)
+
+
+def _rows(candidates: Tensor, count: int) -> Tensor:
+    """The numbers (p,) of the candidates among all b n positions.
+
+    There are `count` of them, which is known: a boolean index would wait for the device to count.
+    """
+    flat = rearrange(candidates, "b n -> (b n)")
+    return rearrange(flat.nonzero_static(size=count), "p 1 -> p")
 
 
 def _sample(
-    logits: Tensor, variates: StepNoise, candidates: Tensor, config: SamplingConfig, progress: float
+    logits: Tensor,
+    variates: StepNoise,
+    candidates: Tensor,
+    rows: Tensor,
+    config: SamplingConfig,
+    progress: float,
 ) -> tuple[Tensor, Tensor]:
     """An index for each candidate (p,), and the confidence in it at its place (b, n)."""
     final = config.final_temperature
     temperature = final + (config.temperature - final) * (1 - progress)
-    choice = (logits + temperature * _gumbel(variates.indices[candidates])).argmax(dim=1)
+    choice = (
+        logits + temperature * _gumbel(rearrange(variates.indices, "b n k -> (b n) k")[rows])
+    ).argmax(dim=1)
     scale = config.confidence_temperature
     scale = (config.temperature if scale is None else scale) * (1 - progress)
     chosen = rearrange(logits.gather(1, rearrange(choice, "p -> p 1")), "p 1 -> p")
-    confidence = chosen + scale * _gumbel(variates.order[candidates])
+    confidence = chosen + scale * _gumbel(rearrange(variates.order, "b n -> (b n)")[rows])
     return choice, torch.zeros_like(variates.order).masked_scatter(candidates, confidence)
 
 

@@ -114,10 +114,12 @@ class GaussianDiffusion:
 
 
 def _at(table: Tensor, t: Tensor | int, like: Tensor) -> Tensor:
-    """The entries of a table, of `like`'s device and type: a (p, 1) column, or one number."""
+    """The entries of a table, of `like`'s type: a (p, 1) column of its device, or one number."""
     # Rounded before it is moved: not every device has fp64.
-    table = table.to(like.dtype).to(like.device)
-    return table[t] if isinstance(t, int) else rearrange(table[t], "p -> p 1")
+    table = table.to(like.dtype)
+    if isinstance(t, int):
+        return table[t]  # a number of the CPU enters any kernel: nothing is copied and waited for
+    return rearrange(table.to(like.device)[t], "p -> p 1")
 
 
 def _gaussian_kl(mean1: Tensor, log_var1: Tensor, mean2: Tensor, log_var2: Tensor) -> Tensor:

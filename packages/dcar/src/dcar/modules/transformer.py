@@ -195,6 +195,10 @@ class Generator(nn.Module):
         x = x + position_table(
             height, width, self.config.width, self.config.position_extent, x.device
         ).to(x.dtype)
+        return self.run_blocks(x, context)
+
+    def run_blocks(self, x: Tensor, context: TextContext) -> Tensor:
+        """Hidden states (b, n, d) of embeddings (b, n, d): what `TextToImage.compile` compiles."""
         for block, k, v in zip(self.blocks, context.keys, context.values, strict=True):
             if self.recompute and torch.is_grad_enabled():
                 x = checkpoint(block, x, k, v, context.mask, use_reentrant=False)

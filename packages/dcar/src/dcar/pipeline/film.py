@@ -16,7 +16,6 @@ from torch import Tensor
 from dcar.pipeline import TextToImage
 from dcar.pipeline.results import StepPreview
 from dcar.pipeline.settings import Settings
-from dcht.display.html import embedded
 from dcht.images import grid
 
 FRAME_MS, LAST_FRAME_MS = 250, 2000
@@ -68,8 +67,8 @@ class Film:
             for preview, last in zip(self.previews, before, strict=True)
         ]
 
-    def _repr_html_(self) -> str:
-        return embedded(self.gif(), "gif")
+    def _repr_mimebundle_(self, **_: object) -> dict[str, bytes]:
+        return {"image/gif": self.gif()}
 
 
 def unmasking_film(

@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import assert_never
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from dcar.config import Guidance, HeadGuidance, SamplingConfig
+from dcar.modules.diffusion_head import guide
 from dcar.sampling.models import Context, MaskedModel
 
 
@@ -65,3 +67,19 @@ def guidance_context(
         text = torch.cat([text, model.drop_text(text, everything)])
         text_mask = torch.cat([text_mask, text_mask])
     return model.embed_text(text, text_mask)
+
+
+def guided_logits(
+    model: MaskedModel[Context], hidden: Tensor, rows: Tensor, scale: float
+) -> Tensor:
+    """Logits (p, k), in fp32, of positions `rows` (p,) among the b n of all images.
+
+    `hidden` is (b, n, d), or with guidance (2b, n, d), the conditional rows first.
+    """
+    branches = hidden.chunk(2) if scale else (hidden,)
+    picked = [rearrange(branch, "b n d -> (b n) d")[rows] for branch in branches]
+    logits = model.predict(torch.cat(picked)).float()
+    if not scale:
+        return logits
+    conditional, unconditional = logits.chunk(2)
+    return guide(conditional, unconditional, scale)

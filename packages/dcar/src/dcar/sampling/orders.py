@@ -43,6 +43,8 @@ class PlannedStep(NamedTuple):
     """(n,) boolean: the positions it may reveal."""
     left: Tensor
     """(b,) how many of them stay hidden after it."""
+    sampled: int
+    """How many positions of all images it samples: those of the stage that are hidden before it."""
     scores: Scores
     """Which ones."""
 
@@ -57,7 +59,9 @@ class _Reveal(NamedTuple):
     scores: Scores
 
 
-def _reveal(order: Order, *, grid: tuple[int, int], config: SamplingConfig) -> _Reveal:
+def _reveal(
+    order: Order, *, grid: tuple[int, int], config: SamplingConfig, device: torch.device
+) -> _Reveal:
     height, width = grid
     everywhere = torch.ones(1, height * width, dtype=torch.bool)
     match order:
@@ -66,7 +70,7 @@ def _reveal(order: Order, *, grid: tuple[int, int], config: SamplingConfig) -> _
         case Order.random:
             return _Reveal(everywhere, [config.num_steps], lambda signals: signals.variates)
         case Order.halton:
-            ranks = halton_ranks(height, width)
+            ranks = halton_ranks(height, width).to(device)
             return _Reveal(
                 everywhere,
                 [config.num_steps],
@@ -75,26 +79,34 @@ def _reveal(order: Order, *, grid: tuple[int, int], config: SamplingConfig) -> _
         case Order.gtr:
             steps = config.stage_steps or stage_steps(config.num_steps)
             stages = parity_stages(height, width, len(steps))
-            inside = _reveal(config.stage_order, grid=grid, config=config)
+            inside = _reveal(config.stage_order, grid=grid, config=config, device=device)
             return _Reveal(stages, steps, inside.scores)
         case _:
             assert_never(order)
 
 
 def plan_steps(
-    masked: Tensor, *, grid: tuple[int, int], config: SamplingConfig
+    masked: Tensor, *, grid: tuple[int, int], config: SamplingConfig, device: torch.device
 ) -> list[PlannedStep]:
-    """The `config.num_steps` steps for images whose `masked` (b, n) positions are to be sampled."""
-    stages, steps, scores = _reveal(config.order, grid=grid, config=config)
+    """The `config.num_steps` steps for images whose `masked` (b, n) positions are to be sampled.
+
+    Everything is counted here, so that no step waits for the device to say how much it samples.
+
+    Args:
+        masked: on the CPU.
+        grid: (h, w).
+        config: order, steps and schedule.
+        device: where the steps are taken.
+    """
+    stages, steps, scores = _reveal(config.order, grid=grid, config=config, device=device)
     plan = []
-    for stage, num_steps in zip(stages.to(masked.device), steps, strict=True):
-        size = int(stage.sum())
-        counts = [
-            masked_counts(size, hidden, num_steps, config.schedule)
-            for hidden in (masked & stage).sum(dim=1).tolist()
-        ]
-        lefts = torch.tensor(counts, device=masked.device).unbind(dim=1)
-        plan += [PlannedStep(stage, left, scores) for left in lefts]
+    for stage, num_steps in zip(stages, steps, strict=True):
+        size, hidden = int(stage.sum()), (masked & stage).sum(dim=1).tolist()
+        counts = [masked_counts(size, count, num_steps, config.schedule) for count in hidden]
+        lefts = list(zip(*counts, strict=True))
+        for before, left in zip([hidden, *lefts], lefts, strict=False):
+            left = torch.tensor(left, device=device)
+            plan.append(PlannedStep(stage.to(device), left, sum(before), scores))
     return plan
 
 
@@ -133,10 +145,9 @@ def halton_scores(ranks: Tensor, starts: Tensor) -> Tensor:
     """Scores (b, n) that fall along the Halton sequence, for each image from a point of its own.
 
     Args:
-        ranks: (n,) what `halton_ranks` returns.
+        ranks: (n,) what `halton_ranks` returns, where `starts` is.
         starts: (b,) uniform in [0, 1): which point of the sequence an image begins with.
     """
-    ranks = ranks.to(starts.device)
     first = (starts[:, None] * len(ranks)).long()
     return -((ranks - first) % len(ranks)).float()
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, assert_never
 
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -29,7 +30,7 @@ def distribute(learner: Learner, world: World, parallel: Parallel) -> nn.Module:
     With FSDP2 it is the learner itself, whose parameters become shards (DTensors). Gradients are
     averaged over ranks: multiply the loss by `world.size` for those of the sum.
     """
-    if world.size == 1:
+    if not dist.is_initialized():  # no launcher: this process alone
         return learner
     match parallel:
         case Parallel.ddp:

@@ -31,6 +31,11 @@ def plan(config: TrainConfig, cluster: Cluster) -> str:
     Raises:
         UsageError: a batch that the GPUs cannot share.
     """
+    return describe(work(config), cluster)
+
+
+def work(config: TrainConfig) -> Work:
+    """What a run has to do, found on fake tensors."""
     model, factor = config.model, config.tokenizer.downsampling
     side = config.data.size // factor
     positions = side * side
@@ -53,7 +58,7 @@ def plan(config: TrainConfig, cluster: Cluster) -> str:
         notes.append(f"beside it           T5-base, {text:.1%} more FLOPs; text_cache spares them")
     if config.data.kind is not DataKind.latents:
         notes.append("beside it           images are encoded on the fly; dcht encode spares that")
-    work = Work(
+    return Work(
         title=f"dcar-train, {config.data.size} px, {positions} tokens",
         parameters=parameters,
         frozen=frozen,
@@ -65,7 +70,6 @@ def plan(config: TrainConfig, cluster: Cluster) -> str:
         shardable=True,
         notes=notes,
     )
-    return describe(work, cluster)
 
 
 def costs(model: DCARConfig, side: int, masked: int, *, bf16: bool = True) -> tuple[Cost, Cost]:

@@ -149,6 +149,15 @@ class Work(NamedTuple):
     """Whether the trainer knows FSDP2."""
     notes: Sequence[str]
 
+    @property
+    def trained(self) -> int:
+        """All parameters that are trained."""
+        return sum(self.parameters.values())
+
+    def micro(self, cluster: Cluster) -> int:
+        """Images at once on a GPU."""
+        return self.batch_size // cluster.gpus // self.accumulate
+
 
 BYTES = {"weights": 4, "gradients": 4, "Adam's moments": 8, "average (EMA)": 4}
 """Of a trained parameter, in fp32; beside it the bf16 copy that autocast keeps for the backward
@@ -156,8 +165,38 @@ pass, which FSDP2 does not shard."""
 HALF = 2
 
 
-def describe(work: Work, cluster: Cluster) -> str:
-    """The plan as text.
+class Way(NamedTuple):
+    """One way to hold a model and its activations on every rank."""
+
+    name: str
+    """DDP or FSDP2."""
+    recomputed: bool
+    """Activations, in the backward pass; else they are kept."""
+    states: dict[str, float]
+    """GB of weights and what belongs to them, by name."""
+    activations: float
+    """GB."""
+    memory: float
+    """GB in all."""
+    sent: float
+    """GB a rank and step."""
+    network: float
+    """Seconds of sending."""
+    computing: float
+    """Seconds of a step."""
+
+    @property
+    def seconds(self) -> float:
+        """Of a step: computing and sending overlap."""
+        return max(self.computing, self.network)
+
+    def fits(self, kind: GPU) -> bool:
+        """A tenth is left for what is not counted."""
+        return self.memory < 0.9 * kind.memory
+
+
+def ways(work: Work, cluster: Cluster) -> list[Way]:
+    """DDP, then FSDP2 where the trainer knows it; activations kept, then recomputed.
 
     Raises:
         UsageError: a batch that the GPUs cannot share.
@@ -168,47 +207,74 @@ def describe(work: Work, cluster: Cluster) -> str:
             f"batch_size {work.batch_size} is not a multiple of accumulate {work.accumulate} times "
             f"{ranks} GPUs"
         )
-    trained = sum(work.parameters.values())
-    micro = work.batch_size // ranks // work.accumulate
+    trained = work.trained
+    halves = HALF * (trained + work.frozen) / 1e9
+    # A ring crosses from node to node over all adapters of a node, a share of the data on each.
+    rate = kind.near if ranks <= NODE else min(kind.near, NODE * kind.far)
+    found = []
+    for name, shards, size in (
+        ("DDP", 1, 2 * 4 * trained),
+        ("FSDP2", ranks, (8 * work.accumulate + 4) * trained),
+    )[: 2 if work.shardable else 1]:
+        states = {key: each * trained / shards / 1e9 for key, each in BYTES.items()}
+        sent = size * (ranks - 1) / ranks / 1e9
+        for image in (work.image, work.image_recomputed):
+            if image is not None:
+                activations = image.kept * work.micro(cluster) / 1e9
+                flops = image.flops * work.batch_size / ranks
+                found.append(
+                    Way(
+                        name=name,
+                        recomputed=image is work.image_recomputed,
+                        states=states,
+                        activations=activations,
+                        memory=sum(states.values()) + halves + activations,
+                        sent=sent,
+                        network=sent / rate,
+                        computing=flops / (kind.flops * 1e12 * cluster.utilization),
+                    )
+                )
+    return found
+
+
+def describe(work: Work, cluster: Cluster) -> str:
+    """The plan as text.
+
+    Raises:
+        UsageError: a batch that the GPUs cannot share.
+    """
+    found, kind = ways(work, cluster), cluster.kind
     parts = ", ".join(f"{name} {count / 1e6:.1f} M" for name, count in work.parameters.items())
     lines = [
-        f"{work.title} on {ranks} x {cluster.gpu} ({kind.memory:g} GB, {kind.flops:g} TFLOP/s)",
-        f"parameters          {trained / 1e6:,.1f} M trained ({parts}), {work.frozen / 1e6:,.1f} M "
-        "frozen",
-        f"a step              {work.batch_size:,} images, {micro} at once on a GPU, "
+        f"{work.title} on {cluster.gpus} x {cluster.gpu} "
+        f"({kind.memory:g} GB, {kind.flops:g} TFLOP/s)",
+        f"parameters          {work.trained / 1e6:,.1f} M trained ({parts}), "
+        f"{work.frozen / 1e6:,.1f} M frozen",
+        f"a step              {work.batch_size:,} images, {work.micro(cluster)} at once on a GPU, "
         f"{work.image.flops * work.batch_size / 1e15:,.2f} PFLOP",
     ]
-    kinds = {"DDP": 1, "FSDP2": ranks} if work.shardable else {"DDP": 1}
-    for name, shards in kinds.items():
-        states = {key: size * trained / shards / 1e9 for key, size in BYTES.items()}
-        fixed = sum(states.values()) + HALF * trained / 1e9 + HALF * work.frozen / 1e9
-        each = ", ".join(f"{key} {size:.2f}" for key, size in states.items())
-        lines.append(f"memory, {name:5}       {each}, bf16 copies {HALF * trained / 1e9:.2f} GB")
-        for how, image in (("kept", work.image), ("recomputed", work.image_recomputed)):
-            if image is not None:
-                total = fixed + image.kept * micro / 1e9
-                fits = "fits" if total < 0.9 * kind.memory else "does not fit"
-                lines.append(
-                    f"  activations {how:10} {image.kept * micro / 1e9:,.2f} GB: "
-                    f"{total:,.1f} GB in all, {fits}"
-                )
-    rate = kind.near if ranks <= NODE else kind.far
-    compute = work.image.flops * work.batch_size / ranks / (kind.flops * 1e12 * cluster.utilization)
-    sent = {"DDP": 2 * 4 * trained, "FSDP2": (8 * work.accumulate + 4) * trained}
-    seconds = {}
-    for name in kinds:
-        size = sent[name] * (ranks - 1) / ranks / 1e9
-        seconds[name] = size / rate
+    for way in found:
+        if not way.recomputed:
+            each = ", ".join(f"{key} {size:.2f}" for key, size in way.states.items())
+            copies = HALF * work.trained / 1e9
+            lines.append(f"memory, {way.name:5}       {each}, bf16 copies {copies:.2f} GB")
+        how = "recomputed" if way.recomputed else "kept"
         lines.append(
-            f"network, {name:5}      {size:,.2f} GB a rank and step, {seconds[name]:.3f} s"
+            f"  activations {how:10} {way.activations:,.2f} GB: {way.memory:,.1f} GB in all, "
+            f"{'fits' if way.fits(kind) else 'does not fit'}"
         )
-    step = max(compute, seconds["DDP"])
+    lines += [
+        f"network, {way.name:5}      {way.sent:,.2f} GB a rank and step, {way.network:.3f} s"
+        for way in found
+        if not way.recomputed
+    ]
+    step = found[0].seconds
     days, images = step * work.steps / 86400, work.steps * work.batch_size / 1e6
     lines += [
         f"time a step         {step:.3f} s at {cluster.utilization:.0%} of the data sheet "
-        f"(computing {compute:.3f} s; DDP sends meanwhile)",
+        f"(computing {found[0].computing:.3f} s; DDP sends meanwhile)",
         f"the whole recipe    {work.steps:,} steps, {images:,.1f} M images: {days:,.2f} days, "
-        f"{days * 24 * ranks:,.0f} GPU hours",
+        f"{days * 24 * cluster.gpus:,.0f} GPU hours",
         *work.notes,
     ]
     return "\n".join(lines)

@@ -27,8 +27,8 @@ def plan(config: TrainConfig, cluster: Cluster) -> str:
     texts = []
     for stage in config.plan():
         with FakeTensorMode():
-            networks = _build(config)
-            image = _cost(networks, config, stage.settings)
+            networks = build(config)
+            image = cost(networks, config, stage.settings)
         counts = {name: sum(p.numel() for p in part.parameters())
                   for name, part in networks.named_children()}  # fmt: skip
         trained = {name: counts[name] for name in ("decoder", "discriminator") if name in counts}
@@ -51,8 +51,8 @@ def plan(config: TrainConfig, cluster: Cluster) -> str:
     return "\n\n".join(texts)
 
 
-def _build(config: TrainConfig) -> nn.ModuleDict:
-    """The networks of a step, on fake tensors."""
+def build(config: TrainConfig) -> nn.ModuleDict:
+    """The networks of a step."""
     tokenizer = Tokenizer(config.tokenizer).train()
     parts = dict(tokenizer.named_children())
     if config.loss.gan:
@@ -62,25 +62,34 @@ def _build(config: TrainConfig) -> nn.ModuleDict:
     return nn.ModuleDict(parts)
 
 
-def _cost(networks: nn.ModuleDict, config: TrainConfig, stage: StageConfig) -> Cost:
+def cost(
+    networks: nn.ModuleDict, config: TrainConfig, stage: StageConfig, *, bf16: bool = True
+) -> Cost:
+    """What an image of a stage costs, by networks on fake tensors."""
+
     def step(count: int) -> Tensor:
-        images = torch.randn(count, 3, config.data.crop, config.data.crop)
-        with torch.autocast("cpu", torch.bfloat16):
-            with torch.set_grad_enabled(stage.train_encoder):
-                z = networks["quantizer"].normalize(networks["encoder"](images))  # type: ignore[operator]
-            total = torch.zeros(())
-            if stage.discrete_prob:
-                _, z, terms = networks["quantizer"].forward_train(z)  # type: ignore[operator]
-                total = total + sum(terms.values()) if stage.train_codebook else total
-            output = networks["decoder"](z).float()
-            total = total + (output - images).square().mean()
-            if "lpips" in networks:
-                total = total + networks["lpips"](output, images).mean()
-            if "discriminator" in networks:
-                critic = networks["discriminator"]
-                assert isinstance(critic, PatchDiscriminator)
-                total = total + generator_loss(judge(critic, output))
-                total = total + learn(critic, images, output.detach())["discriminator"]
-        return total
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            return loss(networks, config, stage, count)
 
     return cost_of(step, network=networks)
+
+
+def loss(networks: nn.ModuleDict, config: TrainConfig, stage: StageConfig, count: int) -> Tensor:
+    """The loss of a step on so many images of noise."""
+    images = torch.randn(count, 3, config.data.crop, config.data.crop)
+    with torch.set_grad_enabled(stage.train_encoder):
+        z = networks["quantizer"].normalize(networks["encoder"](images))  # type: ignore[operator]
+    total = torch.zeros(())
+    if stage.discrete_prob:
+        _, z, terms = networks["quantizer"].forward_train(z)  # type: ignore[operator]
+        total = total + sum(terms.values()) if stage.train_codebook else total
+    output = networks["decoder"](z).float()
+    total = total + (output - images).square().mean()
+    if "lpips" in networks:
+        total = total + networks["lpips"](output, images).mean()
+    if "discriminator" in networks:
+        critic = networks["discriminator"]
+        assert isinstance(critic, PatchDiscriminator)
+        total = total + generator_loss(judge(critic, output))
+        total = total + learn(critic, images, output.detach())["discriminator"]
+    return total
