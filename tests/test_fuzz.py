@@ -39,7 +39,7 @@ from dcar_eval.runs.journal import Journal
 from dcar_eval.runs.results import finished, prepare
 from dcht import LatentsStore, Tokenizer, UsageError
 from dcht.data.archives import list_archive
-from dcht.data.captions import read_table
+from dcht.data.tables import read_table
 from dcht.data.zips import list_zip
 from dcht.errors import CheckpointError, printable
 from dcht.images import open_image, read_png_text

@@ -1,5 +1,6 @@
 """Reading what may be hostile, and writing what may be interrupted."""
 
+import contextlib
 import io
 import struct
 import zlib
@@ -79,7 +80,7 @@ def test_sixteen_bit_gray_keeps_its_range(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("text.png", b"this is no picture", "not a PNG, JPEG, WEBP, BMP image"),
+        ("text.png", b"this is no picture", "not a PNG, JPEG, WEBP, BMP, GIF, TIFF, AVIF image"),
         ("empty.jpg", b"", "not a PNG"),
         ("bomb.png", bomb(), r"cap is 64,000,000|exceeds limit"),
         ("smaller_bomb.png", bomb(9000), "81,000,000 pixels; the cap is 64,000,000"),
@@ -102,10 +103,44 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
         open_image(tmp_path / f"cut.{suffix}")
 
 
+def test_the_first_frame_or_page_is_the_image(tmp_path: Path) -> None:
+    """Upright and on white, as of every format."""
+    pages = [Image.new("RGB", (6, 4), color) for color in ("red", "lime", "blue")]
+    for suffix in ("gif", "tiff", "avif"):
+        pages[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=pages[1:])
+        red = np.array(open_image(tmp_path / f"a.{suffix}"))[2, 3]
+        assert np.abs(red.astype(int) - (255, 0, 0)).max() < 4, suffix
+    clear = Image.new("P", (2, 1))
+    clear.putpalette([0, 0, 255, 255, 0, 0])
+    clear.putdata([0, 1])
+    clear.save(tmp_path / "clear.gif", transparency=0)
+    assert open_image(tmp_path / "clear.gif").getpixel((0, 0)) == (255, 255, 255)
+    turned = Image.new("RGB", (6, 4), "red")
+    turned.paste("blue", (0, 0, 6, 1))
+    turned.save(tmp_path / "turned.tiff", tiffinfo={274: 6})
+    assert open_image(tmp_path / "turned.tiff").size == (4, 6)
+    assert open_image(tmp_path / "turned.tiff").getpixel((3, 5)) == (0, 0, 255)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "tiff", "avif"])
+def test_frames_above_the_cap_are_not_decoded(tmp_path: Path, suffix: str) -> None:
+    Image.new("RGB", (64, 32)).save(tmp_path / f"a.{suffix}")
+    with pytest.raises(ImageError, match="64 x 32 is 2,048 pixels; the cap is 2,047"):
+        open_image(tmp_path / f"a.{suffix}", max_pixels=2047)
+    content = bytearray((tmp_path / f"a.{suffix}").read_bytes())
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = content.copy()
+        for place in rng.integers(3, len(content), 4):
+            damaged[place] = rng.integers(256)
+        with contextlib.suppress(ImageError):
+            assert open_image(io.BytesIO(damaged), max_pixels=1 << 16).mode == "RGB"
+
+
 def test_the_name_does_not_choose_the_decoder(tmp_path: Path) -> None:
     """A format outside the allow-list is refused whatever the file is called."""
-    Image.new("RGB", (4, 4)).save(tmp_path / "picture.tiff")
-    (tmp_path / "picture.tiff").rename(tmp_path / "picture.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "picture.ppm")
+    (tmp_path / "picture.ppm").rename(tmp_path / "picture.png")
     with pytest.raises(ImageError, match="not a PNG"):
         open_image(tmp_path / "picture.png")
 

@@ -68,10 +68,10 @@ def test_flips_are_rows_of_their_own_but_not_of_captions_that_name_a_side(
 
 def test_what_cannot_be_used_is_left_out_and_said(tmp_path: Path, tokenizer: Tokenizer) -> None:
     save(tmp_path, "a.png", (64, 64))
-    (tmp_path / "b.gif").write_bytes(b"GIF89a")
+    (tmp_path / "b.heic").write_bytes(b"GIF89a")
     data = opened(tmp_path, tokenizer, size=64)
     assert len(data) == 1
-    assert data.notes == [f"{tmp_path}: 1 left out, for instance b.gif: .gif is not read"]
+    assert data.notes == [f"{tmp_path}: 1 left out, for instance b.heic: .heic is not read"]
     (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
     (tmp_path / "c.txt").write_text("cut")
     with pytest.raises(UsageError, match=r"c\.png: damaged.*take it out"):

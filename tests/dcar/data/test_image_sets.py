@@ -103,6 +103,6 @@ def test_journeydb(tmp_path: Path, tokenizer: Tokenizer) -> None:
 
 
 def test_a_set_without_a_image(tmp_path: Path) -> None:
-    (tmp_path / "a.gif").write_bytes(b"")
-    with pytest.raises(UsageError, match=r"holds no images that can be used: \.gif is not read"):
+    (tmp_path / "a.heic").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"holds no images that can be used: \.heic is not read"):
         list_images(str(tmp_path), DataKind.folder)

@@ -76,7 +76,7 @@ def test_statistics_are_written_and_compared(ask: Ask, images: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("fid no/such .", "no/such is not there; expected a folder or a zip of images"),
+        ("fid no/such .", "no/such is not there"),
         ("stats . --out x.txt", "--out x.txt should end in .npz"),
         ("fid {images} {images} --size 64", "python -m dcar_eval.inception --out DIR"),
         ("fid {images} {images} --extractor resnet", "extractor 'resnet' is not known"),

@@ -156,16 +156,16 @@ def test_what_cannot_be_read_is_said(images: Path, tmp_path: Path) -> None:
     (images / "linked").symlink_to(tmp_path)
     (images / "folder.png").mkdir()
     (images / "d.txt").symlink_to(tmp_path / "secret.txt")
-    (images / "old.gif").write_bytes(b"GIF89a")
+    (images / "old.heic").write_bytes(b"ftypheic")
     os.mkfifo(images / "pipe.png")
-    link_out = "is a link out of the folder; a list may name its target"
+    link_out = "is a link out of the folder; --follow-links reads it"
     assert problems(images) == {
         "d.bmp": f"d.txt {link_out}",
         "folder.png": "a folder, not an image",
         "linked": "a link to a folder: not followed",
         "loop.png": "loop.png cannot be read: Too many levels of symbolic links",
         "nowhere.png": "nowhere.png cannot be read: No such file or directory",
-        "old.gif": ".gif is not read",
+        "old.heic": ".heic is not read",
         "outside.png": f"outside.png {link_out}",
         "pipe.png": "pipe.png is not a regular file",
     }
@@ -342,7 +342,9 @@ def test_tables_and_texts_that_are_not_read_are_named(images: Path, archive: Pat
         (images / name).write_text("file,caption\na.png,x\n")
     (images / "metadata.csv").write_text("file_name,text\nd.bmp,word\n")
     found = find_inputs(images)
-    assert found.unread == ["c.TXT", "captions.csv", "f.parquet", "gone.txt", "more/labels.json"]
+    assert found.unread == ["captions.csv", "f.parquet", "gone.txt", "more/labels.json"]
+    assert found.tables == ["metadata.csv"]
+    assert rows(images)["c.webp"]["captions"] == ["file,caption", "a.png,x"]
     assert not problems(images)
     write_tar(archive, {"1.png": png("red"), "1.txt": b"x", "1.cls": b"3", "labels.csv": b"x"})
     assert find_inputs(archive).unread == ["007.tar/labels.csv"]
@@ -413,14 +415,14 @@ def test_a_pattern_is_bounded(images: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_images_of_other_formats_alone_are_said(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    for name in ("a.gif", "b.GIF", "c.tiff"):
-        (tmp_path / "in" / name).write_bytes(b"GIF89a")
-    for source in (tmp_path / "in", [tmp_path / "in" / "a.gif"]):
+    for name in ("a.heic", "b.HEIC", "c.jxl"):
+        (tmp_path / "in" / name).write_bytes(b"ftypheic")
+    for source in (tmp_path / "in", [tmp_path / "in" / "a.heic"]):
         with pytest.raises(
-            UsageError, match=r"no images that can be used: \.gif.* not read; convert"
+            UsageError, match=r"no images that can be used: \.heic.* not read; convert"
         ):
             list_inputs(source)
-    with pytest.raises(UsageError, match=r"can be used: \.gif, \.tiff are not read"):
+    with pytest.raises(UsageError, match=r"can be used: \.heic, \.jxl are not read"):
         list_images(tmp_path / "in")
 
 

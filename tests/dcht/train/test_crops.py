@@ -42,11 +42,11 @@ def ramp(width: int, height: int) -> Image.Image:
 def test_validation_images_are_spread_and_kept_apart(tmp_path):
     for index in range(10):
         ramp(8, 8).save(tmp_path / f"{index}.png")
-    (tmp_path / "4.gif").write_bytes(b"GIF89a")
+    (tmp_path / "4.heic").write_bytes(b"GIF89a")
     training, validation, left_out = split_inputs(config(tmp_path))
     assert [image.name for image in validation] == ["0.png", "5.png"]
     assert [image.name for image in training] == [f"{k}.png" for k in (1, 2, 3, 4, 6, 7, 8, 9)]
-    assert [(image.name, image.problem) for image in left_out] == [("4.gif", ".gif is not read")]
+    assert [(image.name, image.problem) for image in left_out] == [("4.heic", ".heic is not read")]
 
 
 def test_a_small_folder_keeps_a_quarter_for_validation(tmp_path):
@@ -59,8 +59,8 @@ def test_a_small_folder_keeps_a_quarter_for_validation(tmp_path):
         (tmp_path / image.name).unlink()
     with pytest.raises(UsageError, match="has 1 images; training needs at least 2"):
         split_inputs(config(tmp_path))
-    (tmp_path / "a.gif").write_bytes(b"GIF89a")
-    with pytest.raises(UsageError, match=r"has 1 images \(a.gif: .gif is not read\); training"):
+    (tmp_path / "a.heic").write_bytes(b"GIF89a")
+    with pytest.raises(UsageError, match=r"has 1 images \(a.heic: .heic is not read\); training"):
         split_inputs(config(tmp_path))
 
 

@@ -61,15 +61,16 @@ def evaluate_reconstruction(
     share: Share | None = None,
     force: bool = False,
     strict: bool = False,
+    follow_links: bool = False,
 ) -> dict[str, Any] | None:
-    """Measure the reconstructions of every image below `folder`; continue where a run stopped.
+    """Measure the reconstructions of every image of `folder`; continue where a run stopped.
 
     Writes `images.jsonl` (a row an image), `errors.jsonl` (what could not be read), `sheet.png`
     (input, discrete, hybrid, 5 x error of the first images) and, last, `results.json`.
 
     Args:
         tokenizer: in eval mode, from a checkpoint.
-        folder: the images.
+        folder: the images: any source of `dcht.data.sources.list_inputs`.
         out: folder to write.
         size: (width, height) that every image is resized and cropped to.
         path: `hybrid`, `discrete` or `both`.
@@ -79,6 +80,7 @@ def evaluate_reconstruction(
         share: what this process does of it; None: all.
         force: replace what `out` holds.
         strict: stop at the first file that cannot be read.
+        follow_links: whether links in folders may lead out of them.
 
     Returns:
         The content of `results.json`; None while other shares have not come to their end.
@@ -87,7 +89,7 @@ def evaluate_reconstruction(
         UsageError: no images, or `out` holds something else.
         CheckpointError: the tokenizer has no hash, or no quantizer for the discrete path.
     """
-    entries = list_inputs(folder)[:limit]
+    entries = list_inputs(folder, follow_links=follow_links)[:limit]
     if tokenizer.sha256 is None:
         raise CheckpointError("the tokenizer was never saved; save_pretrained gives it its hash")
     paths = PATHS[path]

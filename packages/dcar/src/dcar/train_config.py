@@ -44,6 +44,8 @@ class SourceConfig:
     weight: Annotated[float | None, Range(0, 1e9, above=True)] = None
     """Its share of the samples, in proportion to those of the other sources of a mixture; None
     for all of them makes every image as likely."""
+    follow_links: bool = False
+    """Whether links in folders may lead out of them, and to folders."""
 
     def __post_init__(self) -> None:
         """Refuse values without sense."""

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from dcht.commands import doctor, inspect
+from dcht.commands import doctor, inspect, shard
 from dcht.commands.checkpoint import add_convert, add_export
 from dcht.commands.common import (
     OK,
@@ -37,14 +37,17 @@ EXAMPLES = """examples:
   dcht encode photos/ --out latents/                      with the bundled tokenizer
   dcht encode 'shards/{00000..00099}.tar' --out latents/ --ckpt runs/tokenizer --size 512x384
   dcht encode photos/ --out latents/ --dry-run            how many, how large, how long
+  dcht encode data/train-*.parquet --out latents/         or hf://user/name (extra: datasets)
+  dcht shard photos/ --out shards/ --seed 0               WebDataset tars, shuffled
   dcht inspect latents/ --out codes.png                   whole? which codes, what residual
   dcht decode latents/ --out pictures/
   dcht reconstruct photo.jpg --out seen/ --path compare   input, discrete, hybrid, 5 x error
 """
 SOURCES = (
-    "folders (searched with all below them), .tar archives (as WebDataset has them), or lists: one "
-    "path a line, .jsonl or .csv; patterns as 'shards/{000..099}.tar' are understood. Captions: "
-    "image.txt (one a line), image.json, or metadata.jsonl or .csv with a file_name"
+    "folders (searched with all below them), .tar archives (as WebDataset has them), .parquet or "
+    "what the library datasets saved, hf://user/name, or lists: one path a line, .jsonl, .csv or "
+    ".json; patterns as 'shards/{000..099}.tar' are understood. Captions: image.txt or "
+    "image.caption (one a line), image.json, or a table with a file_name"
 )
 
 
@@ -61,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     encode = verbs.add_parser("encode", help="images to a store of latents")
     encode.add_argument("images", nargs="+", help=SOURCES)
-    add_common(encode, "out", "ckpt", "size")
+    add_common(encode, "follow_links", "out", "ckpt", "size")
     _add_fit(encode)
     encode.add_argument(
         "--flip", choices=("none", "both"), default="none",
@@ -107,6 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     decode.set_defaults(function=_decode)
 
     inspect.add(verbs)
+    shard.add(verbs, sources=SOURCES)
     add_convert(verbs)
     add_export(verbs)
     doctor.add(
@@ -116,7 +120,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     reconstruct = verbs.add_parser("reconstruct", help="images as the tokenizer gives them back")
     reconstruct.add_argument("images", nargs="+", help="images, or whatever dcht encode reads")
-    add_common(reconstruct, "out", "ckpt", "size", out={"help": "folder; a.jpg becomes a.jpg.png"})
+    add_common(
+        reconstruct, "follow_links", "out", "ckpt", "size",
+        out={"help": "folder; a.jpg becomes a.jpg.png"},
+    )  # fmt: skip
     _add_fit(reconstruct)
     reconstruct.add_argument(
         "--path", choices=("hybrid", "discrete", "compare", "codes"), default="hybrid",
@@ -169,7 +176,7 @@ def _encode(arguments: argparse.Namespace) -> int:
     )
     tokenizer = Tokenizer.from_pretrained(arguments.ckpt, device=device)
     if arguments.dry_run:
-        found = estimate(tokenizer, arguments.images, settings)
+        found = estimate(tokenizer, arguments.images, settings, follow_links=arguments.follow_links)
         if arguments.json:
             print(json.dumps(found._asdict()))
         else:
@@ -177,12 +184,18 @@ def _encode(arguments: argparse.Namespace) -> int:
                 f"{found.images:,} images, {found.captioned:,} with captions ({found.problems:,} "
                 f"more cannot be read) in {found.shards:,} shards, {found.bytes / 1e6:,.1f} MB, "
                 f"about {found.seconds / 60:,.1f} minutes with {settings.workers} worker(s)"
+                + _tables(found.tables)
                 + _unread(found.unread)
             )
         return OK
     start = time.perf_counter()
     found = encode_images(
-        tokenizer, arguments.images, arguments.out, settings, force=arguments.force
+        tokenizer,
+        arguments.images,
+        arguments.out,
+        settings,
+        follow_links=arguments.follow_links,
+        force=arguments.force,
     )
     seconds = time.perf_counter() - start
     rate = found.encoded / seconds
@@ -206,7 +219,12 @@ def _summary(found: Encoded, seconds: float) -> str:
     ]
     if found.missing:
         parts.append(f"{found.missing} shards are still to be made")
-    return "; ".join(parts) + _unread(found.unread)
+    return "; ".join(parts) + _tables(found.tables) + _unread(found.unread)
+
+
+def _tables(files: list[str]) -> str:
+    more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+    return f"; captions or labels from {printable(files[0])}{more}" if files else ""
 
 
 def _unread(files: list[str]) -> str:
@@ -254,6 +272,7 @@ def _reconstruct(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         force=arguments.force,
         strict=arguments.strict,
+        follow_links=arguments.follow_links,
     )
     return _report(arguments, result.written, len(result.errors), time.perf_counter() - start)
 

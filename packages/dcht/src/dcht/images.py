@@ -25,11 +25,12 @@ from dcht.errors import UsageError
 from dcht.files import open_regular, write_atomic
 from dcht.flatten import flatten
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-UNREAD_SUFFIXES = (
-    ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".tga",
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+"""What is opened; of several frames or pages the first is the image."""
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif",
 )  # fmt: skip
+UNREAD_SUFFIXES = (".heic", ".heif", ".jxl", ".jp2", ".psd", ".tga")
 """Images for certain, of a format that is not opened: said rather than left out."""
 MAX_PIXELS = 64_000_000
 """Largest image that is opened or made of one: 8000 x 8000. A larger header is refused as a

@@ -110,6 +110,8 @@ class DataConfig:
     root: Annotated[str, PATH]
     """Where they are, as `dcht encode` takes it: a folder (searched with its subfolders, and tar
     archives in it), a `.tar`, a list of paths, or a pattern of such."""
+    follow_links: bool = False
+    """Whether links in folders may lead out of them, and to folders."""
     size: Annotated[int, Range(32, 8192)] = 256
     """The short side is resized to this."""
     crop: int = 256

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dcar_eval.commands.common import add_inception, pick_metrics
 from dcar_eval.metrics.protocol import Crop
-from dcht.commands.common import OK, add_common
+from dcht.commands.common import OK, add_common, require_sources
 from dcht.config import parse_size
 from dcht.device import pick_device
 from dcht.errors import UsageError, printable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dcar_eval.metrics.features import Extractor
     from dcar_eval.runs.journal import Features
 
-SETS = "a folder or a zip of images, or a batch of pixels (.npz with arr_0)"
+SETS = "a zip of images, a batch of pixels (.npz with arr_0), or whatever dcht encode reads"
 
 
 def add(verbs: Any) -> None:
@@ -50,7 +50,7 @@ def _add_reading(verb: argparse.ArgumentParser) -> None:
         help="how images are brought to --size [cover]",
     )  # fmt: skip
     add_inception(verb)
-    add_common(verb, "size", "batch_size", "device", size=size, batch_size=32)
+    add_common(verb, "follow_links", "size", "batch_size", "device", size=size, batch_size=32)
 
 
 def run_fid(arguments: argparse.Namespace) -> int:
@@ -163,8 +163,7 @@ def run_stats(arguments: argparse.Namespace) -> int:
 
 def _check(place: Path) -> None:
     # Before torch and the weights are loaded: a typing mistake should answer at once.
-    if not place.exists():
-        raise UsageError(f"{place} is not there; expected {SETS}")
+    require_sources([str(place)])
 
 
 def _extractor(arguments: argparse.Namespace) -> Extractor:
@@ -185,8 +184,10 @@ def _features(place: Path, arguments: argparse.Namespace, extractor: Extractor) 
 
     if is_batch(place):
         entries = list_batch(place)
+    elif place.suffix == ".zip":
+        entries = list_zip(place)
     else:
-        entries = list_zip(place) if place.suffix == ".zip" else list_inputs(place)
+        entries = list_inputs(place, follow_links=arguments.follow_links)
     if not entries:
         raise UsageError(f"{place} holds no images")
     return cached_features(

@@ -8,15 +8,14 @@ from typing import Any
 
 from dcar_eval.commands.common import add_inception, add_share, pick_metrics, pick_share, tell
 from dcar_eval.metrics.protocol import PROTOCOLS
-from dcht.commands.common import OK, add_common, positive, report_skipped
+from dcht.commands.common import OK, add_common, positive, report_skipped, require_sources
 from dcht.config import parse_size
-from dcht.errors import UsageError
 
 
 def add(verbs: Any) -> None:
     """Add the verb to the subparsers."""
     verb = verbs.add_parser("reconstruction", help="PSNR, SSIM, LPIPS and rFID of a tokenizer")
-    verb.add_argument("--images", type=Path, required=True, help="folder of images")
+    verb.add_argument("--images", type=Path, required=True, help="whatever dcht encode reads")
     verb.add_argument(
         "--path", choices=("hybrid", "discrete", "both"), default="both",
         help="with the residual, without it, or each [both]",
@@ -35,7 +34,17 @@ def add(verbs: Any) -> None:
     )  # fmt: skip
     add_inception(verb)
     add_share(verb)
-    shared = ("ckpt", "size", "batch_size", "device", "precision", "strict", "offline", "out")
+    shared = (
+        "follow_links",
+        "ckpt",
+        "size",
+        "batch_size",
+        "device",
+        "precision",
+        "strict",
+        "offline",
+        "out",
+    )
     add_common(verb, *shared, "force", "resume", "json", batch_size=16)
     verb.set_defaults(function=run)
 
@@ -43,9 +52,8 @@ def add(verbs: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print the table, name what was skipped."""
     size = parse_size(arguments.size)
-    if not arguments.images.is_dir():
-        # Before torch and the weights are loaded: a typing mistake should answer at once.
-        raise UsageError(f"{arguments.images} is not there; expected a folder of images")
+    # Before torch and the weights are loaded: a typing mistake should answer at once.
+    require_sources([str(arguments.images)])
 
     from dataclasses import replace
 
@@ -80,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             share=share,
             force=arguments.force,
             strict=arguments.strict,
+            follow_links=arguments.follow_links,
         )
         here.barrier()
         if not here.main:

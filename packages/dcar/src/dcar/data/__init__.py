@@ -241,7 +241,7 @@ def _open_source(
 ) -> DataSource:
     if source.kind is DataKind.latents:
         return LatentSource(source.root, tokenizer, read=read)
-    found = list_images(source.root, source.kind)
+    found = list_images(source.root, source.kind, follow_links=source.follow_links)
     if source.latents is not None:
         rows = [image.row for image in found.images]
         return LatentSource(source.latents, tokenizer, rows, read=read)

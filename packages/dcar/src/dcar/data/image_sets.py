@@ -35,25 +35,25 @@ class ImageSet(NamedTuple):
     notes: list[str]
 
 
-def list_images(root: str, kind: DataKind) -> ImageSet:
+def list_images(root: str, kind: DataKind, *, follow_links: bool = False) -> ImageSet:
     """The images of a set, sorted by name.
 
     `folder` and `webdataset` are what `dcht encode` reads: files or tar archives with `.txt` and
-    `.json` beside each image, a list, or a pattern. `imagenet` is Kaggle's download, or a folder
-    a class. `journeydb` is the folder of one of its splits: `*_repath.jsonl` and `imgs/`.
+    `.json` beside each image, Parquet, a list, a pattern, or `hf://user/name`. `imagenet` is
+    Kaggle's download, or a folder a class. `journeydb` is the folder of one of its splits: `*_repath.jsonl` and `imgs/`.
 
     Raises:
         UsageError: the set is not there or holds nothing that can be used.
     """
     match kind:
         case DataKind.imagenet:
-            found = _list_imagenet(Path(root))
+            found = _list_imagenet(Path(root), follow_links)
         case DataKind.journeydb:
             found = _list_journeydb(Path(root))
         case DataKind.folder | DataKind.webdataset:
             found = (
                 ImageEntry(entry, {"file": entry.name} if entry.problem else entry.row())
-                for entry in list_inputs(root)
+                for entry in list_inputs(root, follow_links=follow_links)
             )
         case DataKind.latents:
             raise UsageError(f"{root} is a store of latents, which holds no images")
@@ -72,7 +72,7 @@ def list_images(root: str, kind: DataKind) -> ImageSet:
     return ImageSet(good, [note])
 
 
-def _list_imagenet(root: Path) -> Iterator[ImageEntry]:
+def _list_imagenet(root: Path, follow_links: bool) -> Iterator[ImageEntry]:
     """Captions are `a photo of a NAME`, one for each name of the class; the first is the label.
 
     # not in paper: it trains the tokenizer on ImageNet, which needs no captions.
@@ -85,7 +85,7 @@ def _list_imagenet(root: Path) -> Iterator[ImageEntry]:
     # Two cranes: a bird and a machine.
     firsts = Counter(known[0] for known in names.values() if known)
     images = root / IMAGENET_TRAIN
-    for entry in list_inputs(images if images.is_dir() else root):
+    for entry in list_inputs(images if images.is_dir() else root, follow_links=follow_links):
         folder = posixpath.basename(posixpath.dirname(entry.name))
         known = names.get(folder) or [folder.replace("_", " ")]
         captions = [f"a photo of {_article(name)} {name}" for name in known if name]

@@ -71,6 +71,10 @@ COMMON: dict[str, dict[str, Any]] = {
     "force": {"action": "store_true", "help": "replace what --out holds"},
     "resume": {"action": "store_true", "help": "what repeating a command does anyway"},
     "offline": {"action": "store_true", "help": "never ask the Hub"},
+    "follow_links": {
+        "action": "store_true",
+        "help": "follow links in folders wherever they lead, to folders too",
+    },
     "json": {"action": "store_true", "help": "print one JSON object"},
 }
 """The options that every verb of every tool spells alike."""
@@ -238,10 +242,11 @@ def require_sources(sources: Iterable[str]) -> None:
     """Refuse a source that is not there, before torch and the weights are loaded.
 
     Raises:
-        UsageError: it is no pattern and no file or folder.
+        UsageError: it is no pattern, no file or folder, and not on the Hub.
     """
     for source in sources:
-        if not set(source) & set("*?[{") and not os.path.lexists(source):
+        remote = source.startswith("hf:/")
+        if not remote and not set(source) & set("*?[{") and not os.path.lexists(source):
             raise UsageError(f"{source} is not there")
 
 

@@ -28,6 +28,7 @@ LIBRARIES = (
 EXTRAS = {
     "dcht[train]": ("hydra", "dcht-train"),
     "dcht[tensorboard]": ("tensorboard", "a run's event files"),
+    "dcht[datasets]": ("pyarrow", "Parquet, Arrow and hf:// in dcht encode"),
     "dcht[onnx]": ("onnxruntime", "dcht export to ONNX"),
     "dcht[ray]": ("ray", "dcht encode --backend ray"),
     "dcht[slurm]": ("submitit", "training under SLURM from one command"),

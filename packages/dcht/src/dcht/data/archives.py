@@ -2,7 +2,7 @@
 
 A member's name is a label and nothing more: nothing is written under it, and one that would lead
 out of the archive is refused all the same. Members of one key (the name up to the first dot) belong
-together: `0007.jpg`, `0007.txt`, `0007.json`, `0007.cls`.
+together: `0007.jpg`, `0007.txt`, `0007.json`, `0007.cls`. An `.img` is an image of any format.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import tarfile
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
+from dcht.data.beside import FindName, among, find_beside, suffix_of
 from dcht.data.captions import TEXT_SUFFIXES
-from dcht.data.entries import SIDECARS, Entry, Part, file_part, read_class
-from dcht.data.labels import CLASS_SUFFIX
+from dcht.data.entries import Entry, Part, file_part, join_entry
 from dcht.files import open_regular
 from dcht.images import IMAGE_SUFFIXES, ImageError
 
+MEMBER_SUFFIXES = (*IMAGE_SUFFIXES, ".img")
 MAX_HEADER = 1 << 20
 """Bytes that one header of an archive may have: a long name, or PAX records."""
 
@@ -36,19 +37,16 @@ def list_archive(path: str, name: str, unread: list[str] | None = None) -> list[
     members: dict[str, Part | str] = {}
     problem = _read_members(path, members)
     used: set[str] = set()
+    find = among(members)
     entries = [
-        _entry(f"{name}/{member}", member, members, used)
+        _entry(f"{name}/{member}", member, members, find, used)
         for member in members
-        if _suffix(member) in IMAGE_SUFFIXES
+        if suffix_of(member) in MEMBER_SUFFIXES
     ]
     if unread is not None:
-        texts = (member for member in members if _suffix(member) not in IMAGE_SUFFIXES)
+        texts = (member for member in members if suffix_of(member) not in MEMBER_SUFFIXES)
         unread += [f"{name}/{member}" for member in texts if member not in used]
     return [*entries, Entry(name, problem=problem)] if problem else entries
-
-
-def _suffix(member: str) -> str:
-    return posixpath.splitext(member)[1].lower()
 
 
 class _Bounded:
@@ -76,7 +74,7 @@ def _read_members(path: str, members: dict[str, Part | str]) -> str:
                     if member.offset <= last:
                         return f"damaged: headers go back from byte {last}"
                     last = member.offset
-                    if _suffix(member.name) in (*IMAGE_SUFFIXES, *TEXT_SUFFIXES):
+                    if suffix_of(member.name) in (*MEMBER_SUFFIXES, *TEXT_SUFFIXES):
                         part = whole._replace(size=member.size, offset=member.offset_data)
                         members[member.name] = _refusal(member, whole.size) or part
                 # tarfile takes a header that it does not understand for the end.
@@ -102,7 +100,9 @@ def _refusal(member: tarfile.TarInfo, size: int) -> str:
     return ""
 
 
-def _entry(name: str, member: str, members: dict[str, Part | str], used: set[str]) -> Entry:
+def _entry(
+    name: str, member: str, members: dict[str, Part | str], find: FindName, used: set[str]
+) -> Entry:
     """An image of an archive with what belongs to it, whose names are added to `used`."""
     image = members[member]
     if isinstance(image, str):
@@ -110,18 +110,16 @@ def _entry(name: str, member: str, members: dict[str, Part | str], used: set[str
     # WebDataset's key ends at the first dot; a folder that was packed as it is has `a.b.txt`
     # beside `a.b.jpg`.
     folder, base = os.path.split(member)
-    stems = (posixpath.splitext(member)[0], posixpath.join(folder, base.split(".", 1)[0]))
-    found: dict[str, Part | None] = {}
-    for suffix in (*SIDECARS, CLASS_SUFFIX):
-        there = [stem + suffix for stem in stems if stem + suffix in members]
-        used.update(there)
-        part = members[there[0]] if there else None
+    stems = [posixpath.splitext(member)[0], posixpath.join(folder, base.split(".", 1)[0])]
+    beside = find_beside(stems, find)
+    used.update(beside.names())
+    parts: list[Part | None] = []
+    for there in beside:
+        part = None if there is None else members[there]
         if isinstance(part, str):
-            return Entry(name, problem=f"{there[0]}: {part}")
-        found[suffix] = part
-    label = found[CLASS_SUFFIX]
+            return Entry(name, problem=f"{there}: {part}")
+        parts.append(part)
     try:
-        metadata = None if label is None else read_class(label)
+        return join_entry(name, image, *parts, text_name=beside.text)
     except ImageError as error:
         return Entry(name, problem=str(error))
-    return Entry(name, image, found[".txt"], found[".json"], metadata)

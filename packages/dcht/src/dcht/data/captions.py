@@ -2,98 +2,22 @@
 
 Three conventions are read: `photo.txt` beside `photo.jpg` (a caption a line), `photo.json` (an
 object with `caption`, `captions` or `text`, and whatever else it holds), and one table for many
-images: `metadata.jsonl` or `metadata.csv` with a column `file_name`, as Hugging Face's imagefolder
-has it. The same tables, and plain lists of paths, name the inputs of `dcht encode`.
+images (`dcht.data.tables`).
 """
 
 from __future__ import annotations
 
-import csv
 import io
-import posixpath
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from dcht.data.labels import LABEL, parse_label
 from dcht.errors import UsageError
-from dcht.files import parse_json
 
-METADATA = ("metadata.jsonl", "metadata.csv")
 TEXT_SUFFIXES = (
-    ".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".caption", ".cap", ".cls",
+    ".txt", ".caption", ".cap", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".cls",
 )  # fmt: skip
 """What captions and labels come in. A file of these that is not read is named to the user."""
-PATH_KEYS = ("file_name", "path", "file")
 CAPTION_KEYS = ("captions", "caption", "text")
-
-# A field is as long as it is: the module's own limit ends a table at 131,072 characters.
-csv.field_size_limit(1 << 30)
-
-
-class Named(NamedTuple):
-    """A line of a table: an image with its fields, or what is wrong with the line."""
-
-    path: str
-    fields: dict[str, Any]
-    problem: str | None = None
-
-
-def read_table(name: str, content: bytes) -> Iterator[Named]:
-    """The images that a table names: `.jsonl`, `.csv`, or else one path a line.
-
-    A line that cannot be understood comes out with its `problem`, and with its place as its path.
-
-    Raises:
-        UsageError: this is not a text in UTF-8.
-    """
-    text = decode_text(name, content)
-    suffix = posixpath.splitext(name)[1].lower()
-    if suffix == ".jsonl":
-        for number, line in enumerate(io.StringIO(text), start=1):
-            if line.strip():
-                yield _named(f"{name} line {number}", line)
-    elif suffix == ".csv":
-        yield from _read_csv(name, text)
-    else:
-        yield from (Named(line, {}) for line in split_lines(text) if line.strip())
-
-
-def _named(place: str, line: str) -> Named:
-    try:
-        return _pick_path(place, parse_json(line, place))
-    except UsageError as error:
-        return Named(place, {}, str(error))
-
-
-def _read_csv(name: str, text: str) -> Iterator[Named]:
-    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    while True:
-        try:
-            row = next(rows, None)
-        except csv.Error as error:
-            # Where the next row begins is not known either.
-            yield Named(f"{name} line {rows.line_num}", {}, f"not CSV: {error}")
-            return
-        if row is None:
-            return
-        place = f"{name} line {rows.line_num}"
-        if None in row:
-            reason = "more fields than the first line has; what holds a comma stands in quotes"
-            yield Named(place, {}, reason)
-        else:
-            fields: dict[str, Any] = {key.strip(): value for key, value in row.items() if value}
-            if LABEL in fields:  # a column of JSON has numbers, one of CSV texts
-                fields[LABEL] = parse_label(fields[LABEL])
-            yield _pick_path(place, fields)
-
-
-def _pick_path(place: str, fields: object) -> Named:
-    if not isinstance(fields, dict):
-        return Named(place, {}, "not an object with a file_name")
-    for key in PATH_KEYS:
-        if isinstance(path := fields.get(key), str) and path:
-            return Named(path, {other: fields[other] for other in fields if other != key})
-    return Named(place, {}, f"names no image: one of {', '.join(PATH_KEYS)} should")
 
 
 def merge_fields(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -135,7 +59,7 @@ def caption_row(
 
     Args:
         name: the image's name, whatever the fields say.
-        text: the content of its `.txt`; its captions go before all others.
+        text: the content of its `.txt` or `.caption`; its captions go before all others.
         fields: of its `.json`; kept, and its captions go before those of a table.
         metadata: what a table says of it; kept.
 

@@ -14,13 +14,15 @@ import os
 import posixpath
 import stat
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from PIL import Image
 
+from dcht.data.beside import FIELDS, TEXTS, FindName, find_beside, on_disk
 from dcht.data.captions import caption_row, decode_text
+from dcht.data.cells import Cell, read_cell
 from dcht.data.labels import CLASS_SUFFIX, LABEL, MAX_LABEL, parse_label
 from dcht.errors import UsageError
 from dcht.files import open_regular, parse_json
@@ -30,7 +32,6 @@ MAX_BYTES = 1 << 28
 """Largest file that is read: an uncompressed image of four bytes a pixel just below the cap."""
 MAX_SIDECAR = 1 << 24
 """Largest file beside an image that is read."""
-SIDECARS = (".txt", ".json")
 READERS = min(16, max(4, os.cpu_count() or 4))
 """Threads that read and decode images (decoding releases the interpreter lock)."""
 DIGESTS = 1024
@@ -38,10 +39,11 @@ DIGESTS = 1024
 
 
 class Part(NamedTuple):
-    """Bytes on disk: a whole file, or a member of an archive."""
+    """Bytes on disk: a whole file, a member of an archive, or a value in a Parquet file."""
 
     file: str
     size: int
+    """In bytes; of a value in a Parquet file the mean of its row group."""
     offset: int = 0
     deflated: int | None = None
     """Bytes on disk of a zip's deflated member; None: they are as they are."""
@@ -49,7 +51,10 @@ class Part(NamedTuple):
     """CRC-32 of the bytes, where an archive says it."""
     changed: tuple[int, int] = (0, 0)
     """When the file was last written (mtime and ctime, ns), as it was listed. Never part of what
-    is made of an input: it may spare reading the bytes again, nothing else."""
+    is made of an input: it may spare reading the bytes again, nothing else. Of a file on the Hub
+    its revision, as a number."""
+    cell: Cell | None = None
+    """Where in a Parquet file it is."""
 
     def read(self, *, cap: int = MAX_BYTES) -> bytes:
         """The bytes.
@@ -57,6 +62,8 @@ class Part(NamedTuple):
         Raises:
             ImageError: they are not all there, too many, or not in a regular file.
         """
+        if self.cell is not None:
+            return read_cell(self.file, self.changed, self.cell, cap=cap)
         stored = self.size if self.deflated is None else self.deflated
         if max(self.size, stored) > cap:
             raise ImageError(f"{max(self.size, stored):,} bytes; the cap is {cap:,}")
@@ -89,7 +96,7 @@ class Content(NamedTuple):
 
     image: bytes | None = None
     text: bytes | None = None
-    """Of its `.txt`."""
+    """Of its `.txt`, or of what stands for one."""
     fields: bytes | None = None
     """Of its `.json`."""
     problem: str = ""
@@ -128,6 +135,8 @@ class Entry(NamedTuple):
     metadata: dict[str, Any] | None = None
     """What a table says of it, and its `.cls`."""
     problem: str = ""
+    text_suffix: str = TEXTS[0]
+    """Of the file that is its text."""
 
     def read(self, *, image: bool = True, beside: bool = True) -> Content:
         """The bytes of the image, and of what stands beside it; or only one of the two."""
@@ -136,8 +145,8 @@ class Entry(NamedTuple):
         content = Content()
         for part, field, label, asked in (
             (self.image, "image", "", image),
-            (self.text, "text", ".txt", beside),
-            (self.fields, "fields", ".json", beside),
+            (self.text, "text", self.text_suffix, beside),
+            (self.fields, "fields", FIELDS, beside),
         ):
             if part is None or not asked:
                 continue
@@ -171,11 +180,11 @@ class Entry(NamedTuple):
             raise ImageError(content.problem)
         fields, text = None, None
         if content.fields is not None:
-            name = self.beside(".json")
+            name = self.beside(FIELDS)
             found = parse_json(decode_text(name, content.fields), name)
             fields = found if isinstance(found, dict) else {"json": found}
         if content.text is not None:
-            text = decode_text(self.beside(".txt"), content.text)
+            text = decode_text(self.beside(self.text_suffix), content.text)
         return caption_row(self.name, text, fields, self.metadata)
 
     def parts(self) -> Iterator[Part]:
@@ -241,40 +250,63 @@ def content_sha256(entries: Sequence[Entry]) -> str:
 
 
 def file_entry(
-    path: str, name: str, *, inside: str | None = None, siblings: Collection[str] | None = None
+    path: str, name: str, *, inside: Sequence[str] | None = None, find: FindName = on_disk
 ) -> Entry:
-    """An image that is a file, with the `.txt`, `.json` and `.cls` beside it."""
+    """An image that is a file, with what stands beside it (`dcht.data.beside`).
+
+    Args:
+        path: the file.
+        name: what it is called.
+        inside: folders in one of which every link must end; None: links may lead anywhere.
+        find: finds the files beside it, by their paths.
+    """
+    beside = find_beside([os.path.splitext(path)[0]], find)
     try:
         image = file_part(path, inside=inside)
-        beside: dict[str, Part | None] = {}
-        for suffix in (*SIDECARS, CLASS_SUFFIX):
-            other = os.path.splitext(path)[0] + suffix
-            there = (
-                os.path.lexists(other) if siblings is None else os.path.basename(other) in siblings
-            )
-            beside[suffix] = file_part(other, inside=inside) if there else None
-        label = beside[CLASS_SUFFIX]
-        metadata = None if label is None else read_class(label)
+        parts = [None if there is None else file_part(there, inside=inside) for there in beside]
+        return join_entry(name, image, *parts, text_name=beside.text)
     except ImageError as error:
         return Entry(name, problem=str(error))
-    return Entry(name, image, beside[".txt"], beside[".json"], metadata)
 
 
-def file_part(path: str, *, inside: str | None = None) -> Part:
+def join_entry(
+    name: str,
+    image: Part,
+    text: Part | None,
+    fields: Part | None,
+    label: Part | None,
+    *,
+    text_name: str | None,
+) -> Entry:
+    """An image with what stands beside it.
+
+    Raises:
+        ImageError: its `.cls` holds no class.
+    """
+    suffix = TEXTS[0] if text_name is None else posixpath.splitext(text_name)[1]
+    metadata = None if label is None else read_class(label)
+    return Entry(name, image, text, fields, metadata, text_suffix=suffix)
+
+
+def file_part(path: str, *, inside: Sequence[str] | None = None) -> Part:
     """A whole file as a `Part`.
 
     Raises:
-        ImageError: not a regular file, or a link that leads out of the folder `inside`.
+        ImageError: not a regular file, or a link that leads out of the folders `inside`.
     """
     label = os.path.basename(path)
     try:
-        leads_out = inside is not None and os.path.islink(path) and not _is_below(inside, path)
+        leads_out = (
+            inside is not None
+            and os.path.islink(path)
+            and not any(_is_below(folder, path) for folder in inside)
+        )
         info = os.stat(path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise ImageError(f"{label} cannot be read: {reason}") from None
     if leads_out:
-        raise ImageError(f"{label} is a link out of the folder; a list may name its target")
+        raise ImageError(f"{label} is a link out of the folder; --follow-links reads it")
     if not stat.S_ISREG(info.st_mode):
         raise ImageError(f"{label} is not a regular file")
     return Part(path, info.st_size, changed=(info.st_mtime_ns, info.st_ctime_ns))

@@ -1,4 +1,4 @@
-"""What there is to encode: images in folders, in tar archives, or named by a list.
+"""What there is to encode: images in folders, in tar archives, in Parquet, or named by a list.
 
 Everything that looks like an image becomes an `Entry`. What cannot be read for a reason that shows
 already, or must not be for safety, becomes an entry with its `problem`: nothing is passed over in
@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dcht.data.archives import list_archive
-from dcht.data.captions import METADATA, TEXT_SUFFIXES, merge_fields, read_table
-from dcht.data.entries import SIDECARS, Entry, file_entry, file_part
-from dcht.data.labels import CLASS_SUFFIX, LABEL, class_folders
+from dcht.data.beside import FindName, among, suffix_of
+from dcht.data.captions import merge_fields
+from dcht.data.columnar import ARROW, PARQUET, has_images, list_arrow, list_parquet
+from dcht.data.entries import Entry, file_entry, file_part
+from dcht.data.folders import ARCHIVE_SUFFIX, PACKED_SUFFIXES, Found, list_folder
+from dcht.data.hub import is_repository, list_repository
+from dcht.data.tables import read_table
 from dcht.errors import UsageError
 from dcht.images import FORMATS, IMAGE_SUFFIXES, UNREAD_SUFFIXES, unread_formats
 
-ARCHIVE_SUFFIX = ".tar"
-PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 MAX_PATTERN = 1_000_000
 """Paths that one pattern may stand for; every one is looked for."""
 
@@ -38,40 +40,60 @@ class Inputs(NamedTuple):
     """Sorted by name."""
     unread: list[str]
     """Names of files that look like captions or labels and were not read, sorted."""
+    tables: list[str]
+    """Names of the tables in folders that captions and labels were read from, sorted."""
 
 
-def list_inputs(sources: str | Path | Sequence[str | Path]) -> list[Entry]:
+def list_inputs(
+    sources: str | Path | Sequence[str | Path], *, follow_links: bool = False
+) -> list[Entry]:
     """Every input that some sources hold, sorted by name: the entries of `find_inputs`."""
-    return find_inputs(sources).entries
+    return find_inputs(sources, follow_links=follow_links).entries
 
 
-def find_inputs(sources: str | Path | Sequence[str | Path]) -> Inputs:
+def find_inputs(
+    sources: str | Path | Sequence[str | Path], *, follow_links: bool = False
+) -> Inputs:
     """Every input that some sources hold, and what beside them was not read.
 
-    A source is a folder (searched with all its subfolders for images and tar archives), a tar
-    archive, an image, a list (one path a line, or `.jsonl` or `.csv` with a `file_name` and
-    captions; paths are relative to the list), or a pattern of such: `shards/{00000..00099}.tar`,
-    `shards/*.tar`. Names are relative to the folder, or to what several sources have in common.
+    A source is a folder (searched with all its subfolders for images, tar archives, Parquet and
+    Arrow files), one of these files, a list (one path a line, or a table of `dcht.data.tables` with
+    a `file_name` and captions; paths are relative to the list), or a pattern of such:
+    `shards/{00000..00099}.tar`, `shards/*.tar`; or a repository of the Hub, `hf://user/name`.
+    Names are relative to the folder, or to what several sources have in common.
+
+    Args:
+        sources: one or several.
+        follow_links: whether links in folders may lead out of them, and to folders.
 
     Raises:
         UsageError: a source is not there, is none of these, or there is nothing in any of them
-            that could be read.
+            that could be read; or an extra is missing.
     """
     given = [sources] if isinstance(sources, str | Path) else sources
-    paths = [os.path.abspath(path) for source in given for path in _expand(str(source))]
-    alone = len(paths) == 1 and os.path.isdir(paths[0])
-    root = paths[0] if alone else os.path.commonpath([os.path.dirname(path) for path in paths])
-    unread: list[str] = []
-    found = [entry for path in paths for entry in _list_source(path, root, unread)]
+    remote = [str(source) for source in given if is_repository(str(source))]
+    local = [str(source) for source in given if not is_repository(str(source))]
+    paths = [os.path.abspath(path) for source in local for path in _expand(source)]
+    beside = Found()
+    found = [entry for source in remote for entry in list_repository(source, beside)]
+    if paths:
+        alone = len(paths) == 1 and os.path.isdir(paths[0])
+        root = paths[0] if alone else os.path.commonpath([os.path.dirname(path) for path in paths])
+        found += [
+            entry for path in paths for entry in _list_source(path, root, beside, follow_links)
+        ]
     # A name is a place: what two sources share is one input.
     entries = list({entry.name: entry for entry in reversed(found)}.values())
     named = ", ".join(map(str, given))
     if not entries:
-        raise UsageError(f"{named} holds no images ({', '.join(FORMATS)}, or .tar of them)")
-    if all(_suffix(entry.name) in UNREAD_SUFFIXES for entry in entries):
+        raise UsageError(
+            f"{named} holds no images ({', '.join(FORMATS)}, or .tar or .parquet of them)"
+        )
+    if all(suffix_of(entry.name) in UNREAD_SUFFIXES for entry in entries):
         foreign = unread_formats(entry.name for entry in entries)
         raise UsageError(f"{named} holds no images that can be used: {foreign}")
-    return Inputs(sorted(entries, key=lambda entry: entry.name), sorted(unread))
+    entries.sort(key=lambda entry: entry.name)
+    return Inputs(entries, sorted(beside.unread), sorted(beside.tables))
 
 
 def _expand(source: str) -> list[str]:
@@ -112,13 +134,18 @@ def _choices(text: str) -> Iterator[str]:
         yield f"{number:0{width}d}"
 
 
-def _list_source(path: str, root: str, unread: list[str]) -> Iterator[Entry]:
+def _list_source(path: str, root: str, beside: Found, follow_links: bool) -> Iterator[Entry]:
     name = os.path.relpath(path, root).replace(os.sep, "/")
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     if os.path.isdir(path):
-        yield from _list_folder(path, "" if name == "." else name, unread)
+        prefix = "" if name == "." else name
+        yield from list_folder(path, prefix, beside, follow_links=follow_links)
     elif suffix == ARCHIVE_SUFFIX:
-        yield from list_archive(path, name, unread)
+        yield from list_archive(path, name, beside.unread)
+    elif suffix == ARROW:
+        yield from list_arrow(path, name)
+    elif suffix == PARQUET and has_images(path):
+        yield from list_parquet(path, name)
     elif suffix in IMAGE_SUFFIXES:
         yield file_entry(path, name)
     elif suffix in UNREAD_SUFFIXES:
@@ -127,10 +154,6 @@ def _list_source(path: str, root: str, unread: list[str]) -> Iterator[Entry]:
         raise UsageError(f"{path} is compressed; unpack it to a .tar or a folder first")
     else:
         yield from _list_list(path, posixpath.dirname(name))
-
-
-def _suffix(path: str) -> str:
-    return os.path.splitext(path)[1].lower()
 
 
 def _list_list(path: str, prefix: str) -> Iterator[Entry]:
@@ -142,88 +165,18 @@ def _list_list(path: str, prefix: str) -> Iterator[Entry]:
             rows[row.path].append(row.fields)
         else:
             yield Entry(posixpath.join(prefix, row.path), problem=row.problem)
+    finds: dict[str, FindName] = {}
     for name, fields in rows.items():
-        entry = file_entry(os.path.join(folder, name), posixpath.join(prefix, name))
+        image = os.path.join(folder, name)
+        place = os.path.dirname(image)
+        if place not in finds:
+            finds[place] = _among_files(place)
+        entry = file_entry(image, posixpath.join(prefix, name), find=finds[place])
         yield entry.with_table(merge_fields(fields))
 
 
-def _list_folder(top: str, prefix: str, unread: list[str]) -> Iterator[Entry]:
-    """Everything below a folder; links are followed to files inside it only."""
-    inside = os.path.realpath(top)
-    entries: dict[str, Entry] = {}
-    tables: list[Entry] = []
-    problems: list[Entry] = []
-
-    def name_of(path: str) -> str:
-        return posixpath.join(prefix, os.path.relpath(path, top).replace(os.sep, "/"))
-
-    def refuse(error: OSError) -> None:
-        problems.append(Entry(name_of(error.filename), problem=f"cannot be read: {error.strerror}"))
-
-    for folder, folders, files in os.walk(top, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in folders:
-            path = os.path.join(folder, name)
-            if os.path.islink(path):
-                problems.append(Entry(name_of(path), problem="a link to a folder: not followed"))
-            elif _suffix(name) in IMAGE_SUFFIXES:
-                problems.append(Entry(name_of(path), problem="a folder, not an image"))
-        siblings = set(files)
-        stems = {os.path.splitext(name)[0] for name in files if _suffix(name) in IMAGE_SUFFIXES}
-        for name in files:
-            path, suffix = os.path.join(folder, name), _suffix(name)
-            if name.startswith("."):
-                continue
-            if name in METADATA:
-                tables.append(file_entry(path, name_of(path), inside=inside))
-            elif suffix == ARCHIVE_SUFFIX:
-                archive = file_entry(path, name_of(path), inside=inside)
-                problems += (
-                    [archive] if archive.problem else list_archive(path, archive.name, unread)
-                )
-            elif suffix in IMAGE_SUFFIXES:
-                entry = file_entry(path, name_of(path), inside=inside, siblings=siblings)
-                entries[entry.name] = entry
-            elif suffix in UNREAD_SUFFIXES or name.lower().endswith(PACKED_SUFFIXES):
-                problems.append(Entry(name_of(path), problem=f"{suffix} is not read"))
-            elif suffix in TEXT_SUFFIXES:
-                stem, exact = os.path.splitext(name)
-                if not (exact in (*SIDECARS, CLASS_SUFFIX) and stem in stems):
-                    unread.append(name_of(path))
-    problems += _add_metadata(entries, tables)
-    _add_classes(entries, prefix)
-    yield from entries.values()
-    yield from problems
-
-
-def _add_metadata(entries: dict[str, Entry], tables: Sequence[Entry]) -> Iterator[Entry]:
-    """Give images the fields that tables have of them; what they name in vain is a problem."""
-    fields: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for table in sorted(tables, key=lambda table: table.name):
-        folder, base = posixpath.split(table.name)
-        if table.image is None:
-            yield table
-            continue
-        try:
-            for row in read_table(base, table.image.read()):
-                name = posixpath.normpath(posixpath.join(folder, row.path))
-                if row.problem is not None:
-                    yield Entry(name, problem=row.problem)
-                elif name not in entries:
-                    reason = f"named in {table.name}, but not an image below the folder"
-                    yield Entry(name, problem=reason)
-                else:
-                    fields[name].append(row.fields)
-        except UsageError as error:
-            yield Entry(table.name, problem=str(error))
-    for name, rows in fields.items():
-        entries[name] = entries[name].with_table(merge_fields(rows))
-
-
-def _add_classes(entries: dict[str, Entry], prefix: str) -> None:
-    """Give images in folders of their classes a label, where nothing else is said of any image."""
-    if any(entry.text or entry.fields or entry.metadata for entry in entries.values()):
-        return
-    below = {posixpath.relpath(name, prefix or "."): name for name in entries}
-    for name, label in class_folders(below).items():
-        entries[below[name]] = entries[below[name]].with_table({LABEL: label})
+def _among_files(folder: str) -> FindName:
+    try:
+        return among(os.path.join(folder, name) for name in os.listdir(folder))
+    except (OSError, ValueError):  # it is not there, or no name at all: its images say so
+        return among([])

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from dcht.data.entries import READERS, Entry
 from dcht.data.reader import Reader
-from dcht.data.sources import find_inputs
+from dcht.data.sources import Inputs, find_inputs
 from dcht.errors import UsageError
 from dcht.latents.encode_job import Backend, EncodeSettings, Job, plan_encoding
 from dcht.latents.encode_shards import encode_batch, encode_shards
@@ -41,6 +41,8 @@ class Encoded(NamedTuple):
     """Of the images those with a caption."""
     unread: list[str]
     """Files beside the images that look like captions or labels and were not read."""
+    tables: list[str]
+    """Tables in folders that captions and labels were read from."""
 
 
 def encode_images(
@@ -49,6 +51,7 @@ def encode_images(
     out: str | Path,
     settings: EncodeSettings,
     *,
+    follow_links: bool = False,
     force: bool = False,
 ) -> Encoded:
     """Encode every image of some sources (see `list_inputs`) into a store (see `dcht.latents`).
@@ -62,6 +65,7 @@ def encode_images(
         sources: folders, tar archives, lists, or patterns of such.
         out: the store.
         settings: how.
+        follow_links: whether links in folders may lead out of them.
         force: replace a store of another plan, or what has changed of one of this plan.
 
     Raises:
@@ -75,22 +79,23 @@ def encode_images(
             f"--force with --shard {number}/{of} would remove what the other runs wrote; "
             f"remove {out} first"
         )
-    entries, unread = find_inputs(sources)
+    inputs = find_inputs(sources, follow_links=follow_links)
+    entries = inputs.entries
     plan = plan_encoding(tokenizer, entries, settings)
     job = Job(plan, entries, Path(out), settings.strict)
     own = range(job.num_shards)[number::of]
     writer = job.writer(own if of > 1 else None, force=force)
     _refuse_changed(job, writer, own, force=force)
     if writer.finished is not None:
-        return _count(writer, range(job.num_shards), [], unread)
+        return _count(writer, range(job.num_shards), [], inputs)
     todo = writer.missing(own)
     with tqdm(total=job.count(todo), unit="img", desc="encode", disable=None) as progress:
         _run(job, tokenizer, todo, settings, progress.update)
     if writer.missing():
-        return _count(writer, own, todo, unread)
+        return _count(writer, own, todo, inputs)
     _refuse_changed(job, writer, sorted({*range(job.num_shards)} - {*own}), force=False)
     writer.finish()
-    return _count(writer, range(job.num_shards), todo, unread)
+    return _count(writer, range(job.num_shards), todo, inputs)
 
 
 def _refuse_changed(job: Job, writer: LatentsWriter, shards: Sequence[int], *, force: bool) -> None:
@@ -111,7 +116,7 @@ def _refuse_changed(job: Job, writer: LatentsWriter, shards: Sequence[int], *, f
 
 
 def _count(
-    writer: LatentsWriter, shards: Sequence[int], todo: Sequence[int], unread: list[str]
+    writer: LatentsWriter, shards: Sequence[int], todo: Sequence[int], inputs: Inputs
 ) -> Encoded:
     """What there is in some shards, which are there, of which this run made some."""
     made = set(todo)
@@ -122,7 +127,8 @@ def _count(
         encoded += shard.count if number in made else 0
         rows = read_shard_rows(writer.folder, number, shard.count)
         captioned += sum(row.get("caption") is not None for row in rows)
-    return Encoded(images, skipped, encoded, len(writer.missing()), captioned, unread)
+    missing = len(writer.missing())
+    return Encoded(images, skipped, encoded, missing, captioned, inputs.unread, inputs.tables)
 
 
 def _run(
@@ -163,6 +169,7 @@ class Estimate(NamedTuple):
     """Of the tensors; captions come on top."""
     seconds: float
     unread: list[str]
+    tables: list[str]
     """Files beside the images that look like captions or labels and would not be read."""
 
 
@@ -170,6 +177,8 @@ def estimate(
     tokenizer: Tokenizer,
     sources: str | Path | Sequence[str | Path],
     settings: EncodeSettings,
+    *,
+    follow_links: bool = False,
 ) -> Estimate:
     """What encoding some sources would take in one process, from one timed batch; writes nothing.
 
@@ -177,7 +186,7 @@ def estimate(
         UsageError: no images.
         CheckpointError: the tokenizer has no hash.
     """
-    entries, unread = find_inputs(sources)
+    entries, unread, tables = find_inputs(sources, follow_links=follow_links)
     plan = plan_encoding(tokenizer, entries, settings)
     with ThreadPoolExecutor(READERS) as pool:
         captioned = list(pool.map(_is_captioned, entries))
@@ -201,6 +210,7 @@ def estimate(
         len(good) * each,
         seconds / settings.workers,
         unread,
+        tables,
     )
 
 

@@ -74,7 +74,7 @@ def find_change(folder: Path, shard: int, shape: Shape, inputs: Sequence[Entry])
 
 def _changed_part(entry: Entry, before: bytes, now: bytes) -> str:
     """The name of the image, or of the text or fields beside it, that differs."""
-    for number, suffix in ((0, ""), (1, ".txt"), (2, ".json")):
+    for number, suffix in ((0, ""), (1, entry.text_suffix), (2, ".json")):
         place = slice(32 * number, 32 * (number + 1))
         if before[place] != now[place]:
             return entry.name if not suffix else entry.beside(suffix)

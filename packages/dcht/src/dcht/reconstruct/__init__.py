@@ -43,6 +43,7 @@ def reconstruct_images(
     batch_size: int = 8,
     force: bool = False,
     strict: bool = False,
+    follow_links: bool = False,
 ) -> Reconstructed:
     """Write each image of some sources (see `list_inputs`) as the tokenizer gives it back, as PNG.
 
@@ -55,7 +56,7 @@ def reconstruct_images(
         UsageError: no images, `out` holds images made with other settings, or another process is
             writing it.
     """
-    entries = list_inputs(sources)
+    entries = list_inputs(sources, follow_links=follow_links)
     settings = {"tokenizer": tokenizer.sha256, "size": list(size), "fit": fit.value, "path": path}
     settings |= tokenizer.precision.noted()
     with locked(out):

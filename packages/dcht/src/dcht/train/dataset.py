@@ -44,7 +44,7 @@ def split_inputs(config: DataConfig) -> Split:
     Raises:
         UsageError: there is no such source, or it has fewer than two images.
     """
-    inputs = list_inputs(config.root)
+    inputs = list_inputs(config.root, follow_links=config.follow_links)
     images = [entry for entry in inputs if entry.image is not None]
     left_out = [entry for entry in inputs if entry.image is None]
     if len(images) < 2:

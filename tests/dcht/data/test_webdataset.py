@@ -1,0 +1,79 @@
+"""`dcht shard`: tars that say again what was read, and that appear whole or not at all."""
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from dcht.data import webdataset
+from dcht.data.sources import list_inputs
+from dcht.data.webdataset import write_shards
+from dcht.errors import UsageError
+
+
+def said(source: Path) -> list[dict]:
+    """What is said of each image, names aside, and its pixels."""
+    rows = [(entry.row(), entry.open().tobytes()) for entry in list_inputs(source)]
+    return [{**row, "file": "", "source": "", "pixels": pixels} for row, pixels in rows]
+
+
+@pytest.fixture
+def described(images: Path) -> Path:
+    """What no `.txt` or `.cls` could say again, beside what they could."""
+    rows = [
+        {"file_name": "c.webp", "captions": ["two\nlines", " blank "], "label": "7"},
+        {"file_name": "d.bmp", "text": "one", "label": "007", "score": [1, {"a": None}]},
+        {"file_name": "e.png", "caption": "é\u2028x", "label": 3},
+        {"file_name": "more/f.jpg", "label": True},
+    ]
+    (images / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return images
+
+
+def test_tars_say_again_what_was_read(described: Path, tmp_path: Path) -> None:
+    found = write_shards(described, tmp_path / "out", shard_size=4)
+    assert (found.images, found.skipped, found.shards, found.written) == (6, 0, 2, 2)
+    assert said(tmp_path / "out") == said(described)
+    with tarfile.open(tmp_path / "out" / "00000.tar") as archive:
+        assert archive.getnames()[:4] == [
+            "000000000.png", "000000000.txt", "000000000.json", "000000001.jpg",
+        ]  # fmt: skip
+        assert archive.extractfile("000000000.png").read() == (described / "a.png").read_bytes()  # type: ignore[union-attr]
+    first = (tmp_path / "out" / "00001.tar").read_bytes()
+    write_shards(described, tmp_path / "again", shard_size=4)
+    assert (tmp_path / "again" / "00001.tar").read_bytes() == first
+
+
+def test_a_run_goes_on_and_what_changed_is_refused(
+    described: Path, tmp_path: Path, monkeypatch
+) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(webdataset.os, "fsync", lambda file: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_shards(described, out, shard_size=4)
+    assert not list(out.glob("*.tar")) and not list(out.glob(".*.partial"))
+    write_shards(described, out, shard_size=4)
+    second = out / "00001.tar"
+    whole = second.read_bytes()
+    second.write_bytes(whole[:-512])  # cut by somebody
+    assert write_shards(described, out, shard_size=4).written == 1
+    assert second.read_bytes() == whole
+    pixels = bytearray((described / "e.png").read_bytes())
+    pixels[-20] ^= 1
+    (described / "e.png").write_bytes(pixels)
+    with pytest.raises(UsageError, match=r"00001\.tar was made of inputs that have changed"):
+        write_shards(described, out, shard_size=4)
+    with pytest.raises(UsageError, match="not empty; use --force"):
+        write_shards(described, out, shard_size=2)
+    found = write_shards(described, out, shard_size=6, force=True)
+    assert sorted(path.name for path in out.iterdir()) == [
+        ".00000.tar.json", ".shards.json", "00000.tar", "errors.jsonl",
+    ]  # fmt: skip
+    assert (found.images, found.skipped) == (5, 1)
+    assert json.loads((out / "errors.jsonl").read_text())["file"] == "e.png"
+    assert len(list_inputs(out)) == 5
+    assert write_shards(described, out, shard_size=6).skipped == 1
+    with pytest.raises(UsageError, match=r"e\.png: damaged"):
+        write_shards(described, tmp_path / "strict", strict=True)
