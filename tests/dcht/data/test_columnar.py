@@ -38,13 +38,13 @@ def test_values_are_read_in_any_order_from_small_windows(tmp_path: Path, monkeyp
 
 
 def test_a_value_that_a_dictionary_repeats_does_not_fill_the_memory(tmp_path: Path) -> None:
-    """2 MB a hundred thousand times over are a file of 2 MB."""
+    """2 MB twenty thousand times over are a file of 2 MB."""
     one = pa.array([b"x" * (2 << 20)], pa.binary())
-    column = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), one)
-    table = pa.table({"image": column, "caption": pa.array(["c"] * 100_000)})
-    pq.write_table(table, tmp_path / "bomb.parquet")
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 20_000, pa.int32()), one)
+    table = pa.table({"image": column, "caption": pa.array(["c"] * 20_000)})
+    pq.write_table(table, tmp_path / "bomb.parquet", store_schema=False)
     entries = list_inputs(tmp_path / "bomb.parquet")
-    assert len(entries) == 100_000
+    assert len(entries) == 20_000
     with pytest.raises(UsageError, match="not a PNG"):
         entries[99].open()
 
@@ -59,7 +59,10 @@ def test_what_holds_no_images_is_said(tmp_path: Path) -> None:
     assert not list_inputs(write(tmp_path / "a.parquet", [{"jpg": png(1), "mask": b"x"}]))[
         0
     ].problem
-    assert "holds no bytes" in problem([{"image": {"bytes": None, "path": "/etc/passwd"}}])
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    unread = pa.table({"image": pa.array([{"bytes": None, "path": "/etc/passwd"}], kind)})
+    pq.write_table(unread, tmp_path / "a.parquet")
+    assert "holds no bytes" in list_inputs(tmp_path / "a.parquet")[0].read().problem
     with pytest.raises(UsageError, match="holds no images"):
         list_inputs(write(tmp_path / "empty.parquet", [{"image": png(0)}][:0] or [{}]))
 
@@ -75,7 +78,7 @@ def test_damaged_files_are_problems(tmp_path: Path, kind: str) -> None:
             writer.write_table(table)
     whole = path.read_bytes()
     assert [entry.row()["caption"] for entry in list_inputs(path)][19] == "t19"
-    for place in range(0, len(whole) - 8, len(whole) // 60):
+    for place in range(0, len(whole) - 8, len(whole) // 30):
         path.write_bytes(whole[:place] + bytes(b ^ 0xFF for b in whole[place : place + 3])
                          + whole[place + 3 :])  # fmt: skip
         try:
@@ -145,7 +148,7 @@ class Hub:
 
     def open(self, file, mode):
         self.opened.append(file)
-        return (self.folder / file.split("@" + "b" * 40 + "/")[1]).open(mode)
+        return pa.OSFile(str(self.folder / file.split("@" + "b" * 40 + "/")[1]), mode)
 
 
 def test_a_repository_of_parquet_is_read_where_it_is(tmp_path: Path, monkeypatch) -> None:

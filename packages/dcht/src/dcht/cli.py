@@ -158,6 +158,7 @@ def _encode(arguments: argparse.Namespace) -> int:
     from dcht.images import Fit
     from dcht.latents.encode import encode_images, estimate
     from dcht.latents.encode_job import Backend, EncodeSettings, Flip
+    from dcht.reconstruct.fidelity import infidelity
     from dcht.tokenizer import Tokenizer
 
     device = pick_device(arguments.device)
@@ -187,6 +188,7 @@ def _encode(arguments: argparse.Namespace) -> int:
                 + _tables(found.tables)
                 + _unread(found.unread)
             )
+        _warn(infidelity(tokenizer, found.psnr))
         return OK
     start = time.perf_counter()
     found = encode_images(
@@ -205,6 +207,7 @@ def _encode(arguments: argparse.Namespace) -> int:
         print(json.dumps(result))
     else:
         print(f"{printable(arguments.out)}: {_summary(found, seconds)}")
+    _warn(infidelity(tokenizer, found.psnr))
     if found.missing and found.skipped:
         # The list is written with the manifest, by the run that finishes the store.
         print(f"{found.skipped} skipped: will be in errors.jsonl", file=sys.stderr)
@@ -220,6 +223,11 @@ def _summary(found: Encoded, seconds: float) -> str:
     if found.missing:
         parts.append(f"{found.missing} shards are still to be made")
     return "; ".join(parts) + _tables(found.tables) + _unread(found.unread)
+
+
+def _warn(line: str) -> None:
+    if line:
+        print(f"note: {line}", file=sys.stderr)
 
 
 def _tables(files: list[str]) -> str:

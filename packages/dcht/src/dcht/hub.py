@@ -15,7 +15,7 @@ from typing import TypedDict
 
 from dcht.config import TokenizerConfig
 from dcht.errors import CheckpointError, UsageError
-from dcht.files import write_atomic
+from dcht.files import open_regular, write_atomic
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 """The Hub allows no other characters."""
@@ -24,12 +24,16 @@ FILES = (
     "model.safetensors",
     "tokenizer.json",
     "conversion.json",
+    "README.md",
+    "tokenizer/README.md",
     "tokenizer/config.json",
     "tokenizer/model.safetensors",
 )
 """What a checkpoint is made of, and where it was converted from; a generator's may have its image
 tokenizer in `tokenizer/`."""
 CARD = "README.md"
+MAX_CARD = 1 << 20
+"""Bytes of a model card that are read."""
 LICENSE_NOTE = """\
 The code is Apache-2.0. No license was chosen for these weights yet: what the terms of the training
 data and of the checkpoint that training started from allow decides which one may be. Put it here
@@ -91,6 +95,17 @@ def locate(
             f"{which} is not a local folder and could not be fetched from the Hub: {_line(error)}"
         ) from None
     return Path(found)
+
+
+def read_card_psnr(folder: str | Path) -> float | None:
+    """The first PSNR that a checkpoint's model card names, in dB; None if there is none."""
+    try:
+        with open_regular(Path(folder) / CARD) as file:
+            card = file.read(MAX_CARD).decode(errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"PSNR (\d{1,3}(?:\.\d{1,4})?) dB", card)
+    return float(found[1]) if found else None
 
 
 def push(

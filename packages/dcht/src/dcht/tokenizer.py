@@ -37,7 +37,7 @@ from dcht.device import Precision, dtype_of
 from dcht.display.codes import code_map
 from dcht.display.html import figure
 from dcht.errors import CheckpointError, UsageError
-from dcht.hub import Access, locate, push, tokenizer_card
+from dcht.hub import Access, locate, push, read_card_psnr, tokenizer_card
 from dcht.images import grid
 from dcht.modules.autoencoder import Decoder, Encoder
 from dcht.modules.fsq import FiniteScalarQuantizer
@@ -84,6 +84,8 @@ class Tokenizer(nn.Module):
         self.config = config
         self.sha256: str | None = None
         """Hash of the checkpoint this came from or was saved to; None for fresh weights."""
+        self.card_psnr: float | None = None
+        """PSNR in dB at which its held-out images come back, as its model card has it."""
         sizes = {"resample": config.resample, "latent_channels": config.latent_channels}
         self.encoder = Encoder(config.encoder, **sizes)
         self.decoder = Decoder(config.decoder, **sizes)
@@ -335,6 +337,7 @@ class Tokenizer(nn.Module):
         tokenizer = build_on_meta(lambda: cls(config), str(folder))
         load_strict(tokenizer, read_tensors(folder), str(folder))
         tokenizer.sha256 = checkpoint_sha256(folder)
+        tokenizer.card_psnr = read_card_psnr(folder)
         return tokenizer.to(device=device, dtype=dtype).eval()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dcar_eval.hard.grammar import HardTask
-from dcar_eval.scenes.world import PLAIN, STYLES, Task
+from dcar_eval.scenes.world import PLAIN, STYLES, Split, Task
 from dcht.commands.common import OK, add_common, positive
 from dcht.errors import UsageError, printable
 
@@ -23,7 +23,10 @@ BACKGROUNDS = ("plain", "varied", "photographic")
 def add(verbs: Any) -> None:
     """Add the verb to the subparsers."""
     verb = verbs.add_parser("scenes", help="image-caption pairs with exact ground truth")
-    verb.add_argument("--sprites", type=Path, required=True, help="folder with the npm packages")
+    verb.add_argument(
+        "--sprites", type=Path,
+        help="folder with the npm packages [none: only captions, a line each, into --out X.txt]",
+    )  # fmt: skip
     verb.add_argument("--num", type=positive, required=True, help="how many scenes")
     verb.add_argument("--size", type=positive, default=256, help="side in pixels [256]")
     verb.add_argument(
@@ -77,6 +80,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not hard and arguments.styles != (PLAIN,):
         raise UsageError("--styles is of the harder grammar; add --grammar hard")
 
+    if arguments.sprites is None:
+        return _captions(arguments)
+
     from dcar_eval.hard.examples import make_hard_example
     from dcar_eval.scenes.dataset import Settings, make_example, write_scenes
     from dcar_eval.scenes.things import parse_objects
@@ -109,4 +115,30 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         out = printable(arguments.out)
         print(f"{out}: {arguments.num} scenes, {rendered} rendered now in {seconds:.1f} s")
+    return OK
+
+
+def _captions(arguments: argparse.Namespace) -> int:
+    if arguments.grammar == "hard" or arguments.out.suffix != ".txt":
+        raise UsageError(
+            "scenes are rendered from --sprites; without them the standard grammar's captions go "
+            "into --out X.txt"
+        )
+    from dcar_eval.scenes.prompts import sample_captions
+    from dcar_eval.scenes.things import parse_objects
+    from dcht.files import write_atomic
+
+    lines = sample_captions(
+        parse_objects(arguments.objects),
+        arguments.num,
+        seed=arguments.seed,
+        split=Split(arguments.split),
+        task=None if arguments.task is None else Task(arguments.task),
+    )
+    content = "".join(f"{line}\n" for line in lines).encode()
+    there = arguments.out.exists() and arguments.out.read_bytes() != content
+    if there and not arguments.force:
+        raise UsageError(f"{arguments.out} holds other captions; use --force or another --out")
+    write_atomic(arguments.out, content)
+    print(f"{printable(arguments.out)}: {len(lines)} captions")
     return OK

@@ -16,7 +16,7 @@ from dcar_eval.scenes.dataset import geneval_metadata
 from dcar_eval.scenes.grid import arrange, on_grid
 from dcar_eval.scenes.layout import Layout
 from dcar_eval.scenes.sample import sample_scene
-from dcar_eval.scenes.world import BENCHMARK, SPRITE_LABELS, WORLDS, Scene, Split
+from dcar_eval.scenes.world import BENCHMARK, SPRITE_LABELS, WORLDS, Scene, Split, Task
 from dcht.errors import UsageError
 
 BACKGROUNDS = tuple(names_of("plain"))
@@ -82,6 +82,21 @@ def sample_prompts(
                 )
             )
     return prompts
+
+
+def sample_captions(
+    objects: tuple[str, ...], num: int, *, seed: int, split: Split, task: Task | None = None
+) -> list[str]:
+    """Captions of scenes that nobody renders, for a model that draws what it knows by itself.
+
+    Caption k depends on (seed, k), and so do which of its wordings it is and what it is about.
+    """
+    found = []
+    for number in range(num):
+        rng = np.random.default_rng([seed, number])
+        wordings = captions(sample_scene(objects, split, rng, task))
+        found.append(wordings[int(rng.integers(len(wordings)))])
+    return found
 
 
 def _right(scene: Scene, size: int) -> Layout:

@@ -87,7 +87,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     pipe = load_pipe(arguments)
     from dcar.pipeline.series import ImageSeries
+    from dcht.images import to_tensor
+    from dcht.reconstruct.fidelity import infidelity, mean_psnr
 
+    if pipe.tokenizer.card_psnr is not None:
+        psnr = mean_psnr(pipe.tokenizer, to_tensor(edit.image)[None])
+        if line := infidelity(pipe.tokenizer, psnr):
+            print(f"note: {line}", file=sys.stderr)
     patch = pipe.tokenizer.config.downsampling
     found = screen_prompts(pipe, [arguments.prompt] * arguments.num_images)
     plan = ImageSeries(

@@ -11,6 +11,7 @@ from dcar.commands.common import (
     OUT,
     add_series,
     check_series,
+    is_image_path,
     load_pipe,
     sampling_settings,
     screen_prompts,
@@ -19,7 +20,7 @@ from dcar.commands.common import (
 from dcht.commands.common import OK
 from dcht.config import parse_size
 from dcht.errors import UsageError, printable
-from dcht.files import open_stream
+from dcht.files import open_stream, write_atomic
 
 EXAMPLES = """examples:
   dcar generate "a photo of a red apple" --out apple.png
@@ -27,6 +28,7 @@ EXAMPLES = """examples:
   cat prompts.txt | dcar generate --prompts - --out sheet.png --grid
   dcar generate "a red apple" --size 512x256 --preset gtr-8 --out wide.png
   dcar generate "a red apple" --out apple.png --film apple.gif --film steps.png
+  dcar generate --prompts prompts.txt --captions --out drawn/     for dcht encode drawn/
   dcar generate --list-words
 """
 
@@ -48,6 +50,10 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--list-words", action="store_true",
         help="print the words or classes that the checkpoint knows, and do nothing else",
+    )  # fmt: skip
+    verb.add_argument(
+        "--captions", action="store_true",
+        help="write each prompt beside its image, as dcht encode reads captions",
     )  # fmt: skip
     size = "N or WxH, multiples of 32 [the checkpoint's]"
     # --list-words has no --out; `run` asks for it otherwise.
@@ -98,6 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out is None:
         raise UsageError("--out is missing; name x.png, or a folder")
     check_series(arguments, len(prompts))
+    if arguments.captions and (arguments.grid or is_image_path(arguments.out)):
+        raise UsageError("--captions stand beside images; give --out a folder, without --grid")
 
     pipe = load_pipe(arguments)
     from dcar.pipeline.series import ImageSeries
@@ -115,7 +123,11 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         metadata=arguments.metadata,
     )
-    return write_series(pipe, plan, arguments, {})
+    code = write_series(pipe, plan, arguments, {})
+    if arguments.captions:
+        for number, prompt in enumerate(plan.prompts):
+            write_atomic(arguments.out / f"{number:05d}.txt", f"{prompt}\n".encode())
+    return code
 
 
 def _list_words(arguments: argparse.Namespace) -> int:

@@ -40,7 +40,8 @@ def list_images(root: str, kind: DataKind, *, follow_links: bool = False) -> Ima
 
     `folder` and `webdataset` are what `dcht encode` reads: files or tar archives with `.txt` and
     `.json` beside each image, Parquet, a list, a pattern, or `hf://user/name`. `imagenet` is
-    Kaggle's download, or a folder a class. `journeydb` is the folder of one of its splits: `*_repath.jsonl` and `imgs/`.
+    Kaggle's download, or a folder a class. `journeydb` is the folder of one of its splits:
+    `*_repath.jsonl` and `imgs/`.
 
     Raises:
         UsageError: the set is not there or holds nothing that can be used.

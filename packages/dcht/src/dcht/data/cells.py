@@ -65,7 +65,10 @@ def open_parquet(file: str) -> Any:
 
 def _open(file: str) -> Any:
     if not file.startswith(REMOTE):
-        return open_regular(file)
+        import pyarrow
+
+        open_regular(file).close()  # a pipe would hold the reader for ever
+        return pyarrow.OSFile(file)
     from huggingface_hub import HfFileSystem
 
     return HfFileSystem().open(file, "rb")
@@ -81,10 +84,8 @@ def read_batches(parquet: Any, group: int, columns: list[str]) -> Any:
         for chunk in chunks
         if chunk.path_in_schema in columns or chunk.path_in_schema.startswith(prefixes)
     ]
-    largest = max([1, *sizes])
-    mean = largest // max(1, metadata.num_rows)
     # No value is longer than its column, which a dictionary may repeat in every row.
-    rows = max(1, min(HELD // max(1, mean) // 8, 4 * HELD // largest, 1024))
+    rows = min(max(1, HELD // 4 // max([1, *sizes])), 1024)
     return parquet.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
 
 

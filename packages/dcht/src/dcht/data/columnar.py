@@ -113,7 +113,8 @@ def list_arrow(path: str, name: str) -> list[Entry]:
     entries: list[Entry] = []
     try:
         whole = file_part(path)
-        with open_regular(path), pa.memory_map(path) as file:
+        open_regular(path).close()  # a pipe would hold the reader for ever
+        with pa.memory_map(path) as file:
             content = file.read_buffer()
             batches = list(_arrow_batches(content))
             count = sum(batch.num_rows for batch in batches)

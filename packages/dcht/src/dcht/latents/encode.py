@@ -24,7 +24,11 @@ from dcht.latents.encode_shards import encode_batch, encode_shards
 from dcht.latents.kept import find_change
 from dcht.latents.shards import read_shard_rows
 from dcht.latents.writer import LatentsWriter
+from dcht.reconstruct.fidelity import mean_psnr
 from dcht.tokenizer import Tokenizer
+
+LOOKED_AT = 8
+"""Images, spread over the inputs, that are held against what comes back of them."""
 
 
 class Encoded(NamedTuple):
@@ -43,6 +47,9 @@ class Encoded(NamedTuple):
     """Files beside the images that look like captions or labels and were not read."""
     tables: list[str]
     """Tables in folders that captions and labels were read from."""
+    psnr: float | None
+    """In dB, of some images as the tokenizer gives them back; None if this run encoded none, or
+    the tokenizer's card names no PSNR to hold it against."""
 
 
 def encode_images(
@@ -95,7 +102,8 @@ def encode_images(
         return _count(writer, own, todo, inputs)
     _refuse_changed(job, writer, sorted({*range(job.num_shards)} - {*own}), force=False)
     writer.finish()
-    return _count(writer, range(job.num_shards), todo, inputs)
+    psnr = _look(tokenizer, entries, settings) if todo else None
+    return _count(writer, range(job.num_shards), todo, inputs)._replace(psnr=psnr)
 
 
 def _refuse_changed(job: Job, writer: LatentsWriter, shards: Sequence[int], *, force: bool) -> None:
@@ -128,7 +136,20 @@ def _count(
         rows = read_shard_rows(writer.folder, number, shard.count)
         captioned += sum(row.get("caption") is not None for row in rows)
     missing = len(writer.missing())
-    return Encoded(images, skipped, encoded, missing, captioned, inputs.unread, inputs.tables)
+    return Encoded(
+        images, skipped, encoded, missing, captioned, inputs.unread, inputs.tables, psnr=None
+    )
+
+
+def _look(tokenizer: Tokenizer, entries: Sequence[Entry], settings: EncodeSettings) -> float | None:
+    """PSNR in dB of some of the inputs as they come back, if there is something to hold it to."""
+    if tokenizer.card_psnr is None or not entries:
+        return None
+    some = entries[:: max(1, len(entries) // LOOKED_AT)][:LOOKED_AT]
+    for batch in Reader(settings.size, fit=settings.fit).batches([some]):
+        if len(batch.images):
+            return round(mean_psnr(tokenizer, batch.images), 2)
+    return None
 
 
 def _run(
@@ -169,8 +190,10 @@ class Estimate(NamedTuple):
     """Of the tensors; captions come on top."""
     seconds: float
     unread: list[str]
-    tables: list[str]
     """Files beside the images that look like captions or labels and would not be read."""
+    tables: list[str]
+    psnr: float | None
+    """See `Encoded`."""
 
 
 def estimate(
@@ -211,6 +234,7 @@ def estimate(
         seconds / settings.workers,
         unread,
         tables,
+        _look(tokenizer, good, settings),
     )
 
 
