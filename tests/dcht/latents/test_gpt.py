@@ -50,8 +50,9 @@ def test_two_images_are_learned_by_heart(
     exec(compile(code, str(PAGE), "exec"), space)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        drawn = space["main"](latents, space[f"train_{way}"], steps=60, width=64, depth=2, heads=2)
+        drawn = space["main"](latents, space[f"train_{way}"], steps=150, width=64, depth=2, heads=2)
     expected = torch.stack([indices for indices, *_ in LatentDataset(latents)])  # type: ignore[call-overload]
     assert len(expected.unique()) > 4
     assert torch.equal(drawn, expected)
-    assert Image.open("samples/1.png").size == (128, 128)
+    with Image.open("samples/1.png") as image:
+        assert image.size == (128, 128)
