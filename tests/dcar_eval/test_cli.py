@@ -103,3 +103,22 @@ def test_every_verb_spells_its_options_alike(verb: str) -> None:
     arguments = build_parser().parse_args([*verb.split(), "--out", "x"])
     for name in ("out", "size", "force", "resume", "json"):
         assert hasattr(arguments, name)
+
+
+def test_scenes_without_sprites_are_their_captions(tmp_path: Path) -> None:
+    """Nothing is rendered, and no caption shows what is held out."""
+    from dcar_eval.scenes.prompts import sample_captions
+    from dcar_eval.scenes.world import WORLDS, Split
+    from dcht.errors import UsageError
+
+    out = tmp_path / "known.txt"
+    command = ["scenes", "--num", "30", "--objects", "wide", "--out"]
+    arguments = build_parser().parse_args([*command, str(out)])
+    assert arguments.function(arguments) == arguments.function(arguments) == 0
+    lines = out.read_text().splitlines()
+    assert lines == sample_captions(WORLDS["wide"], 30, seed=0, split=Split.TRAIN)
+    assert len(set(lines)) > 25
+    for odd in ([*command, str(tmp_path / "folder")], [*command, str(out), "--seed", "1"]):
+        arguments = build_parser().parse_args(odd)
+        with pytest.raises(UsageError, match=r"go into --out X\.txt|holds other captions"):
+            arguments.function(arguments)

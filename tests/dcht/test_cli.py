@@ -186,7 +186,7 @@ def test_the_summary_counts_captions_and_names_what_was_not_read(
             main()
         return stop.value.code, capsys.readouterr().out  # type: ignore[return-value]
 
-    (images / "captions\n.csv").write_text("file,caption\na.png,x\n")
+    (images / "captions\n.csv").write_text("name,caption\na,x\n")
     (images / "e.png").write_text("no image")
     code, told = encode("--dry-run")
     assert code == 0

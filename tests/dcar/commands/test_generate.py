@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dcht.data.sources import list_inputs
 from dcht.files import LOCK, locked, partial_path
 from dcht.images import read_png_text
 
@@ -69,6 +70,15 @@ def test_a_byte_order_mark_changes_nothing(
         name = f"/dev/fd/{reading}"
     assert dcar("generate", "--prompts", name, "--out", marked)[0] == 0
     assert marked.read_bytes() == plain.read_bytes()
+
+
+def test_captions_stand_beside_images_as_encoding_reads_them(dcar: Dcar, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert dcar("generate", "a red apple", "a\ndog", "--captions", "--out", out)[0] == 0
+    rows = [entry.row() for entry in list_inputs(out)]
+    assert [row["caption"] for row in rows] == ["a red apple", "a dog"]
+    code, _, stderr = dcar("generate", "a", "--captions", "--out", tmp_path / "x.png")
+    assert (code, "give --out a folder" in stderr) == (2, True)
 
 
 def test_what_nobody_sees_in_a_prompt_draws_the_same_image(dcar: Dcar, tmp_path: Path) -> None:

@@ -126,7 +126,8 @@ def run(arguments: argparse.Namespace) -> int:
     code = write_series(pipe, plan, arguments, {})
     if arguments.captions:
         for number, prompt in enumerate(plan.prompts):
-            write_atomic(arguments.out / f"{number:05d}.txt", f"{prompt}\n".encode())
+            caption = " ".join(prompt.split())  # a line is a caption
+            write_atomic(arguments.out / f"{number:05d}.txt", f"{caption}\n".encode())
     return code
 
 
