@@ -12,6 +12,7 @@ over the upper half of an axis: 1 is linear, 0 constant.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import math
 import time
@@ -30,6 +31,7 @@ from dcar_eval.profile.measure import PROMPT, generation_parts
 from dcar_eval.profile.memory import PeakMemory
 
 CPU = torch.device("cpu")
+LIBC = ctypes.CDLL("libc.so.6")
 FEW = {"num_steps": 2, "num_diffusion_steps": 2}
 """Where steps are not what is varied: each costs the same."""
 TILE = 512
@@ -91,6 +93,7 @@ class Growth:
         """The points of an axis, and the exponents of what was measured."""
         points = []
         for value in values:
+            LIBC.malloc_trim(0)  # what was freed before goes back to the system
             memory = PeakMemory(CPU)
             runs = [measure(value) for _ in range(self.rounds)]
             point = {part: min(run[part] for run in runs) for part in runs[0]}
@@ -116,9 +119,11 @@ def plot(axes: dict[str, Any], out: Path) -> None:
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, len(axes), figsize=(3.4 * len(axes), 3.6))
-    for panel, (title, axis) in zip(panels, axes.items(), strict=True):
+    figure, panels = plt.subplots(2, 3, figsize=(10, 6.4))
+    for panel, (title, axis) in zip(panels.flat, axes.items(), strict=True):
         right = panel.twinx()
+        panel.set_ylim(1e-3, 30)
+        right.set_ylim(1, 1000)
         for part, line in axis["lines"].items():
             label = f"{part} ({axis['exponents'][part]:.2f})"
             if part == "memory":
@@ -137,7 +142,8 @@ def plot(axes: dict[str, Any], out: Path) -> None:
         )
         panel.tick_params(axis="y", labelsize=7)
         right.tick_params(axis="y", labelsize=7)
-    panels[0].set_ylabel("processor seconds", fontsize=8)
+    for row in panels:
+        row[0].set_ylabel("processor seconds", fontsize=8)
     figure.text(
         0.995, 0.5, "memory, MiB (dotted)", rotation=270, va="center", ha="right", fontsize=8
     )
