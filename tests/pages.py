@@ -117,7 +117,8 @@ def reason(command: str) -> str | None:
         if re.search(pattern, command):
             return needs
     words = shlex.split(command)
-    if words[0] in TRAINERS and "+experiment=tiny" not in words:
+    few_steps = {"+experiment=tiny", "steps=4", "runs/photos"}
+    if words[0] in TRAINERS and not few_steps & set(words):
         return "hours: composed"
     return None
 
