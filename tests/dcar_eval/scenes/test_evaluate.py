@@ -206,11 +206,11 @@ def test_a_run_that_was_killed_makes_the_same(
     whole = evaluate_scenes(pipe, tmp_path / "whole", num_per_task=1, batch_size=2)
     draw, drawn = ImageSeries.images, []
 
-    def dies(self: ImageSeries, *arguments: Any) -> list[Image.Image]:
+    def dies(self: ImageSeries, *arguments: Any, **more: Any) -> list[Image.Image]:
         if len(drawn) == 2:
             raise KeyboardInterrupt
         drawn.append(1)
-        return draw(self, *arguments)
+        return draw(self, *arguments, **more)
 
     broken = tmp_path / "broken"
     with monkeypatch.context() as patch:

@@ -260,6 +260,7 @@ def test_sources_that_are_none(published: Path, tmp_path: Path) -> None:
     refuse(pickled, "is no file of plain tensors")
     torch.save({"step": 3}, pickled)
     refuse(pickled, "holds no state dict")
+    torch.save({"weight": torch.zeros(2)}, pickled)
     (tmp_path / "config.json").write_text("{")
     refuse(pickled, "is not JSON")
 
