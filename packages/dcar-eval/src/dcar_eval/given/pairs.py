@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from dcht.data.captions import read_table
+from dcht.data.tables import read_table
 from dcht.errors import UsageError
 from dcht.files import open_regular, read_json
 from dcht.images import IMAGE_SUFFIXES, list_images
