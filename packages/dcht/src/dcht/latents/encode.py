@@ -45,9 +45,9 @@ class Encoded(NamedTuple):
     """Of the images those with a caption."""
     unread: list[str]
     """Files beside the images that look like captions or labels and were not read."""
-    tables: list[str]
+    tables: list[str] = []  # noqa: RUF012  (of a named tuple)
     """Tables in folders that captions and labels were read from."""
-    psnr: float | None
+    psnr: float | None = None
     """In dB, of some images as the tokenizer gives them back; None if this run encoded none, or
     the tokenizer's card names no PSNR to hold it against."""
 
