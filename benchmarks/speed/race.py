@@ -3,8 +3,9 @@
 Networks have their published sizes and random weights, which cost as much as trained ones. All run
 in one precision, on one device, with guidance, on the same number of text tokens, and their parts
 take turns, twice in a row each, so that a machine which is busy with something else slows each of
-them alike; the fastest of a few rounds counts. A part is timed once or twice and multiplied by how often an image
-needs it; `--full` takes every step. Text encoders are left out: the peers' are larger than ours.
+them alike; the fastest of a few rounds counts. A part is timed once or twice and multiplied by how
+often an image needs it; `--full` takes every step. Text encoders are left out: the peers' are
+larger than ours.
 
     python benchmarks/speed/race.py --size 512 --peers sana,pixart --precision fp32 --threads 1
 
