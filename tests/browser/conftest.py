@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -57,7 +56,7 @@ def app(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         assert process.stdout.readline().strip() == address, log.read_text()
         yield address
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(60)
         process.stdout.close()  # type: ignore[union-attr]
         SCREENSHOTS.mkdir(exist_ok=True)
