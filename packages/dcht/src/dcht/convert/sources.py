@@ -56,8 +56,8 @@ def read_source(name: str | Path) -> PublishedFiles:
         if twice := tensors.keys() & found.keys():
             raise CheckpointError(f"{file} holds {min(twice)}, which another file holds too")
         tensors |= found
-    if path.name.endswith(INDEX) and (odd := _weight_map(path).keys() ^ tensors.keys()):
-        raise CheckpointError(f"{path} and its files do not agree on {min(odd)}")
+    if path.name.endswith(INDEX) and (unmatched := _weight_map(path).keys() ^ tensors.keys()):
+        raise CheckpointError(f"{path} and its files do not agree on {min(unmatched)}")
     return PublishedFiles(tensors, read_settings(path))
 
 

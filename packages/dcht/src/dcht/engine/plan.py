@@ -66,10 +66,10 @@ def take_plan(words: list[str]) -> Cluster | None:
     Raises:
         UsageError: a value that is none, or settings of a plan without one.
     """
-    mine = [word for word in words if word.partition("=")[0].partition(".")[0] == "plan"]
-    for word in mine:
+    own = [word for word in words if word.partition("=")[0].partition(".")[0] == "plan"]
+    for word in own:
         words.remove(word)
-    given = {key: value for key, _, value in (word.partition("=") for word in mine)}
+    given = {key: value for key, _, value in (word.partition("=") for word in own)}
     wanted = given.pop("plan", None)
     if wanted not in ("true", "false", None):
         raise UsageError(f"plan is {wanted!r}; expected true or false")

@@ -200,9 +200,9 @@ def check_settings(
                 f"{folder} holds a run without its {SETTINGS}, so that nobody knows how it began; "
                 "choose another out="
             ) from None
-        if odd := sorted(differences(before, settings, free)):
+        if different := sorted(differences(before, settings, free)):
             raise UsageError(
-                f"{folder} holds a run that began with other settings ({', '.join(odd)}); "
+                f"{folder} holds a run that began with other settings ({', '.join(different)}); "
                 "choose another out="
             )
     if write:

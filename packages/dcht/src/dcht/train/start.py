@@ -59,10 +59,10 @@ def start_tokenizer(
         )
     if source is None:
         return tokenizer
-    if odd := _differing(source.config, config):
+    if different := _differing(source.config, config):
         raise UsageError(
             f"init_from={init_from} has another layout than the tokenizer that was asked for "
-            f"({', '.join(odd)}); {preset_of(source.config)}"
+            f"({', '.join(different)}); {preset_of(source.config)}"
         )
     _deepen(tokenizer.encoder, source.encoder)
     _deepen(tokenizer.decoder, source.decoder)
