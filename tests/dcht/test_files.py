@@ -60,7 +60,7 @@ def test_a_folder_of_several_files_is_gone_on_with_by_what_it_is_made_of(tmp_pat
     assert start("x") == ["record.json"]
     (tmp_path / "a").touch()
     assert start("x") == ["a", "record.json"]  # killed after its first file
-    with pytest.raises(UsageError, match="is not empty; use --force"):
+    with pytest.raises(UsageError, match="was begun with of 'x', not 'y'; use --force or another"):
         start("y")
     # Under the new record the old file would pass for a new one.
     assert start("y", force=True) == ["record.json"]

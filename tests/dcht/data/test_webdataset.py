@@ -65,7 +65,7 @@ def test_a_run_goes_on_and_what_changed_is_refused(
     (described / "e.png").write_bytes(pixels)
     with pytest.raises(UsageError, match=r"00001\.tar was made of inputs that have changed"):
         write_shards(described, out, shard_size=4)
-    with pytest.raises(UsageError, match="not empty; use --force"):
+    with pytest.raises(UsageError, match="was begun with shard_size 4, not 2; use --force"):
         write_shards(described, out, shard_size=2)
     found = write_shards(described, out, shard_size=6, force=True)
     assert sorted(path.name for path in out.iterdir()) == [

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dcht.errors import UsageError, printable
+from dcht.ranges import shown
 
 ERRORS = "errors.jsonl"
 """What every command that skips inputs lists them in."""
@@ -147,10 +148,18 @@ def begin(
         force: begin anew, whatever is there.
 
     Raises:
-        UsageError: it holds something else, and `force` is off.
+        UsageError: it is made of something else, or holds something else; and `force` is off.
     """
     path = folder / record
-    begun = not force and path.exists() and read_json(path) == made_of
+    before = read_json(path) if path.exists() and not force else None
+    begun = before == made_of
+    if before is not None and not begun:
+        names = dict.fromkeys([*made_of, *before])
+        name = next(name for name in names if made_of.get(name) != before.get(name))
+        raise UsageError(
+            f"{folder} was begun with {name} {shown(before.get(name))}, not "
+            f"{shown(made_of.get(name))}; use --force or another --out"
+        )
     if not begun:
         require_unused(folder, force=force)
         for name in (record, *files):
