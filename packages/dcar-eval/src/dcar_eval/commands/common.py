@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcht.commands.common import part
+from dcar.commands.common import sampling_settings
+from dcht.commands.common import OK, SKIPPED, part, report_skipped
 from dcht.device import pick_precision
 from dcht.errors import UsageError, printable
 
@@ -63,7 +64,7 @@ def pick_share(arguments: argparse.Namespace, here: World) -> Share:
     return Share(here.rank, here.size)
 
 
-def tell(
+def print_results(
     arguments: argparse.Namespace,
     share: Share,
     table: Callable[[dict[str, Any]], str],
@@ -80,6 +81,40 @@ def tell(
     for note in shown(arguments.out, notes, results):
         print(printable(note), file=sys.stderr)
     return results
+
+
+def end_judging(
+    arguments: argparse.Namespace,
+    share: Share,
+    table: Callable[[dict[str, Any]], str],
+    notes: Callable[[dict[str, Any]], list[str]],
+) -> int:
+    """`print_results`; the exit code says whether images were skipped or are missing."""
+    results = print_results(arguments, share, table, notes)
+    if results is None:
+        return OK
+    code = report_skipped(results["skipped"], arguments.out / "errors.jsonl")
+    return SKIPPED if results["missing"] else code
+
+
+def check_given(arguments: argparse.Namespace) -> None:
+    """Refuse `--images` beside what generates others, or where nothing is.
+
+    Raises:
+        UsageError: so it is.
+    """
+    if arguments.images is None:
+        return
+    generating = (
+        arguments.size, sampling_settings(arguments), arguments.ckpt, arguments.seed,
+        arguments.precision != "fp32",
+    )  # fmt: skip
+    if any(generating):
+        raise UsageError("--images are judged as they are; leave out what generates others")
+    if not arguments.images.exists():
+        raise UsageError(
+            f"{arguments.images} is not there; expected a folder of images, or a table"
+        )
 
 
 def show(

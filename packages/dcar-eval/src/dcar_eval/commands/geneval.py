@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcar.commands.common import CKPT, add_sampling, sampling_settings
-from dcar_eval.commands.common import add_share, load_pipe, pick_share, tell
-from dcht.commands.common import OK, SKIPPED, add_common, positive, report_skipped
+from dcar_eval.commands.common import add_share, check_given, end_judging, load_pipe, pick_share
+from dcht.commands.common import OK, add_common, positive
 from dcht.config import parse_size
 from dcht.errors import UsageError
 
@@ -58,9 +58,9 @@ def add(verbs: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Draw, judge, print the table, name what is missing."""
     size = parse_size(arguments.size) if arguments.size else None
-    sampling = sampling_settings(arguments)
-    drawing = (size, sampling, arguments.ckpt, arguments.seed, arguments.precision != "fp32")
-    _check(arguments, drawing=any(drawing))
+    check_given(arguments)
+    if arguments.smoke and (arguments.detector or arguments.clip):
+        raise UsageError("--smoke has networks of its own; leave out --detector and --clip")
 
     from dcar_eval.geneval.evaluate import evaluate_geneval
     from dcar_eval.geneval.report import notes, table
@@ -79,23 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         here.barrier()
         if not here.main:
             return OK
-    if (results := tell(arguments, share, table, notes)) is None:
-        return OK
-    code = report_skipped(results["skipped"], arguments.out / "errors.jsonl")
-    return SKIPPED if results["missing"] else code
-
-
-def _check(arguments: argparse.Namespace, *, drawing: bool) -> None:
-    """Refuse what does not go together, before torch and the weights are loaded."""
-    if arguments.images is not None:
-        if drawing:
-            raise UsageError("--images are judged as they are; leave out what generates others")
-        if not arguments.images.exists():
-            raise UsageError(
-                f"{arguments.images} is not there; expected a folder of images, or a table"
-            )
-    if arguments.smoke and (arguments.detector or arguments.clip):
-        raise UsageError("--smoke has networks of its own; leave out --detector and --clip")
+    return end_judging(arguments, share, table, notes)
 
 
 def _source(

@@ -13,7 +13,7 @@ from dcar_eval.commands.common import (
     load_pipe,
     pick_metrics,
     pick_share,
-    tell,
+    print_results,
 )
 from dcar_eval.metrics.protocol import GENERATION_PROTOCOLS, GenerationProtocol
 from dcht.commands.common import OK, add_common, positive
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
         here.barrier()
         if not here.main:
             return OK
-    tell(arguments, share, table, notes)
+    print_results(arguments, share, table, notes)
     return OK
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcar.commands.common import CKPT, add_sampling, sampling_settings
-from dcar_eval.commands.common import add_share, load_pipe, pick_share, tell
-from dcht.commands.common import OK, SKIPPED, add_common, positive, report_skipped
+from dcar_eval.commands.common import add_share, check_given, end_judging, load_pipe, pick_share
+from dcht.commands.common import OK, add_common, positive
 from dcht.config import parse_size
 from dcht.errors import UsageError
 
@@ -93,17 +93,7 @@ def run_dpg(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse what does not go together, before torch and the weights are loaded."""
-    drawing = (
-        arguments.size, sampling_settings(arguments), arguments.ckpt, arguments.seed,
-        arguments.precision != "fp32",
-    )  # fmt: skip
-    if arguments.images is not None:
-        if any(drawing):
-            raise UsageError("--images are judged as they are; leave out what generates others")
-        if not arguments.images.exists():
-            raise UsageError(
-                f"{arguments.images} is not there; expected a folder of images, or a table"
-            )
+    check_given(arguments)
     if arguments.smoke and arguments.judge:
         raise UsageError("--smoke has a judge of its own; leave out --judge")
 
@@ -128,10 +118,7 @@ def _run(arguments: argparse.Namespace, benchmark: Benchmark) -> int:
         here.barrier()
         if not here.main:
             return OK
-    if (results := tell(arguments, share, table, notes)) is None:
-        return OK
-    code = report_skipped(results["skipped"], arguments.out / "errors.jsonl")
-    return SKIPPED if results["missing"] else code
+    return end_judging(arguments, share, table, notes)
 
 
 def _source(

@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dcar_eval.commands.common import add_inception, add_share, pick_metrics, pick_share, tell
+from dcar_eval.commands.common import (
+    add_inception,
+    add_share,
+    pick_metrics,
+    pick_share,
+    print_results,
+)
 from dcar_eval.metrics.protocol import PROTOCOLS
 from dcht.commands.common import OK, add_common, positive, report_skipped, require_sources
 from dcht.config import parse_size
@@ -93,6 +99,6 @@ def run(arguments: argparse.Namespace) -> int:
         here.barrier()
         if not here.main:
             return OK
-    if (results := tell(arguments, share, table, notes)) is None:
+    if (results := print_results(arguments, share, table, notes)) is None:
         return OK
     return report_skipped(results["skipped"], arguments.out / "errors.jsonl")

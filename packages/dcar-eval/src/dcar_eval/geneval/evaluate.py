@@ -10,8 +10,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from dcar.pipeline.record import pixels_sha256
 from dcar_eval.geneval.layout import Sample, missing
 from dcar_eval.geneval.mmdet import PUBLISHED_SHA256
@@ -22,6 +20,7 @@ from dcar_eval.geneval.sources import IMAGES, SampleSource
 from dcar_eval.geneval.summary import Judged, intervals, summarize
 from dcar_eval.runs.failures import write_failures
 from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Journal
+from dcar_eval.runs.judging import judge_images
 from dcar_eval.runs.results import (
     CONTENT,
     hash_all,
@@ -34,7 +33,6 @@ from dcar_eval.runs.shares import Gathered, Share
 from dcht.data.entries import file_entry
 from dcht.errors import UsageError
 from dcht.files import write_atomic
-from dcht.images import ImageError
 
 FAILURES, SUMMARY = "failures.png", "summary.txt"
 PACKAGES = ("dcar-eval", "dcar", "dcht", "torch", "transformers", "numpy", "pillow")
@@ -117,7 +115,16 @@ def evaluate_geneval(
         check.update(check_networks(networks))
         if source.generate is not None:
             source.generate(out / IMAGES, [batch[0].prompt for batch in batches], force)
-        _judge_share(networks, folder, batches, numbers, journal, strict=strict)
+        rows = metadata()
+        judge_images(
+            batches,
+            lambda sample: _judge(networks, folder / sample.name, rows[sample.prompt]),
+            journal,
+            name=lambda sample: sample.name,
+            numbers=numbers,
+            folder=folder,
+            strict=strict,
+        )
 
     def summarize(gathered: Gathered) -> dict[str, Any]:
         if not gathered.rows:
@@ -134,38 +141,6 @@ def evaluate_geneval(
         }
 
     return run.finish(measure, summarize)
-
-
-def _judge_share(
-    networks: Judges,
-    folder: Path,
-    batches: Sequence[Sequence[Sample]],
-    numbers: dict[str, int],
-    journal: Journal,
-    *,
-    strict: bool,
-) -> None:
-    """Judge what the journal does not have yet of these prompts."""
-    rows = metadata()
-    seen = 0
-    total = sum(map(len, batches))
-    with tqdm(total=total, unit="img", desc="judge", disable=None) as progress:
-        progress.update(journal.done)
-        for batch in batches:
-            seen += len(batch)
-            if seen <= journal.done:
-                continue
-            for sample in batch:
-                row = {"index": numbers[sample.name], "file": sample.name}
-                try:
-                    row |= _judge(networks, folder / sample.name, rows[sample.prompt])
-                    journal.add([row], files=1)
-                except ImageError as error:
-                    if strict:
-                        raise UsageError(f"{folder / sample.name}: {error}") from None
-                    journal.add([], [row | {"error": str(error)}], files=1)
-            journal.save()
-            progress.update(len(batch))
 
 
 def _judge(networks: Judges, file: Path, row: dict[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from dcar.pipeline.record import pixels_sha256
 from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Journal
+from dcar_eval.runs.judging import judge_images
 from dcar_eval.runs.results import CONTENT, hash_all, hash_contents, this_run, versions
 from dcar_eval.runs.run import Run
 from dcar_eval.runs.shares import Gathered, Share
@@ -22,7 +21,6 @@ from dcar_eval.vqa.questions import Benchmark, Item
 from dcar_eval.vqa.sources import IMAGES, Asked, AskedSource
 from dcht.data.entries import file_entry
 from dcht.errors import UsageError
-from dcht.images import ImageError
 
 PACKAGES = ("dcar-eval", "dcar", "dcht", "torch", "transformers", "numpy", "pillow")
 
@@ -97,25 +95,15 @@ def evaluate_questions(
         check.update(check_judge(judge))
         if source.generate is not None:
             source.generate(out / IMAGES, [batch[0].key for batch in batches], force)
-        total = sum(map(len, batches))
-        seen = 0
-        with tqdm(total=total, unit="img", desc="judge", disable=None) as progress:
-            progress.update(journal.done)
-            for batch in batches:
-                seen += len(batch)
-                if seen <= journal.done:
-                    continue
-                for image in batch:
-                    place = {"index": numbers[image.label], "file": image.label}
-                    try:
-                        found = _judged(judge, benchmark, items[image.key], folder, image)
-                        journal.add([place | found], files=1)
-                    except ImageError as error:
-                        if strict:
-                            raise UsageError(f"{folder / image.name}: {error}") from None
-                        journal.add([], [place | {"error": str(error)}], files=1)
-                journal.save()
-                progress.update(len(batch))
+        judge_images(
+            batches,
+            lambda image: _judged(judge, benchmark, items[image.key], folder, image),
+            journal,
+            name=lambda image: image.label,
+            numbers=numbers,
+            folder=folder,
+            strict=strict,
+        )
 
     def summarize(gathered: Gathered) -> dict[str, Any]:
         if not gathered.rows:
