@@ -150,6 +150,9 @@ def test_further_metrics_have_records_of_their_own(evaluate: Evaluate, tmp_path:
             assert values[name]["sha256"] == results["settings"]["further"][name]
     assert results["settings"]["protocol_sha256"] == plain["settings"]["protocol_sha256"]
     assert "ms-ssim" in table(results).split()
+    with pytest.raises(UsageError, match="ms-ssim needs sides of 176 pixels at least"):
+        evaluate(tmp_path / "small", size=(192, 160), networks=networks)
+    assert not (tmp_path / "small").exists()
 
 
 def test_sheet_shows_the_first_images(evaluate: Evaluate, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from dcar_eval.metrics.crops import cropping
 from dcar_eval.metrics.distances import distances, few_images
 from dcar_eval.metrics.networks import FURTHER, MetricNetworks, measure
-from dcar_eval.metrics.pairs import PAIR_METRICS
+from dcar_eval.metrics.pairs import PAIR_METRICS, require_sides
 from dcar_eval.metrics.pixels import eight_bits
 from dcar_eval.metrics.sets import METRICS, measure_sets
 from dcar_eval.runs.journal import ERRORS, ROWS, STATE, Features, Journal
@@ -86,7 +86,7 @@ def evaluate_reconstruction(
         The content of `results.json`; None while other shares have not come to their end.
 
     Raises:
-        UsageError: no images, or `out` holds something else.
+        UsageError: no images, images too small for a metric, or `out` holds something else.
         CheckpointError: the tokenizer has no hash, or no quantizer for the discrete path.
     """
     entries = list_inputs(folder, follow_links=follow_links)[:limit]
@@ -96,6 +96,7 @@ def evaluate_reconstruction(
     if "discrete" in paths:
         tokenizer.require_quantizer()
     networks, share = networks or MetricNetworks(), share or Share()
+    require_sides(networks.further, size)
     contents = hash_contents(entries)
     protocol, extractor = networks.protocol, networks.extractor
     settings = {

@@ -5,7 +5,7 @@ A metric is a row of `PAIR_METRICS`, as one of two sets is a row of `METRICS` (`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ from dcht.errors import UsageError
 SIGMA, WINDOW = 1.5, 11
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Of the five scales, the finest first: Wang et al.'s, from a study with observers."""
+LEAST_SIDE = WINDOW * 2 ** (len(SCALE_WEIGHTS) - 1)
+"""At the coarsest scale the window still fits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,8 @@ class PairMetric(FurtherMetric):
 
     compute: Callable[[np.ndarray, np.ndarray], float | None]
     """From two uint8 images (H, W, 3), the original first; None where it has no finite value."""
+    least_side: int = 1
+    """In pixels, of both sides."""
 
 
 def ms_ssim(image: np.ndarray, other: np.ndarray) -> float:
@@ -44,12 +48,7 @@ def ms_ssim(image: np.ndarray, other: np.ndarray) -> float:
     Raises:
         UsageError: a side is too short for five scales.
     """
-    shortest = WINDOW * 2 ** (len(SCALE_WEIGHTS) - 1)
-    if min(image.shape[:2]) < shortest:
-        raise UsageError(
-            f"ms-ssim needs sides of {shortest} pixels at least; images are "
-            f"{image.shape[1]}x{image.shape[0]}"
-        )
+    require_sides(["ms-ssim"], (image.shape[1], image.shape[0]))
     x, y = (np.asarray(pixels, dtype=np.float64) for pixels in (image, other))
     value = np.ones(3)
     for number, weight in enumerate(SCALE_WEIGHTS):
@@ -90,8 +89,23 @@ def _halve(pixels: np.ndarray) -> np.ndarray:
 PAIR_METRICS: dict[str, PairMetric] = {
     "ms-ssim": PairMetric(
         compute=ms_ssim,
+        least_side=LEAST_SIDE,
         settings={"weights": list(SCALE_WEIGHTS), "sigma": SIGMA, "window": WINDOW},
         source="Wang, Simoncelli, Bovik: Multi-scale structural similarity (2003)",
     ),
 }
 """By the name that `dcar-eval reconstruction --metrics` takes."""
+
+
+def require_sides(names: Sequence[str], size: tuple[int, int]) -> None:
+    """Refuse images that are too small for a metric of `PAIR_METRICS` among these.
+
+    Raises:
+        UsageError: a side of `size` (width, height) is too short.
+    """
+    for name in names:
+        if name in PAIR_METRICS and min(size) < PAIR_METRICS[name].least_side:
+            raise UsageError(
+                f"{name} needs sides of {PAIR_METRICS[name].least_side} pixels at least; images "
+                f"are {size[0]}x{size[1]}"
+            )
