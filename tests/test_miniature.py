@@ -21,10 +21,10 @@ def miniature(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_the_tables_of_the_page_are_those_of_the_committed_results(miniature: ModuleType) -> None:
-    page = miniature.PAGE.read_text()
-    assert miniature.with_tables(page) == page
-    places = re.findall(r"<!-- (\w+) -->", page)
-    assert sorted(name for name in places if name != "end") == sorted(miniature.RESULTS)
+    pages = [page.read_text() for page in miniature.PAGES]
+    assert [miniature.with_tables(page) for page in pages] == pages
+    places = [place for page in pages for place in re.findall(r"<!-- (\w+) -->", page)]
+    assert sorted(places[::2]) == sorted(miniature.RESULTS)
     assert places[1::2] == ["end"] * len(miniature.RESULTS)
 
 
@@ -195,6 +195,19 @@ def test_estimates_stand_beside_what_was_measured(miniature: ModuleType) -> None
     assert lines[2] == "| 1 step | 2 | 20.00 | 20.00 | 0.50 | 1.00 | 1.00 | 0.50 |"
     assert lines[-1] == f"| all | {count} | 20.00 | 20.00 | 0.50 | 1.00 | 1.00 | 0.50 |"
     assert estimator.plot(result).axes
+
+
+def test_what_fine_tuning_forgets_stands_beside_what_it_learned(
+    miniature: ModuleType, tmp_path: Path
+) -> None:
+    for name, right in (("before", 0.9), ("alone", 0.1), ("rehearsed", 0.85)):
+        found = {"overall": right, "gated": right - 0.1, "n": 60, "fidelity": {"psnr_objects": 20}}
+        write(tmp_path / "eval" / name / "results.json", found)
+        known = {"photos": 20, "nearest_to_their_own": 19, "psnr_against_reconstruction": 24.04}
+        write(tmp_path / f"{name}.json", known)
+    lines = shown(miniature.rehearsal, "rehearsal", tmp_path).splitlines()
+    assert lines[2] == "| before | 0.900 | 0.800 |  |"
+    assert lines[4] == "| with the rehearsal above | 0.850 | 0.750 | 19 of 20, 24.0 dB |"
 
 
 def test_both_paths_stand_beside_each_other(miniature: ModuleType, tmp_path: Path) -> None:

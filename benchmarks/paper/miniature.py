@@ -2,7 +2,7 @@
 
     python benchmarks/paper/miniature.py gather NAME WORK   what NAME.sh left in WORK, as NAME.json
     python benchmarks/paper/miniature.py draw               every docs/pictures/NAME.png, and the
-                                    tables of docs/miniature.md, between its marks <!-- NAME -->
+                                    tables of their pages, between the marks <!-- NAME -->
 
 NAME.sh makes the runs; the modules beside this file know what is in them. Where NAME.json is not
 there, the table says NOT RUN.
@@ -21,13 +21,14 @@ import gtr
 import gtr_fts
 import orders
 import reconstruction
+import rehearsal
 import result_files
 import sweeps
 import table2
 import table4
 import truth
 
-PAGE = result_files.DOCS / "miniature.md"
+PAGES = [result_files.DOCS / name for name in ("miniature.md", "finetune.md")]
 RESULTS: dict[str, ModuleType] = {
     "reconstruction": reconstruction,
     "table2": table2,
@@ -41,6 +42,7 @@ RESULTS: dict[str, ModuleType] = {
     "gtr": gtr,
     "fts": fts,
     "estimator": estimator,
+    "rehearsal": rehearsal,
 }
 """What gathers, tabulates and draws each."""
 
@@ -52,6 +54,8 @@ def with_tables(page: str) -> str:
         if result := result_files.read(name):
             content = f"{module.table(result)}\n![plot of {name}](pictures/{name}.png)\n"
         before, mark, rest = page.partition(f"<!-- {name} -->\n")
+        if not mark:
+            continue
         _, end, after = rest.partition("<!-- end -->")
         page = before + mark + content + end + after
     return page
@@ -83,7 +87,8 @@ def main() -> None:
     for name, module in RESULTS.items():
         if result := result_files.read(name):
             result_files.save(module.plot(result), name)
-    PAGE.write_text(with_tables(PAGE.read_text()))
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text()))
 
 
 if __name__ == "__main__":

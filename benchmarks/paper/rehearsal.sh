@@ -3,8 +3,8 @@
 # Twenty things that the bundled checkpoint has never seen, 400 steps; both worlds before and after. A run that was
 # stopped goes on.
 set -eu
-sprites=$1 work=$2 here=$(cd "$(dirname "$0")" && pwd)
-mkdir -p "$work" && cd "$work"
+sprites=$(cd "$1" && pwd) work=$2 here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$work" && cd "$work" && work=$PWD
 dcar-eval scenes --sprites "$sprites" --grammar hard --objects things --task one --num 20 --seed 3 --out things
 mkdir -p new
 for image in things/part-0000/*.jpg; do
@@ -22,5 +22,6 @@ dcar-train +experiment=finetune init_from=bundled data.root=latents data.weight=
 dcar-eval scenes-eval --objects wide --num-per-task 10 --out eval/before
 for run in alone rehearsed; do
   dcar-eval scenes-eval --ckpt runs/$run/checkpoint --objects wide --num-per-task 10 --out eval/$run
-  python "$here/memorized.py" show new --ckpt runs/$run/checkpoint --out $run.png
+  python "$here/memorized.py" show new --ckpt runs/$run/checkpoint --out $run.png > $run.json
 done
+python "$here/miniature.py" gather rehearsal "$work"
