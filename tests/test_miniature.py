@@ -210,6 +210,38 @@ def test_what_fine_tuning_forgets_stands_beside_what_it_learned(
     assert lines[4] == "| with the rehearsal above | 0.850 | 0.750 | 19 of 20, 24.0 dB |"
 
 
+def test_arms_are_compared_with_the_first_image_by_image(
+    miniature: ModuleType, tmp_path: Path
+) -> None:
+    """Both of two images gain 1 dB and 3 dB: 2 dB, error 1; the cross-entropy is of ten lines."""
+    for arm, psnrs in (("discrete", [20.0, 20.0]), ("ten", [21.0, 23.0])):
+        run = tmp_path / "runs" / f"{arm}-0"
+        judged(run / "scores", psnrs)
+        (run / "run").mkdir()
+        lines = [{"step": 20 * k, "cross_entropy": float(k)} for k in range(12)]
+        (run / "run" / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    lines = shown(miniature.arms, "arms", tmp_path).splitlines()
+    assert lines[2] == "| discrete only | 220 | 6.500 | 1.00 | 0.00 | 20.00 | 18.00 |"
+    assert "| 22.00 (+2.00 ± 1.00) | 20.00 (+2.00 ± 1.00) |" in lines[3]
+
+
+def test_heads_stand_beside_each_other_by_steps(miniature: ModuleType, tmp_path: Path) -> None:
+    for seed, more in ((0, 0.0), (1, 1.0)):
+        rows = [
+            {"seed": seed, "arm": arm, "centered": centered, "steps": steps, "temperature": 0.0,
+             "psnr": 20 + more, "kid": 0.01, "explained": 0.5}
+            for arm, centered, steps in (
+                ("no residual", False, 0), ("flow", True, 1), ("flow", True, 20),
+                ("regression", False, 1),
+            )
+        ]  # fmt: skip
+        write(tmp_path / f"seed-{seed}" / "rows.json", {"mean_of_codes": 0.2, "rows": rows})
+    lines = shown(miniature.head, "head", tmp_path).splitlines()
+    assert lines[0].startswith("| trained to say | temperature | 1 step | 2 steps |")
+    assert "| flow, centered | 0 | 20.50 (10.0) |  |  |  | 20.50 (10.0) |" in lines
+    assert "| regression | - | 20.50 (10.0) |  |  |  |  |" in lines
+
+
 def test_both_paths_stand_beside_each_other(miniature: ModuleType, tmp_path: Path) -> None:
     for images, size in (("scenes", [512, 384]), ("photographs", [256, 256])):
         paths = {

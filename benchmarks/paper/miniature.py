@@ -14,11 +14,13 @@ import argparse
 from pathlib import Path
 from types import ModuleType
 
+import arms
 import curves
 import estimator
 import fts
 import gtr
 import gtr_fts
+import head
 import orders
 import reconstruction
 import rehearsal
@@ -33,6 +35,7 @@ RESULTS: dict[str, ModuleType] = {
     "reconstruction": reconstruction,
     "table2": table2,
     "table4": table4,
+    "arms": arms,
     "table5": curves,
     "table6": curves,
     "fig6": sweeps,
@@ -41,6 +44,7 @@ RESULTS: dict[str, ModuleType] = {
     "gtr_fts": gtr_fts,
     "gtr": gtr,
     "fts": fts,
+    "head": head,
     "estimator": estimator,
     "rehearsal": rehearsal,
 }

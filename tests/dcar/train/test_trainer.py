@@ -180,6 +180,30 @@ def test_head_and_trunk_can_be_clipped_apart(
     assert (logged["grad_norm"], logged["head_grad_norm"]) == pytest.approx((trunk, head))
 
 
+def test_a_detached_head_leaves_the_trunk_as_it_is_without_one(config: TrainConfig) -> None:
+    """Bit for bit, after clipped steps; attached, the same head moves it."""
+
+    def trunk(*, discrete_only: bool, detach: bool) -> dict[str, torch.Tensor]:
+        arm = replace(
+            config,
+            model=replace(config.model, discrete_only=discrete_only),
+            loss=LossConfig(detach=detach),
+            optimizer=replace(config.optimizer, clip=0.1, head_clip=0.1),
+        )
+        trainer = Trainer(arm, ALONE)
+        for _ in range(3):
+            trainer.train_step()
+        weights = trainer.learner.state_dict()
+        return {name: w for name, w in weights.items() if not name.startswith("model.head.")}
+
+    alone = trunk(discrete_only=True, detach=False)
+    detached = trunk(discrete_only=False, detach=True)
+    assert alone.keys() == detached.keys()
+    assert all(torch.equal(alone[name], detached[name]) for name in alone)
+    attached = trunk(discrete_only=False, detach=False)
+    assert not all(torch.equal(alone[name], attached[name]) for name in alone)
+
+
 def test_cached_text_trains_like_fresh_text(
     config: TrainConfig, frozen_t5: TextConfig, tmp_path: Path
 ) -> None:

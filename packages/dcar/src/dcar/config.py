@@ -227,6 +227,9 @@ class LossConfig:
     """Weight of the masked indices' loss."""
     diffusion: Annotated[float, Range(0, 1e6)] = 1.0
     """Weight of the residuals' loss."""
+    detach: bool = False
+    """The residuals' loss trains the head alone: the transformer is what it would be without one
+    (with `optimizer.head_clip`, to the bit). # not in paper: an arm of Table 4 in miniature."""
     label_smoothing: Annotated[float, SHARE] = 0.0
     """# not in paper: MaskGIT and 1d-tokenizer have 0.1."""
     unmasked_weight: Annotated[float, Range(0, 1e6)] = 0.0

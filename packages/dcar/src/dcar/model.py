@@ -67,7 +67,9 @@ class DCAR(nn.Module):
         super().__init__()
         self.config = config
         self.generator = Generator(config.generator)
-        self.head = None if config.discrete_only else DiffusionHead(config.head)
+        # Made in either case, so that what is initialized after it starts from the same weights.
+        head = DiffusionHead(config.head)
+        self.head = None if config.discrete_only else head
 
     def sample_randomness(
         self,
@@ -156,7 +158,7 @@ class DCAR(nn.Module):
         if self.head is not None:
             diffusion = share * self.head.loss(
                 rearrange(residual, "b c h w -> b (h w) c"),
-                hidden,
+                hidden.detach() if loss.detach else hidden,
                 t=rearrange(randomness.t, "m b n -> (m b n)"),
                 noise=rearrange(randomness.noise, "m b n c -> (m b n) c"),
             )
