@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from einops import rearrange
+from race import WithText
 from torch import Tensor
 
 from dcar.config import PRESETS, Guidance, SamplingConfig, Solver, with_preset
@@ -13,13 +15,11 @@ from dcar.masking import lowest, masked_counts
 from dcar.modules.diffusion import GaussianDiffusion, respaced_timesteps
 from dcar.modules.diffusion_head import DiffusionHead, HeadNoise, guide
 from dcar.modules.transformer import Generator, TextContext
-from dcar.sampler import StepNoise, sample_indices, sample_residual, unmask
+from dcar.sampler import Step, StepNoise, sample_indices, sample_residual, unmask
 from dcar.sampling.guidance import guidance_context, step_scale
 
 BATCH, GRID = 4, (8, 8)
 CONFIG = SamplingConfig()
-STEPS = 14
-"""At least as many as a benchmark has rounds."""
 
 Versus = Callable[[Callable[[], object], Callable[[], object]], None]
 
@@ -57,21 +57,16 @@ def bench_guidance(versus: Versus, model: Generator, text: tuple[Tensor, Tensor]
 
 
 def bench_step(versus: Versus, model: Generator, text: tuple[Tensor, Tensor]) -> None:
-    """A whole later step, noise and choice included, against one that embeds the text again."""
-
-    def prepared(steps_done: int) -> list[Callable[[], object]]:
-        runs = []
-        for seed in range(STEPS):
-            seeds = torch.Generator().manual_seed(seed)
-            run = unmask(model, *text, grid=GRID, config=CONFIG, generators=seeds)
-            for _ in range(steps_done):
-                next(run)
-            runs.append(run.__next__)
-        return runs
+    """A whole step, noise and choice included, against one that embeds the text again."""
 
     with torch.inference_mode():
-        later, first = prepared(1), prepared(0)
-        versus(lambda: later.pop()(), lambda: first.pop()())
+        embedded: Any = WithText(model, guidance_context(model, *text, guided=True))
+
+        def step(network: Generator) -> Step:
+            seeds = torch.Generator().manual_seed(0)
+            return next(unmask(network, *text, grid=GRID, config=CONFIG, generators=seeds))
+
+        versus(lambda: step(embedded), lambda: step(model))
 
 
 def bench_loop(versus: Versus) -> None:

@@ -12,6 +12,7 @@ over the upper half of an axis: 1 is linear, 0 constant.
 from __future__ import annotations
 
 import argparse
+import copy
 import ctypes
 import json
 import math
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from dcar import TextToImage
 from dcar.config import PRESETS
@@ -70,6 +72,20 @@ class Growth:
             tokenizer.decode_tiled(z, tile=TILE)
         return {"encode, tiles": middle - start, "decode, tiles": time.process_time() - middle}
 
+    def tiles_flops(self, sides: list[int]) -> dict[str, float]:
+        """The exponents of the same, in operations of convolutions and matrix products."""
+        tokenizer = copy.deepcopy(self.pipe.tokenizer).to("meta")
+        lines: dict[str, list[float]] = {"encode, tiles": [], "decode, tiles": []}
+        for side in sides:
+            images = torch.zeros(1, 3, side, side, device="meta")
+            with torch.inference_mode(), FlopCounterMode(display=False) as encoding:
+                z = tokenizer.encode_tiled(images, tile=TILE)
+            with torch.inference_mode(), FlopCounterMode(display=False) as decoding:
+                tokenizer.decode_tiled(z, tile=TILE)
+            for line, counter in zip(lines.values(), (encoding, decoding), strict=True):
+                line.append(counter.get_total_flops())
+        return {part: slope(sides, line) for part, line in lines.items()}
+
     def text(self, length: int) -> Point:
         """Seconds of a pass over 64 tokens with so much text, and of embedding it."""
         config = replace(PRESETS["small"].generator, text_length=length)
@@ -112,6 +128,11 @@ def slope(values: list[int], line: list[float]) -> float:
     return float(np.polyfit(x, y, 1)[0])
 
 
+def shown(exponents: dict[str, float]) -> str:
+    """Exponents as a line."""
+    return ", ".join(f"{part} {value:.2f}" for part, value in exponents.items())
+
+
 def plot(axes: dict[str, Any], out: Path) -> None:
     """A panel an axis: seconds of the parts, and memory, both by logarithms."""
     import matplotlib
@@ -123,7 +144,7 @@ def plot(axes: dict[str, Any], out: Path) -> None:
     for panel, (title, axis) in zip(panels.flat, axes.items(), strict=True):
         right = panel.twinx()
         panel.set_ylim(1e-3, 30)
-        right.set_ylim(1, 1000)
+        right.set_ylim(1, 4000)
         for part, line in axis["lines"].items():
             label = f"{part} ({axis['exponents'][part]:.2f})"
             if part == "memory":
@@ -178,12 +199,13 @@ def main() -> None:
         "side in px": growth.axis(sides, lambda side: growth.draw(batch=1, size=side)),
     }
     settings = {"rounds": words.rounds, "torch": torch.__version__, "sampling": FEW, "tile": TILE}
-    words.out.write_text(json.dumps({"settings": settings, "axes": axes}, indent=1) + "\n")
+    found = {"settings": settings, "axes": axes, "tiles, FLOPs": growth.tiles_flops(sides)}
+    words.out.write_text(json.dumps(found, indent=1) + "\n")
     if words.plot:
         plot(axes, words.plot)
     for title, axis in axes.items():
-        found = ", ".join(f"{part} {value:.2f}" for part, value in axis["exponents"].items())
-        print(f"{title}: {found}")
+        print(f"{title}: {shown(axis['exponents'])}")
+    print(f"FLOPs by tiles: {shown(found['tiles, FLOPs'])}")
 
 
 if __name__ == "__main__":
