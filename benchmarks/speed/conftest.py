@@ -3,7 +3,7 @@
 Ratios are compared with those of `results/ratios.json`, which `RECORD=1 make bench` writes; what
 fell by more than a tenth is named. That fails nothing: another processor has other ratios. The
 fastest rounds come nearer to the truth the more there are, so what seems to have fallen gets more
-of them before it is named, and so does what is recorded.
+of them before it is named.
 """
 
 import json
@@ -23,12 +23,12 @@ from dcht.config import CoderConfig
 from dcht.convert.keys import Family, convert_tensors
 
 BLOCKS = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
-ROUNDS, WARM_UP = 12, 2
+FEWEST, MOST, SECONDS = 3, 12, 3.0
+"""Rounds: as many as take about so long..."""
 SETS = 3
-"""Of rounds, at most."""
+"""...and as many again, and once more, where the ratio seems to have fallen."""
 RATIOS = pytest.StashKey[dict[str, float]]()
 RECORDED = Path(__file__).parent / "results" / "ratios.json"
-RECORDING = bool(os.environ.get("RECORD"))
 FALLEN = 0.9
 
 Call = Callable[[], object]
@@ -43,7 +43,7 @@ def versus(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Versu
     fastest rounds: what interferes can only make one slower.
     """
 
-    def run(ours: Call, peer: Call, *, rounds: int = ROUNDS) -> None:
+    def run(ours: Call, peer: Call, *, rounds: int | None = None) -> None:
         name, recorded = request.node.name, read_recorded()
         timer = load_timer(request.config.getoption("benchmark_timer")).target
         theirs: list[float] = []
@@ -56,13 +56,15 @@ def versus(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Versu
         def time_peer() -> None:
             theirs.append(timed(peer))
 
-        warm_up = min(WARM_UP, rounds - 1)
-        benchmark.pedantic(ours, setup=time_peer, rounds=rounds, warmup_rounds=warm_up)
+        if rounds is None:
+            warm_up = timed(peer) + timed(ours) if benchmark.enabled else SECONDS
+            rounds = min(MOST, max(FEWEST, int(SECONDS / warm_up)))
+        benchmark.pedantic(ours, setup=time_peer, rounds=rounds)
         if benchmark.stats is None:  # --benchmark-disable
             return
         fastest: float = benchmark.stats.stats.min  # type: ignore[assignment]  (cached_property)
         for _ in range(SETS - 1):
-            if not RECORDING and not fallen({name: min(theirs) / fastest}, recorded):
+            if not fallen({name: min(theirs) / fastest}, recorded):
                 break
             for _ in range(rounds):
                 time_peer()
@@ -134,7 +136,7 @@ def pytest_terminal_summary(
         terminalreporter.line(f"{name}: {ratio:.2f}{before}")
     for name in fallen(ratios, recorded):
         terminalreporter.line(f"FELL by more than a tenth: {name}")
-    if RECORDING:
+    if os.environ.get("RECORD"):
         kept = recorded | {name: round(ratio, 3) for name, ratio in ratios.items()}
         RECORDED.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
