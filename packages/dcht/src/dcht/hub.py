@@ -28,9 +28,13 @@ FILES = (
     "tokenizer/README.md",
     "tokenizer/config.json",
     "tokenizer/model.safetensors",
+    "light/config.json",
+    "light/model.safetensors",
+    "tokenizer/light/config.json",
+    "tokenizer/light/model.safetensors",
 )
 """What a checkpoint is made of, and where it was converted from; a generator's may have its image
-tokenizer in `tokenizer/`."""
+tokenizer in `tokenizer/`, and a tokenizer a light decoder in `light/`."""
 CARD = "README.md"
 MAX_CARD = 1 << 20
 """Bytes of a model card that are read."""

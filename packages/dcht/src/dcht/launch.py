@@ -28,7 +28,7 @@ from dcht.commands.common import (
     wants_traceback,
 )
 from dcht.commands.terminal import ready_streams
-from dcht.config import PRESETS, TokenizerConfig
+from dcht.config import LIGHT_PRESETS, PRESETS, TokenizerConfig
 from dcht.engine.hydra import explain, require_known
 from dcht.engine.plan import Cluster, take_plan
 from dcht.errors import UsageError
@@ -53,6 +53,7 @@ examples:
 
 experiments (several: [a,b]): {experiments}
 tokenizers (tokenizer=NAME): {tokenizers}
+light decoders (light=NAME): {lights}
 
 options:
   -h, --help              this text
@@ -283,6 +284,7 @@ def train_main() -> NoReturn:
     names = {
         "experiments": ", ".join(experiment_names("dcht")),
         "tokenizers": ", ".join(PRESETS),
+        "lights": ", ".join(LIGHT_PRESETS),
     }
     launch(
         "dcht.conf", help_text=HELP.format(**names), register=register, task=task, plan=plan,

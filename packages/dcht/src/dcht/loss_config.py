@@ -30,6 +30,10 @@ class LossConfig:
     """Of the perceptual distance."""
     gan: Annotated[float, Range(0, 1e6)] = 0.5
     """Of what the discriminator says."""
+    teacher: Annotated[float, Range(0, 1e6)] = 0.0
+    """Of a light decoder's mean absolute difference from what the large one makes."""
+    features: Annotated[float, Range(0, 1e6)] = 0.0
+    """Of its features' error beside the large one's, stage by stage (`dcht.light.teacher`)."""
     codebook: Annotated[float, Range(0, 1e6)] = 1.0
     """# not in paper: LlamaGen's value; beta is the tokenizer's `commitment_weight`."""
     commitment: Annotated[float, Range(0, 1e6)] = 1.0

@@ -13,10 +13,11 @@ residual are fp32 with a quantizer, which computes in it; images are of the weig
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,7 @@ from dcht.display.html import figure
 from dcht.errors import CheckpointError, UsageError
 from dcht.hub import Access, locate, push, read_card_psnr, tokenizer_card
 from dcht.images import grid
+from dcht.light import LightDecoder, read_light, remove_light
 from dcht.modules.autoencoder import Decoder, Encoder
 from dcht.modules.fsq import FiniteScalarQuantizer
 from dcht.modules.quantizer import Quantized, Quantizer, VectorQuantizer
@@ -86,6 +88,8 @@ class Tokenizer(nn.Module):
         """Hash of the checkpoint this came from or was saved to; None for fresh weights."""
         self.card_psnr: float | None = None
         """PSNR in dB at which its held-out images come back, as its model card has it."""
+        self.light: LightDecoder | None = None
+        """For previews, if there is one; none of the weights here are its."""
         sizes = {"resample": config.resample, "latent_channels": config.latent_channels}
         self.encoder = Encoder(config.encoder, **sizes)
         self.decoder = Decoder(config.decoder, **sizes)
@@ -93,6 +97,12 @@ class Tokenizer(nn.Module):
         if self.quantizer is not None:
             with torch.no_grad():
                 self.decoder.input.weight.mul_(LATENT_RMS * self.quantizer.inverse_rms)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What `to`, `half` and `cuda` do, to the light decoder too."""
+        if self.light is not None:
+            self.light.network._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     def require_quantizer(self) -> Quantizer:
         """The quantizer.
@@ -197,6 +207,12 @@ class Tokenizer(nn.Module):
         """
         return self.decoder(self._latent(latent, grid))
 
+    def preview(self, latent: Tensor, *, grid: Grid | None = None) -> Tensor:
+        """`decode` by the light decoder, where there is one: sooner, and not quite as good."""
+        if self.light is None:
+            return self.decode(latent, grid=grid)
+        return self.light.network(self._latent(latent, grid))
+
     def _latent(self, latent: Tensor, grid: Grid | None) -> Tensor:
         """A latent (b, c, h, w) as the decoder takes it: of the weights' type, where they are."""
         if not latent.is_floating_point():
@@ -265,10 +281,14 @@ class Tokenizer(nn.Module):
         """Write `config.json` and `model.safetensors` and return their hash.
 
         With `dtype` float16 the file is half as large; what is loaded again is what was rounded.
+        A light decoder is written beside them, into `light/`.
         """
+        remove_light(folder)  # a former tokenizer's
         self.sha256 = write_checkpoint(
             folder, to_written(self.config), self.state_dict(), dtype=dtype
         )
+        if self.light is not None:
+            self.light.save(folder, self.sha256, dtype=dtype)
         return self.sha256
 
     def push_to_hub(
@@ -325,7 +345,8 @@ class Tokenizer(nn.Module):
             precision: in place of `dtype`, by name: `auto`, fp32, bf16 or fp16.
 
         Raises:
-            CheckpointError: files missing, unknown settings, or keys that do not fit.
+            CheckpointError: files missing, unknown settings, or keys that do not fit; or a light
+                decoder beside them that is another tokenizer's.
             UsageError: a precision that is not known, or a `dtype` beside it.
         """
         dtype = dtype_of(precision, dtype, device)
@@ -338,6 +359,7 @@ class Tokenizer(nn.Module):
         load_strict(tokenizer, read_tensors(folder), str(folder))
         tokenizer.sha256 = checkpoint_sha256(folder)
         tokenizer.card_psnr = read_card_psnr(folder)
+        tokenizer.light = read_light(folder, config, tokenizer.sha256)
         return tokenizer.to(device=device, dtype=dtype).eval()
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Annotated, NamedTuple
 
-from dcht.config import TokenizerConfig
+from dcht.config import CoderConfig, TokenizerConfig
 from dcht.engine.trackers import Tracker
 from dcht.errors import UsageError
 from dcht.loss_config import LossConfig as LossConfig
@@ -205,6 +205,9 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     codebook: CodebookConfig = field(default_factory=CodebookConfig)
+    light: CoderConfig | None = None
+    """The layout of a light decoder: the run trains one for `init_from`, whose own parts all stay
+    as they are (`dcht.light`)."""
     init_from: Annotated[str | None, PATH] = None
     """A published tokenizer to start from (folder or Hub id); None: random weights."""
     batch_size: Annotated[int, Range(1, 1 << 20)] = 128
@@ -242,6 +245,32 @@ class TrainConfig:
             self.loss_of(planned.settings)  # refuses weights that are all 0
         if self.tokenizer.codebook_size is None:
             raise UsageError("this tokenizer has no codebook; dcht-train needs codebook_size")
+        self._check_light()
+
+    def _check_light(self) -> None:
+        if self.light is None:
+            if self.loss.teacher or self.loss.features:
+                raise UsageError(
+                    f"loss.teacher={self.loss.teacher:g} and loss.features={self.loss.features:g} "
+                    "are a light decoder's; add +experiment=light_decoder, or set both to 0"
+                )
+            return
+        if self.init_from is None:
+            raise UsageError(
+                "a light decoder is trained for a tokenizer that is there; name it with init_from="
+            )
+        if [planned.name for planned in self.plan()] != [Stage.alternate_finetune.value] or (
+            self.alternate_finetune.train_encoder or self.alternate_finetune.train_codebook
+        ):
+            raise UsageError(
+                "a light decoder trains alone, encoder and codebook frozen: "
+                f"stages=[{Stage.alternate_finetune.value}], with train_encoder and "
+                "train_codebook false"
+            )
+        try:
+            replace(self.tokenizer, decoder=self.light)
+        except ValueError as error:
+            raise UsageError(f"light: {error}") from None
 
     def plan(self) -> list[PlannedStage]:
         """The stages to run, in order."""

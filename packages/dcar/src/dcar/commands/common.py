@@ -45,6 +45,10 @@ def add_series(verb: argparse.ArgumentParser, *, out: dict[str, Any], size: str)
         help="the unmasking: x.gif moves, x.png shows all steps; both may be given",
     )  # fmt: skip
     verb.add_argument(
+        "--preview", action="store_true",
+        help="while it runs, what is there after each step: OUT.preview.png, which then goes",
+    )  # fmt: skip
+    verb.add_argument(
         "--safety", metavar="NAME",
         help="ask this ShieldGemma (folder or Hub id) about every prompt; a rejected one becomes "
         "'A red heart' [no check]",
@@ -125,6 +129,11 @@ def check_series(arguments: argparse.Namespace, count: int) -> None:
             f"--out {arguments.out} is one file for {count} images; name a folder, or add "
             "--grid for a contact sheet"
         )
+    if arguments.preview and not arguments.force and (path := preview_path(arguments.out)).exists():
+        raise UsageError(
+            f"{path} is there already, and --preview would write and then remove it; move it, or "
+            "use --force"
+        )
     for film in arguments.film:
         if film.suffix.lower() not in (".gif", ".png"):
             raise UsageError(f"--film {film} should end in .gif or .png")
@@ -134,6 +143,16 @@ def check_series(arguments: argparse.Namespace, count: int) -> None:
             raise UsageError(
                 f"--film shows one batch: {count} images, --batch-size {arguments.batch_size}"
             )
+
+
+def preview_path(out: Path) -> Path:
+    """The file of `--preview`: `x.preview.png` beside `x.png`, `drawn.preview.png` beside `drawn/`.
+
+    Never inside a folder of images, where another command would take it for one of them.
+    """
+    out = out.absolute()  # `.` has no name
+    name = out.stem if is_image_path(out) else out.name
+    return out.with_name(f"{name}.preview.png")
 
 
 def load_pipe(arguments: argparse.Namespace) -> TextToImage:
@@ -173,6 +192,7 @@ def write_series(
 ) -> int:
     """Write a plan's images, its sheet and its films, and report them."""
     from dcar.pipeline.notes import left_out, unknown_words
+    from dcar.pipeline.preview import live_preview
     from dcar.pipeline.series import generate_film, generate_images, generate_sheet
     from dcar.pipeline.vocabulary import group_words
     from dcht.checkpoint import to_dict
@@ -183,7 +203,8 @@ def write_series(
     with nullcontext() if is_image_path(out) else locked(out):
         if not is_image_path(out):
             remove_partials(out)
-        files = write(pipe, plan, out, force=arguments.force)
+        with live_preview(preview_path(out)) if arguments.preview else nullcontext() as show:
+            files = write(pipe, plan, out, force=arguments.force, show=show)
     for film in arguments.film:
         files += generate_film(pipe, plan, film, force=arguments.force)
     unknown, words = unknown_words(pipe, plan.prompts), pipe.text.known_words()

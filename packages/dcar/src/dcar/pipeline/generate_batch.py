@@ -137,11 +137,15 @@ def _preview(
     *,
     refined: bool,
 ) -> StepPreview:
-    """The images of a latent (b, c, h, w), with what an edit keeps in its place."""
+    """The images of a latent (b, c, h, w), with what an edit keeps in its place.
+
+    The refined ones are always the large decoder's.
+    """
     if canvas is not None:
         latent = canvas.keep(latent)
     truncate = {Rounding.nearest: False, Rounding.down: True}[parts.rounding]
-    images = [to_pil(pixels, truncate=truncate) for pixels in parts.tokenizer.decode(latent)]
+    decode = parts.tokenizer.decode if refined else parts.tokenizer.preview
+    images = [to_pil(pixels, truncate=truncate) for pixels in decode(latent)]
     if canvas is not None:
         images = canvas.paste(images)
     return StepPreview(*count, images, step.indices.cpu(), refined)

@@ -22,7 +22,8 @@ class StepPreview(NamedTuple):
     """From 1; the refined images come after the last step, with its number."""
     num_steps: int
     images: list[Image.Image]
-    """Decoded from the codes that are there; hidden positions have the zero latent."""
+    """Decoded from the codes that are there, by the tokenizer's light decoder if it has one; hidden
+    positions have the zero latent. The refined ones are the large decoder's."""
     indices: Tensor
     """(b, h, w), the codebook's size where still hidden."""
     refined: bool

@@ -27,6 +27,9 @@ from dcht.files import write_atomic
 from dcht.images import ImageError, grid, read_png_text, save_png
 from dcht.releases import holder
 
+Show = Callable[[Sequence[Image.Image]], object]
+"""Takes the images of a batch as they are after a step."""
+
 
 @dataclass(kw_only=True)
 class ImageSeries:
@@ -100,11 +103,23 @@ class ImageSeries:
         return [record.text() for record in self.records(pipe, batch)]
 
     def images(
-        self, pipe: TextToImage, batch: range, *, stepped: Callable[[], object] | None = None
+        self,
+        pipe: TextToImage,
+        batch: range,
+        *,
+        stepped: Callable[[], object] | None = None,
+        show: Show | None = None,
     ) -> list[Image.Image]:
-        """The images of a batch, generated; `stepped` as `generate_batch` has it."""
-        *_, last = self.stream(pipe, batch, previews=False, stepped=stepped)
-        return last.images
+        """The images of a batch, generated; `stepped` as `generate_batch` has it.
+
+        With `show`, each step's are shown as soon as it is done.
+        """
+        images: list[Image.Image] = []
+        for preview in self.stream(pipe, batch, previews=show is not None, stepped=stepped):
+            images = preview.images
+            if show is not None:
+                show(images)
+        return images
 
     def stream(
         self,
@@ -128,11 +143,16 @@ class ImageSeries:
 
 
 def generate_images(
-    pipe: TextToImage, plan: ImageSeries, out: Path, *, force: bool = False
+    pipe: TextToImage,
+    plan: ImageSeries,
+    out: Path,
+    *,
+    force: bool = False,
+    show: Show | None = None,
 ) -> list[Path]:
     """Write the one image of a plan to `x.png`, or `NNNNN.png` for each into a folder.
 
-    What an equal command wrote is kept.
+    What an equal command wrote is kept. With `show`, what each step made is shown.
 
     Raises:
         UsageError: a file is there, made with other settings, and `force` is off.
@@ -140,16 +160,20 @@ def generate_images(
     single = out.suffix.lower() == ".png"
     count = len(plan.prompts)
     paths = [out] if single else [out / f"{index:05d}.png" for index in range(count)]
-    write_images(pipe, [(plan, paths)], force=force)
+    write_images(pipe, [(plan, paths)], force=force, show=show)
     return paths
 
 
 def write_images(
-    pipe: TextToImage, plans: Iterable[tuple[ImageSeries, Sequence[Path]]], *, force: bool = False
+    pipe: TextToImage,
+    plans: Iterable[tuple[ImageSeries, Sequence[Path]]],
+    *,
+    force: bool = False,
+    show: Show | None = None,
 ) -> None:
     """Write every image of some plans to its file, under one progress bar.
 
-    What an equal command wrote is kept.
+    What an equal command wrote is kept. With `show`, what each step made is shown.
 
     Raises:
         UsageError: a file is there, made with other settings, and `force` is off.
@@ -167,15 +191,22 @@ def write_images(
     steps = sum(plan.batch_steps for plan, *_ in todo)
     with counted_steps(steps, sum(len(batch) for _, batch, *_ in todo)) as stepped:
         for plan, batch, texts, files in todo:
-            images = plan.images(pipe, batch, stepped=stepped)
+            images = plan.images(pipe, batch, stepped=stepped, show=show)
             for image, text, file in zip(images, texts, files, strict=True):
                 save_png(image, file, text)
 
 
 def generate_sheet(
-    pipe: TextToImage, plan: ImageSeries, out: Path, *, force: bool = False
+    pipe: TextToImage,
+    plan: ImageSeries,
+    out: Path,
+    *,
+    force: bool = False,
+    show: Show | None = None,
 ) -> list[Path]:
     """Write all images as one contact sheet, whose text holds the record of each.
+
+    With `show`, what each step made is shown.
 
     Raises:
         UsageError: the file is there, made with other settings, and `force` is off.
@@ -184,7 +215,7 @@ def generate_sheet(
     if not _is_done(out, text, force=force):
         batches = list(plan.batches())
         with counted_steps(len(batches) * plan.batch_steps, len(plan.prompts)) as stepped:
-            made = [plan.images(pipe, batch, stepped=stepped) for batch in batches]
+            made = [plan.images(pipe, batch, stepped=stepped, show=show) for batch in batches]
         images = [image for batch in made for image in batch]
         save_png(grid(images, columns=math.ceil(math.sqrt(len(images)))), out, text)
     return [out]

@@ -144,10 +144,12 @@ def published(folder: Path) -> Iterator[Path]:
     staging.mkdir(parents=True)
     try:
         yield staging
-        folder.mkdir(exist_ok=True)
+        files = [file for file in staging.rglob("*") if file.is_file()]
         # The weights last, as in any checkpoint.
-        for file in sorted(staging.iterdir(), key=lambda file: file.suffix == ".safetensors"):
-            os.replace(file, folder / file.name)
+        for file in sorted(files, key=lambda file: file.suffix == ".safetensors"):
+            place = folder / file.relative_to(staging)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, place)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

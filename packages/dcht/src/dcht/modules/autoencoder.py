@@ -123,6 +123,14 @@ class Decoder(nn.Module):
         latent = channels_last(latent)
         return self.input(latent) + duplicate_channels(latent, self.input_width)
 
+    def trace(self, latent: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Decode, and give the features (b, c_i, h_i, w_i) after each stage, the coarsest first."""
+        x, features = self.enter(latent), []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features, self.output(self.act(self.norm(x))).contiguous()
+
     @property
     def last_weight(self) -> Tensor:
         """The weights of the last convolution, which all losses reach first."""

@@ -21,7 +21,8 @@ from dcht.train.validation import validate
 PANELS = (
     Panel(
         "losses, unweighted",
-        {name: name for name in ("l2", "l1", "lpips", "codebook", "commitment")},
+        {name: name for name in ("l2", "l1", "lpips", "codebook", "commitment")}
+        | {"teacher": "the large decoder's output", "features": "its features"},
         log_scale=True,
     ),
     Panel(
@@ -63,6 +64,7 @@ def describe(trainer: Trainer) -> str:
         for name, part in trainer.trainable().items()
     ]
     names = ["l2", "l1", "lpips", "gan"]
+    names += ["teacher", "features"] if trainer.teacher is not None else []
     trained = trainer.tokenizer.require_quantizer().codebook is not None
     if trained and (stage.train_encoder or stage.train_codebook):
         names += ["codebook", "commitment"] if stage.discrete_prob else []
@@ -97,12 +99,19 @@ def say_left_out(inputs: Sequence[Entry]) -> str:
 def log_start(trainer: Trainer, log: RunLog) -> None:
     """Log what `init_from` reconstructs, for the first stage to be held against."""
     tokenizer = copy.deepcopy(trainer.tokenizer).eval()
+    if trainer.teacher is not None:
+        tokenizer.decoder = trainer.teacher.decoder
     result = validate(tokenizer, trainer.validation, trainer.config.batch_size)
     log.scalars(0, result.scalars())
 
 
 def word_on_the_last_stage(folder: Path, trainer: Trainer) -> str | None:
-    """A sentence if the run's last stage ended worse than what it started from, else None."""
+    """A sentence if the run's last stage ended worse than what it started from, else None.
+
+    A light decoder is expected to.
+    """
+    if trainer.teacher is not None:
+        return None
     last = len(trainer.plan) - 1
     ends: dict[Any, Mapping[str, float]] = {}
     for row in read_metrics(folder / METRICS):

@@ -7,11 +7,13 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dcht.engine.plan import Cluster, Cost, Work, cost_of, describe
+from dcht.light.teacher import Teacher
 from dcht.perceptual import LPIPS
 from dcht.tokenizer import Tokenizer
 from dcht.train.adversary import judge, learn
 from dcht.train.discriminator import PatchDiscriminator
 from dcht.train.losses import generator_loss
+from dcht.train.start import start_light
 from dcht.train_config import StageConfig, TrainConfig
 
 IMAGENET = 1_281_167
@@ -32,6 +34,8 @@ def plan(config: TrainConfig, cluster: Cluster) -> str:
         counts = {name: sum(p.numel() for p in part.parameters())
                   for name, part in networks.named_children()}  # fmt: skip
         trained = {name: counts[name] for name in ("decoder", "discriminator") if name in counts}
+        if isinstance(teacher := getattr(networks, "teacher", None), Teacher):
+            trained["projections"] = sum(p.numel() for p in teacher.projections.parameters())
         trained |= {"encoder": counts["encoder"]} if stage.settings.train_encoder else {}
         trained |= {"codebook": counts["quantizer"]} if stage.settings.train_codebook else {}
         steps = stage.num_steps(IMAGENET, config.batch_size)
@@ -53,8 +57,12 @@ def plan(config: TrainConfig, cluster: Cluster) -> str:
 
 def build(config: TrainConfig) -> nn.ModuleDict:
     """The networks of a step."""
-    tokenizer = Tokenizer(config.tokenizer).train()
-    parts = dict(tokenizer.named_children())
+    tokenizer, teacher = Tokenizer(config.tokenizer), None
+    if config.light is not None:
+        tokenizer, teacher = start_light(tokenizer, config.light)
+    parts = dict(tokenizer.train().named_children())
+    if teacher is not None:
+        parts["teacher"] = teacher
     if config.loss.gan:
         parts["discriminator"] = PatchDiscriminator(config.loss.discriminator_channels)
     if config.loss.lpips:
@@ -83,7 +91,11 @@ def loss(networks: nn.ModuleDict, config: TrainConfig, stage: StageConfig, count
     if stage.discrete_prob:
         _, z, terms = networks["quantizer"].forward_train(z)  # type: ignore[operator]
         total = total + sum(terms.values()) if stage.train_codebook else total
-    output = networks["decoder"](z).float()
+    if config.light is None:
+        output = networks["decoder"](z).float()
+    else:
+        output, taught, features = networks["teacher"](networks["decoder"], z, config.loss)
+        total = total + sum(taught.values()) + sum(features.values())
     total = total + (output - images).square().mean()
     if "lpips" in networks:
         total = total + networks["lpips"](output, images).mean()

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import torch
 
-from dcht.checkpoint import CONFIG, WEIGHTS
+from dcht.checkpoint import CONFIG, WEIGHTS, checkpoint_sha256
 from dcht.engine.metrics import METRICS, read_metrics
 from dcht.engine.run_folder import published
 from dcht.errors import UsageError
 from dcht.files import begin, locked, write_atomic
 from dcht.hub import CARD, tokenizer_card
+from dcht.light import LIGHT, LightDecoder, remove_light
 from dcht.tokenizer import Tokenizer
+from dcht.train.start import folder_of
 from dcht.train_config import PublishDtype, TrainConfig
 
 TOKENIZER = "tokenizer"
@@ -49,11 +51,29 @@ def publish(
         "held-out images": _last_validation(out / METRICS),
         "made by": f"dcht {version('dcht')}",
     }
-    parameters = sum(p.numel() for p in tokenizer.parameters())
-    card = tokenizer_card(out.resolve().name, tokenizer.config, parameters, facts)
+    dtype = getattr(torch, config.publish_dtype.value)
     with published(out / TOKENIZER) as folder:
-        write_atomic(folder / CARD, card.encode())
-        tokenizer.save_pretrained(folder, dtype=getattr(torch, config.publish_dtype.value))
+        if config.light is None:
+            parameters = sum(p.numel() for p in tokenizer.parameters())
+            card = tokenizer_card(out.resolve().name, tokenizer.config, parameters, facts)
+            write_atomic(folder / CARD, card.encode())
+            tokenizer.save_pretrained(folder, dtype=dtype)
+            return
+        _copy(folder_of(config.init_from), folder)
+        light = LightDecoder(config.light, tokenizer.decoder)
+        light.save(folder, checkpoint_sha256(folder), dtype=dtype)
+        parameters = sum(p.numel() for p in light.network.parameters())
+        rows = {"parameters": f"{parameters / 1e6:.2f} M", **facts}
+        table = "".join(f"| {name} | {value} |\n" for name, value in rows.items())
+        card = f"# Light decoder\n\nFor previews of its tokenizer.\n\n| | |\n|---|---|\n{table}"
+        write_atomic(folder / LIGHT / CARD, card.encode())
+
+
+def _copy(source: Path, out: Path) -> None:
+    """Copy a tokenizer's own files as they are, its card too, the weights last."""
+    for name in (CARD, CONFIG, WEIGHTS):
+        if (source / name).is_file():
+            write_atomic(out / name, (source / name).read_bytes())
 
 
 def _last_validation(metrics: Path) -> str:
@@ -106,7 +126,11 @@ def export(
         write_atomic(out / CARD, content)
         if dtype is not None:
             return tokenizer.save_pretrained(out, dtype=getattr(torch, dtype.value))
+        remove_light(out)
         for name in (CONFIG, WEIGHTS):  # the weights last, as in any checkpoint
             write_atomic(out / name, (folder / name).read_bytes())
+        if tokenizer.light is not None:
+            (out / LIGHT).mkdir(exist_ok=True)
+            _copy(folder / LIGHT, out / LIGHT)
         assert tokenizer.sha256 is not None
         return tokenizer.sha256

@@ -20,6 +20,7 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
         "stage_steps": trainer.stage_steps if trainer.stage_step else None,
         "tokenizer": trainer.tokenizer.state_dict(),
         "residual_std": trainer.tokenizer.config.residual_std,
+        "teacher": trainer.teacher and trainer.teacher.projections.state_dict(),
         "discriminator": trainer.discriminator.state_dict(),
         "discriminator_optimizer": trainer.discriminator_optimizer.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
@@ -49,6 +50,8 @@ def load_state(trainer: Trainer, step: int, state: dict[str, Any]) -> None:
     tokenizer = trainer.tokenizer
     tokenizer.load_state_dict(state["tokenizer"])
     tokenizer.config = replace(tokenizer.config, residual_std=state["residual_std"])
+    if trainer.teacher is not None:
+        trainer.teacher.projections.load_state_dict(state["teacher"])
     trainer.discriminator.load_state_dict(state["discriminator"])
     load_optimizer(trainer.discriminator_optimizer, state["discriminator_optimizer"])
     # Between two stages there is no optimizer to continue: every stage begins with its own.

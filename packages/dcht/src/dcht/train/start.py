@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from dcht.checkpoint import CONFIG, from_dict, read_config, to_dict
+from dcht.checkpoint import CONFIG, checkpoint_sha256, from_dict, read_config, to_dict
 from dcht.config import PRESETS, CoderConfig, TokenizerConfig
 from dcht.convert.latent_norm import LATENT_NORM, fold_latent_norm
 from dcht.engine.run_folder import differences
 from dcht.errors import UsageError
 from dcht.hub import locate
+from dcht.light import LightDecoder, read_light
+from dcht.light.teacher import Teacher
 from dcht.modules.autoencoder import Decoder, Encoder
 from dcht.modules.layers import Downsample, GLUConv, LinearAttention, ResBlock, Upsample
 from dcht.ranges import WEIGHTLESS, marked
@@ -73,6 +76,21 @@ def start_tokenizer(
         # Only the codebook that it was measured with has this residual.
         tokenizer.config = replace(config, residual_std=source.config.residual_std)
     return tokenizer
+
+
+def start_light(
+    tokenizer: Tokenizer, layout: CoderConfig, *, before: LightDecoder | None = None
+) -> tuple[Tokenizer, Teacher]:
+    """The tokenizer with a light decoder of this layout in its decoder's place, and its teacher.
+
+    It goes on from the one that was there `before`, if that has this layout; else it is fresh.
+    """
+    config = tokenizer.config
+    student = Tokenizer(replace(config, decoder=layout))
+    student.encoder, student.quantizer = tokenizer.encoder, tokenizer.quantizer
+    if before is not None and before.config == layout:
+        student.decoder.load_state_dict(before.network.state_dict())
+    return student, Teacher(tokenizer.decoder, (layout, config.decoder))
 
 
 def _differing(source: TokenizerConfig, wanted: TokenizerConfig) -> list[str]:
@@ -144,8 +162,18 @@ def layout_of(init_from: str, preset: TokenizerConfig) -> TokenizerConfig:
 
 def read_layout(name: str | None) -> TokenizerConfig:
     """The layout of a published tokenizer: a folder, a Hub id, or (`bundled`, None) the bundled."""
-    folder = BUNDLED_TOKENIZER if name in (None, BUNDLED) else locate(name)
+    folder = folder_of(name)
     return from_dict(TokenizerConfig, read_config(folder), str(folder / CONFIG))
+
+
+def light_before(init_from: str | None, layout: TokenizerConfig) -> LightDecoder | None:
+    """The light decoder that `init_from` has already, if it has one."""
+    return read_light(folder := folder_of(init_from), layout, checkpoint_sha256(folder))
+
+
+def folder_of(name: str | None) -> Path:
+    """Where a published tokenizer lies: a folder, a Hub id, or (`bundled`, None) the bundled."""
+    return BUNDLED_TOKENIZER if name in (None, BUNDLED) else locate(name)
 
 
 def preset_of(layout: TokenizerConfig) -> str:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from dcht.engine.distributed import World
 from dcht.engine.training import EMA, finite_or_stop, use_bf16, warmup_lr
 from dcht.errors import UsageError
+from dcht.light.teacher import Teacher
 from dcht.tokenizer import Tokenizer
 from dcht.train import adversary
 from dcht.train.batch_norm import normalize_over_ranks
@@ -30,7 +31,7 @@ from dcht.train.codebook import UsageWindow, revive_dead_codes, start_codebook, 
 from dcht.train.dataset import Crops, image_contents, split_inputs
 from dcht.train.losses import ReconstructionLoss, weighted_sum
 from dcht.train.publish import publish
-from dcht.train.start import start_tokenizer
+from dcht.train.start import light_before, start_light, start_tokenizer
 from dcht.train.validation import measure_residual_std, sample_latents
 from dcht.train_config import LossConfig, StageConfig, TrainConfig
 
@@ -72,6 +73,12 @@ class Trainer:
             trained_codes(tokenizer.require_quantizer())
         self.codebook_note = ""
         """What became of the codebook when the stage began, for whoever watches."""
+        self.teacher: Teacher | None = None
+        """Of a light decoder, which then is the tokenizer's decoder here."""
+        if config.light is not None:
+            before = light_before(config.init_from, config.tokenizer)
+            tokenizer, teacher = start_light(tokenizer, config.light, before=before)
+            self.teacher = teacher.to(device).to(memory_format=layout)
         self.tokenizer = tokenizer.to(device).to(memory_format=layout)
         discriminator = adversary.start_discriminator(config.loss)
         self.discriminator = discriminator.to(device).to(memory_format=layout)
@@ -111,6 +118,8 @@ class Trainer:
     def trainable(self) -> dict[str, nn.Module]:
         """The parts of the tokenizer that this stage trains."""
         parts: dict[str, nn.Module] = {"decoder": self.tokenizer.decoder}
+        if self.teacher is not None:
+            parts["projections"] = self.teacher.projections
         if self.stage.train_encoder:
             parts["encoder"] = self.tokenizer.encoder
         quantizer = self.tokenizer.quantizer
@@ -133,8 +142,9 @@ class Trainer:
     def ready_stage(self) -> None:
         """Freeze and thaw; fresh optimizer, EMA and window."""
         self.tokenizer.requires_grad_(False).eval()
-        for network in (self.tokenizer, self.discriminator):
-            self.world.align(network)
+        for network in (self.tokenizer, self.discriminator, self.teacher):
+            if network is not None:
+                self.world.align(network)
         parts = self.trainable().values()
         for part in parts:
             part.requires_grad_(True).train()
@@ -156,8 +166,12 @@ class Trainer:
         """
         z, latent, terms = self._latents(images)
         with self._autocast():
-            output = self.tokenizer.decode(latent).float()
-            reconstruction = self.losses(output, images)
+            if self.teacher is None:
+                output, taught = self.tokenizer.decode(latent).float(), {}
+            else:
+                output, taught, features = self.teacher(self.tokenizer.decoder, latent, self.loss)
+                terms |= features
+            reconstruction = self.losses(output, images) | taught
             adversarial = self.loss.adversarial(self.step, self.stage_step)
             verdict = adversary.judge(self.discriminator, output) if adversarial else None
         self.optimizer.zero_grad(set_to_none=True)
