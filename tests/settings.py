@@ -141,6 +141,7 @@ def groups() -> str:
     }
     chosen = {
         "tokenizer": ("both", sorted(dcht.config.PRESETS)),
+        "light": ("dcht-train", sorted(dcht.config.LIGHT_PRESETS)),
         "model": ("dcar-train", sorted(dcar.config.PRESETS)),
         "data": ("dcar-train", sorted(path.stem for path in (sources["dcar"] / "data").iterdir())),
     }

@@ -44,6 +44,21 @@ def test_the_fastest_round_of_each_part_is_multiplied_and_added(race, monkeypatc
     assert set(found) == {"setting", "parts", "totals", "ratios"}
 
 
+def test_an_entrant_with_the_light_decoder_pays_for_that_and_not_for_the_large_one(race):
+    parts = {
+        "dcar step": race.Part(None, {"dcar-paper": 12, "dcar-gtr-6": 6}, seconds=[1.0]),
+        "dcar decoder": race.Part(None, {"dcar-paper": 1, "dcar-gtr-6": 1}, seconds=[28.0]),
+        "dcar light decoder": race.Part(None, {}, seconds=[2.0]),
+    }
+    for part in parts.values():
+        part.wall = part.seconds
+    setting = race.Setting(512, 1, 300, torch.float32, torch.device("cpu"), False, False)
+    totals = race.summarize(race.with_light(parts), setting)["totals"]
+    assert totals == {
+        "dcar-paper": 40.0, "dcar-gtr-6": 34.0, "dcar-paper+light": 14.0, "dcar-gtr-6+light": 8.0,
+    }  # fmt: skip
+
+
 def test_a_ratio_that_fell_by_more_than_a_tenth_is_named():
     path = RACE.with_name("conftest.py")
     spec = importlib.util.spec_from_file_location("bench_conftest", path)

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from dcar.commands.common import preview_path
-from dcar.pipeline import TextToImage, preview
+from dcar.pipeline import TextToImage
 from dcht.config import LIGHT_PRESETS
-from dcht.images import to_pil
+from dcht.images import save_png, to_pil
 from dcht.light import LightDecoder
 from dcht.modules.autoencoder import Decoder
 from dcht.tokenizer import Tokenizer
@@ -64,22 +64,17 @@ def test_a_preview_shows_every_step_and_changes_no_byte(
         tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
         tokenizer.light = light_for(tokenizer)
         tokenizer.save_pretrained(saved_tokenizer)
-    words = ["generate", "a red apple", "--steps", 3]
-    words += {
-        "x.png": [],
-        "folder": ["--num-images", 2],
-        "sheet.png": ["--num-images", 2, "--grid"],
-    }[out]
+    more = {"x.png": [], "folder": ["--num-images", 2], "sheet.png": ["--num-images", 2, "--grid"]}
+    words = ["generate", "a red apple", "--steps", 3, *more[out]]
     plain, previewed = tmp_path / "plain" / out, tmp_path / "previewed" / out
     shown: list[Image.Image] = []
-    save = preview.save_png
 
     def watch(image: Image.Image, path: Path) -> None:
-        save(image, path)
+        save_png(image, path)
         with Image.open(path) as there:
             shown.append(there.copy())
 
-    monkeypatch.setattr(preview, "save_png", watch)
+    monkeypatch.setattr("dcar.pipeline.preview.save_png", watch)
     assert dcar(*words, "--out", plain)[0] == 0
     code, stdout, stderr = dcar(*words, "--out", previewed, "--preview")
     assert code == 0

@@ -182,8 +182,15 @@ def test_the_experiment_is_the_bundled_tokenizer_s(tmp_path: Path) -> None:
     assert isinstance(run, TrainConfig)
     assert run.light == LIGHT_PRESETS["small"] and run.init_from == "bundled"
     assert [stage.name for stage in run.plan()] == ["alternate_finetune"]
-    student, _ = start_light(Tokenizer(PRESETS["small"]), LIGHT_PRESETS["small"])
-    trained = sum(p.numel() for p in student.decoder.parameters())
-    assert f"trained (decoder {trained / 1e6:.1f} M, projections 0.0 M)" in plan(
-        run, Cluster(gpus=1)
-    )
+
+
+def test_a_plan_counts_what_trains(saved_tokenizer: Path, tmp_path: Path) -> None:
+    run = config(tmp_path, saved_tokenizer, tmp_path / "out", light=LIGHT_PRESETS["small"])
+    run = replace(run, tokenizer=replace(PRESETS["tiny"], latent_channels=32))
+    student, teacher = start_light(Tokenizer(run.tokenizer), LIGHT_PRESETS["small"])
+    counts = [
+        sum(p.numel() for p in part.parameters()) / 1e6
+        for part in (student.decoder, teacher.projections)
+    ]
+    named = f"trained (decoder {counts[0]:.1f} M, projections {counts[1]:.1f} M)"
+    assert named in plan(run, Cluster(gpus=1))

@@ -14,7 +14,7 @@ from dcht.convert.latent_norm import LATENT_NORM, fold_latent_norm
 from dcht.engine.run_folder import differences
 from dcht.errors import UsageError
 from dcht.hub import locate
-from dcht.light import LightDecoder, read_light
+from dcht.light import read_light
 from dcht.light.teacher import Teacher
 from dcht.modules.autoencoder import Decoder, Encoder
 from dcht.modules.layers import Downsample, GLUConv, LinearAttention, ResBlock, Upsample
@@ -79,15 +79,19 @@ def start_tokenizer(
 
 
 def start_light(
-    tokenizer: Tokenizer, layout: CoderConfig, *, before: LightDecoder | None = None
+    tokenizer: Tokenizer, layout: CoderConfig, *, init_from: str | None = None
 ) -> tuple[Tokenizer, Teacher]:
     """The tokenizer with a light decoder of this layout in its decoder's place, and its teacher.
 
-    It goes on from the one that was there `before`, if that has this layout; else it is fresh.
+    It goes on from the one that `init_from` has already, if that has this layout; else it is fresh.
     """
     config = tokenizer.config
     student = Tokenizer(replace(config, decoder=layout))
     student.encoder, student.quantizer = tokenizer.encoder, tokenizer.quantizer
+    before = None
+    if init_from is not None:
+        folder = folder_of(init_from)
+        before = read_light(folder, config, checkpoint_sha256(folder))
     if before is not None and before.config == layout:
         student.decoder.load_state_dict(before.network.state_dict())
     return student, Teacher(tokenizer.decoder, (layout, config.decoder))
@@ -164,11 +168,6 @@ def read_layout(name: str | None) -> TokenizerConfig:
     """The layout of a published tokenizer: a folder, a Hub id, or (`bundled`, None) the bundled."""
     folder = folder_of(name)
     return from_dict(TokenizerConfig, read_config(folder), str(folder / CONFIG))
-
-
-def light_before(init_from: str | None, layout: TokenizerConfig) -> LightDecoder | None:
-    """The light decoder that `init_from` has already, if it has one."""
-    return read_light(folder := folder_of(init_from), layout, checkpoint_sha256(folder))
 
 
 def folder_of(name: str | None) -> Path:

@@ -31,7 +31,7 @@ from dcht.train.codebook import UsageWindow, revive_dead_codes, start_codebook, 
 from dcht.train.dataset import Crops, image_contents, split_inputs
 from dcht.train.losses import ReconstructionLoss, weighted_sum
 from dcht.train.publish import publish
-from dcht.train.start import light_before, start_light, start_tokenizer
+from dcht.train.start import start_light, start_tokenizer
 from dcht.train.validation import measure_residual_std, sample_latents
 from dcht.train_config import LossConfig, StageConfig, TrainConfig
 
@@ -76,8 +76,7 @@ class Trainer:
         self.teacher: Teacher | None = None
         """Of a light decoder, which then is the tokenizer's decoder here."""
         if config.light is not None:
-            before = light_before(config.init_from, config.tokenizer)
-            tokenizer, teacher = start_light(tokenizer, config.light, before=before)
+            tokenizer, teacher = start_light(tokenizer, config.light, init_from=config.init_from)
             self.teacher = teacher.to(device).to(memory_format=layout)
         self.tokenizer = tokenizer.to(device).to(memory_format=layout)
         discriminator = adversary.start_discriminator(config.loss)
