@@ -1,6 +1,8 @@
 """What every test module may use: tiny models, real-looking images, and no network."""
 
+import copy
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -17,6 +19,18 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+LONG = {
+    "test_kills.py", "test_train_ranks.py", "test_export.py", "test_train.py", "test_workspace.py",
+    "test_extending.py", "test_startup.py", "test_judge.py", "test_resume.py",
+}  # fmt: skip
+"""Files that take a worker half a minute and more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """They go first: a worker takes whole files, and what it has last, all others wait for."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests are offline: a connection anywhere but this machine fails at once, and says so."""
@@ -30,9 +44,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", guarded)
 
 
-@pytest.fixture
-def tokenizer() -> Tokenizer:
-    """A tiny tokenizer with fixed random weights, in eval mode."""
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Tokenizer:
+    """What `tokenizer` is a copy of: made once."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         tokenizer = Tokenizer(PRESETS["tiny"])
@@ -44,11 +58,25 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture
-def saved_tokenizer(tokenizer: Tokenizer, tmp_path: Path) -> Path:
-    """The tiny tokenizer as a checkpoint folder."""
-    folder = tmp_path / "tokenizer"
-    tokenizer.save_pretrained(folder)
+def tokenizer(tiny_tokenizer: Tokenizer) -> Tokenizer:
+    """A tiny tokenizer with fixed random weights, in eval mode."""
+    return copy.deepcopy(tiny_tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer_folder(
+    tiny_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What `saved_tokenizer` is a copy of."""
+    folder = tmp_path_factory.mktemp("tiny") / "tokenizer"
+    copy.deepcopy(tiny_tokenizer).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def saved_tokenizer(tiny_tokenizer_folder: Path, tmp_path: Path) -> Path:
+    """The tiny tokenizer as a checkpoint folder."""
+    return Path(shutil.copytree(tiny_tokenizer_folder, tmp_path / "tokenizer"))
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """The recipes of docs/extending.md, carried out as they stand there."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,19 +57,38 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, code: str) -> str:
-    process = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
+READER = """
+import contextlib, io, json, sys
+for line in sys.stdin:
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(json.loads(line), {"__name__": "page"})
+    print(json.dumps(said.getvalue()), flush=True)
+"""
+Run = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def run(copied: Path) -> Iterator[Run]:
+    """What code prints in one process that imports the copy, and imports it once."""
+    with subprocess.Popen(
+        [sys.executable, "-c", READER],
+        env={"PYTHONPATH": str(copied), "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    return process.stdout
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        told, answers = process.stdin, process.stdout
+
+        def call(code: str) -> str:
+            told.write(json.dumps(code) + "\n")
+            told.flush()
+            return json.loads(answers.readline())
+
+        yield call
 
 
-def test_an_order_and_a_mask_law_in_a_copy_of_the_sources(copied: Path) -> None:
+def test_an_order_and_a_mask_law_in_a_copy_of_the_sources(copied: Path, run: Run) -> None:
     code = """
 import torch, dcar
 from dcar import DCAR, PRESETS, unmask
@@ -84,16 +105,16 @@ with torch.no_grad():
 mask = training_mask(torch.tensor([0.5]), torch.rand(1, 100), Schedule("square"))
 print(int(mask.sum()))
 """
-    said = run(copied, code).split()
+    said = run(code).split()
     # 9 (1 - 1/9) = 8 and 9 (1 - 4/9) = 5 stay hidden: the middle is first, the corners are last.
     assert said[0] == f"{copied}/dcar/__init__.py"
     assert said[1] == "####.####" and said[3:] == ["." * 9, "75"]
     assert said[2].count("#") == 5 and {said[2][corner] for corner in (0, 2, 6, 8)} == {"#"}
 
 
-def test_the_copy_offers_both_at_the_command_line(copied: Path) -> None:
+def test_the_copy_offers_both_at_the_command_line(run: Run) -> None:
     code = "sys.argv = ['dcar', 'generate', '--help']; from dcar.cli import main; main()"
-    said = run(copied, f"import sys\ntry:\n    {code}\nexcept SystemExit: pass")
+    said = run(f"import sys\ntry:\n    {code}\nexcept SystemExit: pass")
     assert "outwards" in said
 
 
@@ -162,7 +183,7 @@ def test_the_head_trains_inside_the_model() -> None:
     assert all(parameter.grad is not None for parameter in model.head.parameters())
 
 
-def test_a_loss_in_a_copy_of_the_sources(copied: Path) -> None:
+def test_a_loss_in_a_copy_of_the_sources(run: Run) -> None:
     code = """
 import torch
 from dcht.loss_config import LossConfig, StageLoss
@@ -175,10 +196,10 @@ for config in (run, stage):
     print(sorted(terms), float(weighted_sum(terms, config) - terms["l2"]))
 """
     # The ramp's steps are 1 / 8 everywhere: 3 / 8 with the stage's weight.
-    assert run(copied, code).splitlines() == ["['l2'] 0.0", "['edges', 'l2'] 0.375"]
+    assert run(code).splitlines() == ["['l2'] 0.0", "['edges', 'l2'] 0.375"]
 
 
-def test_a_metric_in_a_copy_of_the_sources(copied: Path) -> None:
+def test_a_metric_in_a_copy_of_the_sources(run: Run) -> None:
     code = """
 import numpy as np
 from dcar_eval.metrics.protocol import PROTOCOLS
@@ -191,7 +212,7 @@ from dcar_eval.metrics.pairs import PAIR_METRICS
 ramp = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 print(PAIR_METRICS["mae"].compute(ramp, ramp + 3))
 """
-    value, records, protocols, error = run(copied, code).splitlines()
+    value, records, protocols, error = run(code).splitlines()
     assert float(value) == 2.0 and float(error) == 3.0
     assert eval(records) == {
         name: metric.record(name)["sha256"] for name, metric in METRICS.items()
@@ -210,7 +231,7 @@ def test_a_feature_extractor_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
-def test_a_kind_of_data_set_in_a_copy_of_the_sources(copied: Path, tmp_path: Path) -> None:
+def test_a_kind_of_data_set_in_a_copy_of_the_sources(run: Run, tmp_path: Path) -> None:
     for name in ("a_red_apple.png", "two_dogs.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
     code = f"""
@@ -219,4 +240,4 @@ from dcar.train_config import DataKind
 found = list_images({str(tmp_path)!r}, DataKind.names).images
 print([image.row["caption"] for image in found])
 """
-    assert run(copied, code).strip() == "['a red apple', 'two dogs']"
+    assert run(code).strip() == "['a red apple', 'two dogs']"

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import wraps
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from dcar_eval.runs.journal import Journal
 from dcar_eval.runs.results import finished, prepare
 from dcht import LatentsStore, Tokenizer, UsageError
 from dcht.data.archives import list_archive
+from dcht.data.sources import list_inputs
 from dcht.data.tables import read_table
 from dcht.data.zips import list_zip
 from dcht.errors import CheckpointError, printable
@@ -322,11 +324,13 @@ def test_png_text(
 # Archives and tables
 
 
-def _tar() -> bytes:
+def _tar(image: str, text: str) -> bytes:
+    """Three images, each with a text and fields in members of these suffixes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for key in ("k/0000", "k/0001", "é" * 60):
-            members = {".png": IMAGES["png L"], ".txt": b"a photo", ".json": b'{"a": 1}'}
+            members = {image: IMAGES["png L"], text: b"a photo", ".json": b'{"a": 1}'}
+            members[".cls"] = b"3"
             for suffix, content in members.items():
                 member = tarfile.TarInfo(key + suffix)
                 member.size = len(content)
@@ -343,7 +347,7 @@ def _zip() -> bytes:
     return buffer.getvalue()
 
 
-TAR, ZIP = _tar(), _zip()
+TARS, ZIP = [_tar(".png", ".txt"), _tar(".img", ".cap")], _zip()
 
 
 def with_tar_checksums(tar: bytes) -> bytes:
@@ -357,10 +361,12 @@ def with_tar_checksums(tar: bytes) -> bytes:
 
 
 @fuzz
-@given(edits, st.booleans())
-def test_tars(tmp_path_factory: pytest.TempPathFactory, changes: Any, checked: bool) -> None:
+@given(st.sampled_from(TARS), edits, st.booleans())
+def test_tars(
+    tmp_path_factory: pytest.TempPathFactory, tar: bytes, changes: Any, checked: bool
+) -> None:
     path = tmp_path_factory.getbasetemp() / "t.tar"
-    content = spoil(TAR, changes)
+    content = spoil(tar, changes)
     path.write_bytes(with_tar_checksums(content) if checked else content)
     entries: list[Any] = []
     only_documented(lambda: entries.extend(list_archive(str(path), "t.tar")))
@@ -423,6 +429,189 @@ def test_statistics(tmp_path_factory: pytest.TempPathFactory, content: bytes, ch
         frechet_distance(found.mu, found.sigma, found.mu, found.sigma)
 
     only_documented(read)
+
+
+# Parquet, Arrow and folders with tables, on disk and on the Hub
+
+
+@pytest.fixture(scope="module")
+def columnar() -> dict[str, bytes]:
+    """Files as the library `datasets` writes them, by name."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pa.set_memory_pool(pa.system_memory_pool())  # another one reserves more than `little_memory`
+    pa.set_cpu_count(1)
+    rows = [
+        {"image": {"bytes": IMAGES["png L"], "path": f"{k}.png"}, "caption": f"no {k}",
+         "label": k % 2, "size": [k, 0.5]}
+        for k in range(4)
+    ]  # fmt: skip
+    features = {"label": {"_type": "ClassLabel", "names": ["cat", "dog"]}}
+    notes = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = pa.Table.from_pylist(rows).replace_schema_metadata(notes)
+    names = pa.table({"file_name": ["a.png"], "caption": ["a photo"]})
+    found = {}
+    for name, given_table in (("images.parquet", table), ("metadata.parquet", names)):
+        buffer = io.BytesIO()
+        pq.write_table(given_table, buffer, row_group_size=2)
+        found[name] = buffer.getvalue()
+    for name, new in (("stream.arrow", pa.ipc.new_stream), ("file.arrow", pa.ipc.new_file)):
+        buffer = io.BytesIO()
+        with new(buffer, table.schema) as writer:
+            writer.write_table(table)
+        found[name] = buffer.getvalue()
+    return found
+
+
+def read_source(source: str | Path) -> None:
+    """List a source, and read all that it names."""
+    entries: list[Any] = []
+    only_documented(lambda: entries.extend(list_inputs(source)))
+    for entry in entries:
+        only_documented(entry.row)
+        only_documented(entry.open)
+
+
+@fuzz
+@given(st.sampled_from(["images.parquet", "stream.arrow", "file.arrow"]), edits)
+def test_columnar_files(
+    tmp_path_factory: pytest.TempPathFactory, columnar: dict, name: str, changes: Any
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(spoil(columnar[name], changes))
+    read_source(path)
+
+
+FOLDER_TABLES = {
+    "metadata.jsonl": b'{"file_name": "a.png", "caption": "x", "label": 3, "score": [1, null]}\n',
+    "captions.tsv": b"image\tcaption\na.png\tone, two\n",
+    "metadata.csv": b'file_name,text,label\na.png,"x, y",dog\n',
+    "a.json": b'{"caption": "a photo", "captions": ["b"], "label": 1}',
+    "a.txt": b"a photo\nthe photo\n",
+    "a.cls": b"7\n",
+}
+
+
+@fuzz
+@given(st.sampled_from([*sorted(FOLDER_TABLES), "metadata.parquet", "saved.arrow"]), edits)
+def test_folders(
+    tmp_path_factory: pytest.TempPathFactory, columnar: dict, name: str, changes: Any
+) -> None:
+    """An image with what says something of it; or what `save_to_disk` of `datasets` leaves."""
+    folder = tmp_path_factory.mktemp("folder")
+    if name == "saved.arrow":
+        (folder / "data-00000-of-00001.arrow").write_bytes(columnar["stream.arrow"])
+        files = [{"filename": "data-00000-of-00001.arrow"}]
+        state = json.dumps({"_data_files": files, "_split": "train"}).encode()
+        (folder / "state.json").write_bytes(spoil(state, changes))
+        (folder / "dataset_info.json").write_bytes(spoil(b'{"features": {}}', changes))
+    else:
+        (folder / "a.png").write_bytes(IMAGES["png L"])
+        (folder / name).write_bytes(spoil((columnar | FOLDER_TABLES)[name], changes))
+    read_source(folder)
+
+
+@fuzz
+@given(edits, json_edits)
+def test_the_hub(
+    tmp_path_factory: pytest.TempPathFactory, columnar: dict, changes: Any, in_answer: Any
+) -> None:
+    """A stand-in whose answer and whose file are spoiled."""
+    path = tmp_path_factory.getbasetemp() / "hub.parquet"
+    path.write_bytes(spoil(columnar["images.parquet"], changes))
+    answer = spoil_json({"sha": "b" * 40, "files": ["README.md", "data/a.parquet"]}, in_answer)
+
+    class Hub:
+        def dataset_info(self, name: str, revision: str | None = None) -> Any:
+            siblings = [SimpleNamespace(rfilename=file) for file in answer["files"]]
+            return SimpleNamespace(sha=answer["sha"], siblings=siblings)
+
+        def open(self, file: str, mode: str) -> Any:
+            return path.open(mode)
+
+    def missing(*_: Any, **__: Any) -> None:
+        raise OSError("not here")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("huggingface_hub.HfApi", Hub)
+        patch.setattr("huggingface_hub.HfFileSystem", Hub)
+        patch.setattr("huggingface_hub.snapshot_download", missing)
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        read_source("hf://user/name")
+
+
+# What evaluations are given: batches, questions, prompts, tables of images
+
+BATCHES = [
+    _npz(arr_0=np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)),
+    _npz(arr_0=np.zeros((2, 4, 5, 3), np.float32)),
+    _npz(arr_0=np.array([{}], dtype=object)),
+    b"",
+]
+
+
+@fuzz
+@given(st.sampled_from(BATCHES), st.one_of(st.just([]), edits))
+def test_batches(tmp_path_factory: pytest.TempPathFactory, content: bytes, changes: Any) -> None:
+    from dcar_eval.given.batches import is_batch, list_batch
+
+    path = tmp_path_factory.getbasetemp() / "batch.npz"
+    path.write_bytes(spoil(content, changes))
+    is_batch(path)
+    entries: list[Any] = []
+    only_documented(lambda: entries.extend(list_batch(path)))
+    for entry in entries[:4]:
+        only_documented(entry.open)
+
+
+QUESTIONS = {
+    "prompt": "a red car", "atom_count": 3, "skills": ["count", "object"],
+    "vqa_list": [["How many cars are in the image?", "two"], ["Are there any cars?", "Yes"]],
+}  # fmt: skip
+GIVEN = {
+    "geneval2.jsonl": json.dumps(QUESTIONS).encode() + b"\n",
+    "dpg.csv": b"item_id,text,proposition_id,dependency,tuple,question_natural_language\n"
+    b'p1,"a car, parked",1,0,entity - whole (car),Is there a car?\n'
+    b'p1,"a car, parked",2,"1,0","attribute - color (car, red)",Is the car red?\n',
+    "meta_data.json": b'{"00beef": {"category": "people", "prompt": "a man"}}',
+    "pairs.csv": b"file_name,prompt\na.png,a man\nb.png,a dog\n",
+    "pairs.jsonl": b'{"image": "a.png", "prompt": "a man"}\n',
+    "pairs.json": b'{"a man": ["a.png", "b.png"], "a dog": "c.png"}',
+}
+
+
+def read_given(path: Path) -> object:
+    """A file that an evaluation is given, by what it is called."""
+    from dcar_eval.given.pairs import find_pairs
+    from dcar_eval.mjhq.benchmark import read_prompts
+    from dcar_eval.vqa.dpg import read_dpg
+    from dcar_eval.vqa.soft_tifa import read_geneval2
+
+    match path.stem:
+        case "geneval2":
+            return read_geneval2(path)
+        case "dpg":
+            return read_dpg(path)
+        case "meta_data":
+            return read_prompts(path.parent)
+        case _:
+            return find_pairs(path, {"00": "a man", "01": "a dog"})
+
+
+@fuzz
+@given(st.sampled_from(sorted(GIVEN)), st.one_of(json_edits, edits))
+def test_files_of_benchmarks(
+    tmp_path_factory: pytest.TempPathFactory, name: str, changes: Any
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    if len(changes[0]) == 5:
+        path.write_bytes(spoil(GIVEN[name], changes))
+    elif name.endswith(".csv"):
+        path.write_bytes(GIVEN[name] + repr(changes).encode())
+    else:
+        path.write_text(json.dumps(spoil_json(json.loads(GIVEN[name]), changes)) + "\n")
+    only_documented(lambda: read_given(path))
 
 
 # Stores and checkpoints

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from dcar import cli
 from dcar.config import PRESETS, CheckpointConfig, SamplingConfig, TextConfig
@@ -30,10 +30,28 @@ from dcht.latents.encode_job import EncodeSettings
 CAPTIONS = ["a red apple", "a blue car\nthe blue car", "two green cars", "a dog and a cat"]
 
 
-@pytest.fixture
-def captioned(tmp_path: Path) -> Path:
-    """Twelve images of 64 px, each with one or two captions."""
-    folder = tmp_path / "captioned"
+@pytest.fixture(scope="session")
+def world(tiny_tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the fixtures below are copies of, beside each other as they refer to each other."""
+    folder = tmp_path_factory.mktemp("world")
+    shutil.copytree(tiny_tokenizer_folder, folder / "tokenizer")
+    make_captioned(folder / "captioned")
+    tokenizer = Tokenizer.from_pretrained(folder / "tokenizer")
+    settings = EncodeSettings(size=(64, 64), batch_size=4)
+    encode_images(tokenizer, folder / "captioned", folder / "latents", settings)
+    generator = lively(DCAR(PRESETS["tiny"]))
+    config = CheckpointConfig(
+        model=generator.config,
+        tokenizer=refer_to_tokenizer(tokenizer, str(folder / "tokenizer"), folder / "generator"),
+        sampling=SamplingConfig(num_steps=2, num_diffusion_steps=2, cfg_scale=1.0),
+        height=64,
+        width=64,
+    )
+    save_pretrained(folder / "generator", generator, make_text(), config)
+    return folder
+
+
+def make_captioned(folder: Path) -> None:
     folder.mkdir()
     rng = np.random.default_rng(1)
     for number in range(12):
@@ -41,16 +59,18 @@ def captioned(tmp_path: Path) -> Path:
         image = Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC)
         image.save(folder / f"{number:02d}.png")
         (folder / f"{number:02d}.txt").write_text(CAPTIONS[number % 4] + "\n")
-    return folder
 
 
 @pytest.fixture
-def store(captioned: Path, saved_tokenizer: Path, tmp_path: Path) -> Path:
+def captioned(world: Path, tmp_path: Path) -> Path:
+    """Twelve images of 64 px, each with one or two captions."""
+    return Path(shutil.copytree(world / "captioned", tmp_path / "captioned"))
+
+
+@pytest.fixture
+def store(world: Path, captioned: Path, saved_tokenizer: Path, tmp_path: Path) -> Path:
     """The images as latents of the tiny tokenizer: 2 x 2 tokens each."""
-    folder = tmp_path / "latents"
-    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
-    encode_images(tokenizer, captioned, folder, EncodeSettings(size=(64, 64), batch_size=4))
-    return folder
+    return Path(shutil.copytree(world / "latents", tmp_path / "latents"))
 
 
 @pytest.fixture
@@ -72,6 +92,7 @@ def config(store: Path, saved_tokenizer: Path, tmp_path: Path) -> TrainConfig:
         sample_every=8,
         save_every=4,
         device="cpu",
+        trackers=[],
     )
 
 
@@ -93,6 +114,10 @@ def lively(model: DCAR) -> DCAR:
 @pytest.fixture
 def text() -> TextEncoder:
     """A tiny text encoder that knows the captions' words."""
+    return make_text()
+
+
+def make_text() -> TextEncoder:
     config = PRESETS["tiny"]
     assert config.text.joint is not None
     words = word_tokenizer("\n".join(CAPTIONS).splitlines(), config.text.joint)
@@ -111,6 +136,8 @@ def pipe(model: DCAR, text: TextEncoder, tokenizer: Tokenizer) -> TextToImage:
 @pytest.fixture
 def frozen_t5(tmp_path: Path, text: TextEncoder) -> TextConfig:
     """A tiny T5 in a folder, as the frozen text encoder of a model."""
+    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
     folder = tmp_path / "t5"
     shape = T5Config(vocab_size=64, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2,
                      use_cache=False)  # fmt: skip
@@ -174,19 +201,9 @@ def launch() -> Iterator[Launch]:
 
 
 @pytest.fixture
-def checkpoint(model: DCAR, text: TextEncoder, saved_tokenizer: Path, tmp_path: Path) -> Path:
+def checkpoint(world: Path, saved_tokenizer: Path, tmp_path: Path) -> Path:
     """The pipeline's parts as a checkpoint, for 64 px."""
-    folder = tmp_path / "generator"
-    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
-    config = CheckpointConfig(
-        model=model.config,
-        tokenizer=refer_to_tokenizer(tokenizer, str(saved_tokenizer), folder),
-        sampling=SamplingConfig(num_steps=2, num_diffusion_steps=2, cfg_scale=1.0),
-        height=64,
-        width=64,
-    )
-    save_pretrained(folder, model, text, config)
-    return folder
+    return Path(shutil.copytree(world / "generator", tmp_path / "generator"))
 
 
 @pytest.fixture

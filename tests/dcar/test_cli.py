@@ -310,9 +310,13 @@ def test_without_the_trainer_s_extra_it_is_named(
     )
 
 
-def test_finetune512_without_weights_to_start_from_exits_2(tmp_path: Path) -> None:
+def test_finetune512_without_weights_to_start_from_exits_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["+experiment=finetune512", "data.root=x", f"out={tmp_path / 'run'}"]
-    command = [sys.executable, "-c", "import dcar.cli; dcar.cli.train_main()", *words]
-    found = subprocess.run(command, capture_output=True, text=True)
-    assert found.returncode == 2 and "init_from" in found.stderr
+    monkeypatch.setattr(sys, "argv", ["dcar-train", *words])
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with pytest.raises(SystemExit) as stop:
+        cli.train_main()
+    assert stop.value.code == 2 and "init_from" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dcar import TextToImage
+from dcar import GenerationResult, TextToImage
 from dcar.modules.diffusion_head import DiffusionHead
 from dcar.sampler import sample_head_noise
 from dcar.sampling_config import SamplingConfig
@@ -20,7 +20,7 @@ from dcht.images import read_png_text
 
 Dcar = Callable[..., tuple[int, str, str]]
 
-PROMPTS = [f"a photo of a {c} {o}" for c in ("red", "blue") for o in ("apple", "car", "dog", "cat")]
+PROMPTS = [f"a photo of a red {thing}" for thing in ("apple", "car", "dog", "cat")]
 PSNR = {torch.bfloat16: 38.0, torch.float16: 38.0}
 """In dB, of the worst image with fp32's indices. Of 16 prompts the worst had 44.7 in bf16 and
 40.7 in fp16, half of them 53 or more and 63 or more; 12 and 15 had fp32's indices."""
@@ -32,17 +32,24 @@ def wide() -> TextToImage:
     return TextToImage.from_pretrained()
 
 
+@pytest.fixture(scope="module")
+def expected(wide: TextToImage) -> GenerationResult:
+    return wide(PROMPTS, seed=11, num_steps=8)
+
+
 def psnr(image: Image.Image, other: Image.Image) -> float:
     a, b = (np.asarray(pixels, dtype=np.float64) for pixels in (image, other))
     return float(10 * np.log10(255**2 / max(np.square(a - b).mean(), 1e-9)))
 
 
 @pytest.mark.parametrize("dtype", list(PSNR))
-def test_images_in_half_precision_are_those_of_fp32(wide: TextToImage, dtype: torch.dtype) -> None:
+def test_images_in_half_precision_are_those_of_fp32(
+    expected: GenerationResult, dtype: torch.dtype
+) -> None:
     """`TextToImage.to(torch.bfloat16)` was accepted, and failed when it drew."""
     cast = TextToImage.from_pretrained().to(dtype)
     assert cast.tokenizer.decoder.input.weight.dtype == dtype
-    found, expected = (pipe(PROMPTS, seed=11, num_steps=8) for pipe in (cast, wide))
+    found = cast(PROMPTS, seed=11, num_steps=8)
     same = (found.indices == expected.indices).flatten(1).all(dim=1)
     # A near tie may fall the other way, and the image is another one from there on.
     assert same.sum() >= len(PROMPTS) / 2

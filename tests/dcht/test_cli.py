@@ -7,8 +7,9 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -18,16 +19,31 @@ from dcht.config import parse_size
 from dcht.device import pick_device
 from dcht.errors import UsageError
 
-DCHT = [sys.executable, "-c", "from dcht.cli import main; main()"]
+
+class Ended(NamedTuple):
+    returncode: object
+    stdout: str
+    stderr: str
 
 
-def dcht(*arguments: object) -> subprocess.CompletedProcess[str]:
-    words = [*DCHT, *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+@pytest.fixture
+def dcht(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """Run `dcht` in this process."""
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr("sys.argv", ["dcht", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    return call
 
 
 def test_encode_reports_and_lists_what_it_skipped(
-    images: Path, saved_tokenizer: Path, tmp_path: Path
+    images: Path, saved_tokenizer: Path, tmp_path: Path, dcht: Callable[..., Ended]
 ) -> None:
     (images / "b.jpg").write_text("no image")
     words = ("encode", images, "--out", tmp_path / "x", "--ckpt", saved_tokenizer, "--size", "64")
@@ -60,7 +76,9 @@ def test_real_photos_with_three_bad_files_among_them(saved_tokenizer: Path, tmp_
     )
     (folder / "bomb.bmp").write_bytes(header)
     out = tmp_path / "latents"
-    result = dcht("encode", folder, "--out", out, "--ckpt", saved_tokenizer)
+    words = ["encode", folder, "--out", out, "--ckpt", saved_tokenizer]
+    command = [sys.executable, "-c", "from dcht.cli import main; main()", *map(str, words)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 3, result.stderr
     errors = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
     assert [row["file"] for row in errors] == ["bomb.bmp", "text.png", "truncated.jpg"]
@@ -81,7 +99,9 @@ def test_real_photos_with_three_bad_files_among_them(saved_tokenizer: Path, tmp_
         (["reconstruct", ".", "--out", "x", "--path", "both"], 2, "invalid choice"),
     ],
 )
-def test_mistakes_are_one_line(arguments: list[str], code: int, message: str) -> None:
+def test_mistakes_are_one_line(
+    arguments: list[str], code: int, message: str, dcht: Callable[..., Ended]
+) -> None:
     result = dcht(*arguments)
     assert result.returncode == code
     assert message in result.stderr
@@ -89,7 +109,7 @@ def test_mistakes_are_one_line(arguments: list[str], code: int, message: str) ->
     assert result.stdout == ""
 
 
-def test_help_has_examples_and_needs_no_torch() -> None:
+def test_help_has_examples_and_needs_no_torch(dcht: Callable[..., Ended]) -> None:
     assert "examples:" in dcht("--help").stdout
     modules = subprocess.run(
         [sys.executable, "-c", "import sys, dcht.cli; print('torch' in sys.modules)"],
@@ -133,7 +153,7 @@ def test_encode_inspect_and_decode(
 ) -> None:
     """In this process: importing torch six times is not what is tested."""
 
-    def dcht(*arguments: object) -> dict[str, Any]:
+    def told(*arguments: object) -> dict[str, Any]:
         monkeypatch.setattr(sys, "argv", ["dcht", *map(str, arguments), "--json"])
         with pytest.raises(SystemExit) as stop:
             main()
@@ -143,17 +163,17 @@ def test_encode_inspect_and_decode(
 
     out, ckpt = tmp_path / "latents", ("--ckpt", saved_tokenizer)
     words = ("encode", images, "--out", out, *ckpt, "--size", "64", "--shard-size", "2")
-    estimate = dcht(*words, "--dry-run")
+    estimate = told(*words, "--dry-run")
     assert (estimate["images"], estimate["shards"]) == (6, 3)
     assert not out.exists()
-    part = dcht(*words, "--shard", "0/2")
+    part = told(*words, "--shard", "0/2")
     assert (part["images"], part["encoded"], part["missing"]) == (4, 4, 1)
-    rest = dcht(*words, "--shard", "1/2")
+    rest = told(*words, "--shard", "1/2")
     assert (rest["images"], rest["encoded"], rest["missing"]) == (6, 2, 0)
-    found = dcht("inspect", out, "--out", tmp_path / "codes.png")
+    found = told("inspect", out, "--out", tmp_path / "codes.png")
     assert (found["images"], found["files_checked"]) == (6, 6)
     assert (tmp_path / "codes.png").stat().st_size > 1000
-    assert dcht("decode", out, "--out", tmp_path / "seen", *ckpt)["images"] == 6
+    assert told("decode", out, "--out", tmp_path / "seen", *ckpt)["images"] == 6
     assert len(list((tmp_path / "seen").rglob("*.png"))) == 6
 
 

@@ -9,19 +9,29 @@ from dcht import PRESETS, launch
 from dcht.conf import register
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-c", "from dcht.launch import train_main; train_main()"]
-    return subprocess.run([*program, *words], capture_output=True, text=True, check=False)
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """An entry point with words, in this process and an empty folder: its code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def call(*words: str, entry=launch.train_main) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["dcht-train", *words])
+        with pytest.raises(SystemExit) as stop:
+            entry()
+        return subprocess.CompletedProcess(words, stop.value.code, *capsys.readouterr())
+
+    return call
 
 
-def test_help_names_what_can_be_chosen():
+def test_help_names_what_can_be_chosen(run):
     done = run("--help")
     assert done.returncode == 0
     for word in ("imagenet256", "f32c32", "init_from="):
         assert word in done.stdout
 
 
-def test_an_experiment_may_be_written_without_its_plus():
+def test_an_experiment_may_be_written_without_its_plus(run):
     done = run("experiment=tiny", "data.root=/nowhere", "out=x", "--cfg", "job")
     assert done.returncode == 0
     assert "batch_size: 8" in done.stdout
@@ -38,7 +48,7 @@ def test_an_experiment_may_be_written_without_its_plus():
         (["+experiment=tiny", "out=x", "data.root=y", "data.crop=50"], "data.crop is 50"),
     ],
 )
-def test_settings_that_do_not_compose_exit_2(words, message):
+def test_settings_that_do_not_compose_exit_2(run, words, message):
     done = run(*words)
     assert done.returncode == 2
     assert message in done.stderr
@@ -170,16 +180,31 @@ def sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_the_code_of_a_run_is_that_of_the_command(tmp_path):
-    assert sweep(tmp_path, "out=a", "seed=3").returncode == 130
+def write_strategy():
+    """The same in this process."""
+
+    def task(config) -> bool:
+        Path(config.out).write_text(config.strategy.value)
+        return config.seed == 0
+
+    launch.launch(
+        "dcht.conf", help_text="", register=register, task=task, plan=lambda config, cluster: ""
+    )
+
+
+GIVEN = ("+experiment=tiny", "data.root=pictures")
+
+
+def test_the_code_of_a_run_is_that_of_the_command(run, tmp_path):
+    assert run("out=a", "seed=3", *GIVEN, entry=write_strategy).returncode == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
 
 
-def test_a_sweep_runs_every_job_and_fails_with_one_that_fails(tmp_path):
-    done = sweep(tmp_path, "-m", "out=a,b")
+def test_a_sweep_runs_every_job_and_fails_with_one_that_fails(run, tmp_path):
+    done = run("-m", "out=a,b", *GIVEN, entry=write_strategy)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "three_stage"
-    done = sweep(tmp_path, "-m", "seed=0,3", "out=seed-${seed}")
+    done = run("-m", "seed=0,3", "out=seed-${seed}", *GIVEN, entry=write_strategy)
     assert done.returncode == 130
     assert "a job of the sweep ended with exit code 130" in done.stderr
     assert "Traceback" not in done.stderr

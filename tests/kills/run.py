@@ -128,7 +128,7 @@ def main() -> int:
                 return run(command, out)
 
             found = harness.try_command(
-                known[CHECKED], folder / name, broken, kills=8, seed=arguments.seed
+                known[CHECKED], folder / name, broken, kills=5, seed=arguments.seed
             )
             print(f"{name} broken: {len(found.problems)} problems found", flush=True)
             wrong += not found.problems

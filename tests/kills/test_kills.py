@@ -9,7 +9,7 @@ HARNESS = Path(__file__).with_name("run.py")
 
 
 def test_killed_commands_go_on_to_the_same_bytes_and_a_broken_one_is_found() -> None:
-    names = ("encode", "reconstruct", "generate", "reconstruction", "mjhq", "scenes")
+    names = ("encode", "generate", "mjhq", "scenes")  # a way to go on each
     command = [sys.executable, str(HARNESS), *names, "--kills", "1", "--self-check"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr

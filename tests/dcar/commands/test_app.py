@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 import dcar.commands.app as command
-from dcar.app.components import canvas, notice, painted
-from dcar.app.server import theme
 
 Dcar = Callable[..., tuple[int, str, str]]
 SOURCE = Path(command.__file__).parents[1]
@@ -52,6 +50,8 @@ def test_gradio_is_imported_by_the_app_alone_and_not_by_what_needs_no_browser() 
 
 
 def test_style_and_scripts_name_no_other_host() -> None:
+    from dcar.app.server import theme
+
     assert "google" not in theme()._get_theme_css().lower()
     source = "\n".join(
         path.read_text() for path in (SOURCE / "app").iterdir() if path.suffix in (".js", ".css")
@@ -61,6 +61,8 @@ def test_style_and_scripts_name_no_other_host() -> None:
 
 
 def test_what_people_wrote_is_no_html() -> None:
+    from dcar.app.components import notice
+
     assert notice("<b>x</b>", kind="error") == (
         '<div class="notice error" role="alert"><p>&lt;b&gt;x&lt;/b&gt;</p></div>'
     )
@@ -71,11 +73,15 @@ def test_what_people_wrote_is_no_html() -> None:
     "value", [None, "x", {}, {"cells": "##"}, {"cells": [1]}, {"cells": ["a"]}]
 )
 def test_a_mask_that_is_none_is_nothing_painted(value: object) -> None:
+    from dcar.app.components import painted
+
     assert painted(value) == []
 
 
 def test_a_canvas_has_a_cell_a_token() -> None:
     from PIL import Image
+
+    from dcar.app.components import canvas, painted
 
     shown = canvas(Image.new("RGB", (96, 64)), 32)
     assert shown["cells"] == ["...", "..."]

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dcar.cli import train_main
 from dcar.pipeline import TextToImage
 from dcar.train import train
 from dcar.train.publish import export
@@ -18,9 +17,8 @@ from dcht.files import locked
 
 
 @pytest.fixture
-def run(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run(config: TrainConfig) -> Path:
     """A finished run of four steps."""
-    monkeypatch.setattr("dcar.train.plot_run", lambda out: None)
     config = replace(config, steps=4, prompts=[], reconstructions=0)
     assert train(config)
     return Path(config.out)
@@ -76,19 +74,27 @@ def test_what_cannot_be_exported_is_refused(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-def test_export_is_a_verb_of_dcar_train(run: Path, tmp_path: Path) -> None:
-    code = "import sys; from dcar.cli import train_main; train_main()"
+def test_export_is_a_verb_of_dcar_train(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def call(source: Path) -> tuple[object, str, str]:
+        words = ["dcar-train", "export", str(source), "--out", str(tmp_path / "x")]
+        monkeypatch.setattr("sys.argv", words)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            train_main()
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
 
-    def call(source: Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", code, "export", str(source), "--out", str(tmp_path / "x")]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    done = call(tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {tmp_path} holds no checkpoint/")
-    done = call(run)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{tmp_path / 'x'}: {checkpoint_sha256(tmp_path / 'x')[:12]}\n"
+    code, _, errors = call(tmp_path)
+    assert code == 2
+    assert errors.startswith(f"error: {tmp_path} holds no checkpoint/")
+    code, printed, errors = call(run)
+    assert (code, errors) == (0, "")
+    assert printed == f"{tmp_path / 'x'}: {checkpoint_sha256(tmp_path / 'x')[:12]}\n"
 
 
 def test_an_export_killed_between_its_files_is_repeated(run: Path, tmp_path: Path) -> None:

@@ -28,13 +28,12 @@ def stopped_at_ten(config: TrainConfig, out: Path) -> TrainConfig:
 
 @pytest.mark.slow
 def test_two_ranks_follow_one_and_continue_each_other(
-    config: TrainConfig, tmp_path: Path, launch, monkeypatch: pytest.MonkeyPatch
+    config: TrainConfig, tmp_path: Path, launch
 ) -> None:
     """Masks, drops and noise belong to samples, losses to the global batch, saves to no rank.
 
     Twenty steps at the paper's rate, dropout 0.
     """
-    monkeypatch.setattr("dcar.train.plot_run", lambda out: None)
     one = replace(
         config,
         out=str(tmp_path / "one"),

@@ -43,9 +43,8 @@ dcar.train.resume.ResumeFolder._commit = killed
 
 
 @pytest.fixture
-def config(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
+def config(config: TrainConfig) -> TrainConfig:
     """A run that draws nothing."""
-    monkeypatch.setattr("dcar.train.plot_run", lambda out: None)
     return replace(config, prompts=[], reconstructions=0)
 
 

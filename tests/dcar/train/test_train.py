@@ -13,19 +13,13 @@ from dcar.config import TextConfig
 from dcar.pipeline import TextToImage
 from dcar.train import evaluate as evaluations
 from dcar.train import train
+from dcar.train.log import plot_run
 from dcar.train.trainer import StepResult, Trainer
 from dcar.train_config import DataConfig, DataKind, TrainConfig
 from dcht import CheckpointError, Tokenizer, UsageError
 from dcht.engine.trackers import Tracker
 from dcht.files import locked
 from dcht.images import LABEL_HEIGHT
-
-
-@pytest.fixture(autouse=True)
-def no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing them takes longer than a run of these; one test looks at them."""
-    if "publishes" not in request.node.name:
-        monkeypatch.setattr("dcar.train.plot_run", lambda out: None)
 
 
 def weights(config: TrainConfig) -> dict[str, torch.Tensor]:
@@ -64,9 +58,12 @@ def stop_before(step: int, patch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_logs_samples_and_publishes(
-    config: TrainConfig, capsys: pytest.CaptureFixture[str]
+    config: TrainConfig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("dcar.train.plot_run", plot_run)
+    config = replace(config, trackers=[Tracker.tensorboard])
     assert train(config)
+    assert list(Path(config.out, "tensorboard").iterdir())
     logged = rows(config)
     assert [row["step"] for row in logged] == [2, 4, 6, 8]
     needed = {"total", "cross_entropy", "diffusion", "accuracy", "grad_norm", "lr"}

@@ -232,7 +232,6 @@ def test_recomputed_activations_give_the_same_gradients(config: TrainConfig) -> 
 def test_the_law_of_the_mask_is_a_setting_of_the_run_and_not_of_its_checkpoint(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dcar.train.plot_run", lambda out: None)
     laws: list[Schedule] = []
     sample_randomness = DCAR.sample_randomness
 

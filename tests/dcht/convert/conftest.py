@@ -1,16 +1,23 @@
 """Published autoencoders, small, as diffusers writes them."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 
 SCALES = {"mix": ((),) * 6, "sana": ((), (), (), (5,), (5,), (5,))}
 
 
 def autoencoder(kind: str) -> AutoencoderDC:
     """diffusers' class in a published layout, small, with random weights and statistics."""
+    from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
+
     mix = kind == "mix"
     widths = (8, 16, 32, 32, 64, 64)
     depths = ((0, 2, 1, 1, 1, 1), (0, 1, 2, 1, 1, 1)) if mix else ((1, 1, 1, 2, 1, 1),) * 2

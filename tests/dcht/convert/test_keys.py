@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 from safetensors.torch import save_file
 
 from dcht import PRESETS, CheckpointError, Tokenizer, UsageError
@@ -39,6 +38,8 @@ def efficientvit(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def assert_reconstructs_alike(tokenizer: Tokenizer, folder: Path) -> None:
+    from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
+
     theirs = AutoencoderDC.from_pretrained(folder)
     for height, width in ((64, 64), (96, 160)):
         images = pixels(height, width)

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 from safetensors.torch import load_file, save_file
 
 from dcht import PRESETS, CheckpointError, Tokenizer, UsageError
@@ -66,6 +65,8 @@ def sharded(folder: Path, out: Path) -> Path:
 @torch.inference_mode()
 def test_there_and_back_nothing_changes(scaled: Path, tmp_path: Path) -> None:
     """diffusers -> dcht -> diffusers: equal weights and settings; outputs within 1e-5."""
+    from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
+
     write_converted(str(scaled), tmp_path / "ours")
     found = write_autoencoder(str(tmp_path / "ours"), tmp_path / "theirs")
     assert found.scaling_factor == 0.3189

@@ -1,15 +1,20 @@
 """Our autoencoder against diffusers' AutoencoderDC, and the paper's parameter counts."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 
 from dcht import PRESETS, Tokenizer, TokenizerConfig
 from dcht.config import Act, CoderConfig, Norm
 from dcht.convert.keys import Family, convert_tensors
 from dcht.modules.layers import ResBlock
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 
 KINDS = {"mix": "dc_ae_mix", "sana": "dc_ae_sana"}
 
@@ -30,6 +35,8 @@ def narrow(name: str, factor: int) -> TokenizerConfig:
 
 def peer(config: TokenizerConfig, kind: str) -> AutoencoderDC:
     """diffusers' class with the same layout, as its conversion script sets it up."""
+    from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
+
     scales = ((), (), (), (5,), (5,), (5,)) if kind == "sana" else ((),) * 6
     mix = kind == "mix"
     settings = {

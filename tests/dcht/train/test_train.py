@@ -15,10 +15,11 @@ from dcht import PRESETS, CheckpointError, Tokenizer, UsageError
 from dcht.checkpoint import checkpoint_sha256
 from dcht.commands.common import OK
 from dcht.engine.distributed import World
+from dcht.engine.trackers import Tracker
 from dcht.files import locked
 from dcht.launch import experiment_names, train_main
 from dcht.train import train
-from dcht.train.log import describe
+from dcht.train.log import describe, plot_run
 from dcht.train.trainer import Trainer
 from dcht.train_config import (
     CodebookConfig,
@@ -45,6 +46,7 @@ def config(images: Path, out: Path, *stages: Stage, steps: int, **settings) -> T
         batch_size=4,
         log_every=2,
         save_every=1000,
+        trackers=[],
     )
     for stage in Stage:
         setattr(run, stage.value, replace(run.stage(stage), steps=steps))
@@ -83,12 +85,14 @@ def rows(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_run_improves_psnr_and_leaves_what_it_says(colors, tmp_path, capsys):
+def test_a_run_improves_psnr_and_leaves_what_it_says(colors, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("dcht.train.plot_run", plot_run)
     out = tmp_path / "run"
     gentle = LossConfig(lpips=0.0, gan=0.0)
     run = config(colors, out, *Stage, steps=60, loss=gentle, eval_every=20)
     run.optimizer = OptimizerConfig(lr=1e-3, ema_decay=0.8)
     run.data.num_val = 4
+    run.trackers = [Tracker.tensorboard]
     assert train(run)
     for path in ("hybrid", "discrete"):
         psnr = [row[name] for row in rows(out) if (name := f"val_psnr_{path}") in row]
@@ -109,11 +113,10 @@ def test_a_run_improves_psnr_and_leaves_what_it_says(colors, tmp_path, capsys):
     assert checkpoint_sha256(out / "tokenizer") == before
 
 
-def test_a_stage_has_its_own_losses(images, tmp_path, capsys, monkeypatch):
+def test_a_stage_has_its_own_losses(images, tmp_path, capsys):
     """A GAN and an L1 in the last stage alone, whose terms and file are there and nowhere else."""
-    monkeypatch.setattr("dcht.train.plot_run", lambda *_: None)
     stages = (Stage.continuous_warmup, Stage.discrete_learning)
-    run = config(images, tmp_path / "run", *stages, steps=2, log_every=1, trackers=[])
+    run = config(images, tmp_path / "run", *stages, steps=2, log_every=1)
     run.loss = LossConfig(lpips=0.0, gan=0.0, gan_start_in_stage=0, discriminator_channels=4)
     run.discrete_learning = replace(run.discrete_learning, loss=StageLoss(l1=2.0, gan=0.1))
     assert train(run)
@@ -230,22 +233,22 @@ def test_a_row_is_of_all_its_steps_also_after_a_stop(images, tmp_path, monkeypat
     """Rows at 4 and 8, stopped at 3 and 6: the rows of the run that was never stopped."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     stage = Stage.discrete_learning
-    assert train(config(images, whole, stage, steps=8, log_every=4, trackers=[]))
+    assert train(config(images, whole, stage, steps=8, log_every=4))
     for step in (3, 6):
         with monkeypatch.context() as patch:
             stop_at(step, patch)
-            run = config(images, broken, stage, steps=8, log_every=4, trackers=[])
+            run = config(images, broken, stage, steps=8, log_every=4)
             assert not train(run)
     moved = tmp_path / "moved"
     broken.rename(moved)
-    assert train(config(images, moved, stage, steps=8, log_every=4, trackers=[]))
+    assert train(config(images, moved, stage, steps=8, log_every=4))
     assert without_times(moved) == without_times(whole)
     # The discriminator came in at step 3: its mean is over five steps, not eight.
     assert "gan" in rows(whole)[0] and "gan" in rows(whole)[1]
 
 
 def test_what_a_run_depends_on_may_not_change_under_it(images, tmp_path, monkeypatch):
-    run = config(images, tmp_path / "run", Stage.continuous_warmup, steps=6, trackers=[])
+    run = config(images, tmp_path / "run", Stage.continuous_warmup, steps=6)
     with monkeypatch.context() as patch:
         stop_at(3, patch)
         assert not train(run)
@@ -269,7 +272,7 @@ def test_what_a_run_depends_on_may_not_change_under_it(images, tmp_path, monkeyp
 
 
 def test_a_constant_rate_lets_a_stage_grow(images, tmp_path, monkeypatch):
-    run = config(images, tmp_path / "run", Stage.continuous_warmup, steps=4, trackers=[])
+    run = config(images, tmp_path / "run", Stage.continuous_warmup, steps=4)
     run = replace(run, optimizer=replace(run.optimizer, final_lr=None))
     with monkeypatch.context() as patch:
         stop_at(3, patch)
@@ -280,7 +283,7 @@ def test_a_constant_rate_lets_a_stage_grow(images, tmp_path, monkeypatch):
 
 
 def test_a_state_of_something_else_is_damaged(images, tmp_path):
-    run = config(images, tmp_path / "run", Stage.continuous_warmup, steps=2, trackers=[])
+    run = config(images, tmp_path / "run", Stage.continuous_warmup, steps=2)
     assert train(run)
     (newest,) = Path(run.out).glob("resume-*.pt")
     saved = torch.load(newest, weights_only=True)
@@ -306,20 +309,20 @@ def test_a_run_that_is_refused_leaves_the_folder_as_it_was(images, tmp_path):
 
 def test_a_last_stage_that_is_worse_is_published_with_a_word(images, tmp_path, capsys):
     stages = (Stage.discrete_learning, Stage.alternate_finetune)
-    good = config(images, tmp_path / "good", stages[0], steps=8, trackers=[])
+    good = config(images, tmp_path / "good", stages[0], steps=8)
     assert train(good)
     assert "worse" not in capsys.readouterr().err
     start = str(tmp_path / "good" / "tokenizer")
     spoiled = OptimizerConfig(lr=1.0, ema_decay=0.0)
     bad = config(
-        images, tmp_path / "bad", stages[1], steps=3, trackers=[], init_from=start,
+        images, tmp_path / "bad", stages[1], steps=3, init_from=start,
         optimizer=spoiled,
     )  # fmt: skip
     assert train(bad)
     said = capsys.readouterr().err
     assert f"alternate_finetune made the held-out images worse than init_from={start}" in said
     assert "hybrid path" in said
-    both = config(images, tmp_path / "both", *stages, steps=3, trackers=[], optimizer=spoiled)
+    both = config(images, tmp_path / "both", *stages, steps=3, optimizer=spoiled)
     assert train(both)
     ends = [row for row in rows(tmp_path / "both") if "val_psnr_hybrid" in row]
     worse = ends[1]["val_psnr_hybrid"] < ends[0]["val_psnr_hybrid"] - 0.005
@@ -331,9 +334,7 @@ def test_a_codebook_that_was_trained_is_not_replaced(images, tmp_path, capsys):
     """`kmeans_start` with `init_from`: the bundled tokenizer's codes stay, and the run says so."""
     start = str(tmp_path / "start")
     tokenizer = Tokenizer(replace(PRESETS["tiny"], codebook_size=16))
-    new = config(
-        images, tmp_path / "new", Stage.discrete_learning, steps=1, trackers=[], init_from=start
-    )
+    new = config(images, tmp_path / "new", Stage.discrete_learning, steps=1, init_from=start)
     tokenizer.save_pretrained(start)  # of a warm-up: its codebook is as it began
     trainer = Trainer(new, World(0, 1, torch.device("cpu")))
     trainer.begin_stage()
@@ -439,7 +440,7 @@ def test_validation_says_its_stage(images, tmp_path):
 def test_what_a_run_publishes_has_a_card_and_can_be_exported(images, tmp_path, capsys, monkeypatch):
     """As `dcar-train export`: with the run's own bytes, or rounded; killed anywhere, repeated."""
     out = tmp_path / "run"
-    assert train(config(images, out, Stage.discrete_learning, steps=2, trackers=[]))
+    assert train(config(images, out, Stage.discrete_learning, steps=2))
     before = checkpoint_sha256(out / "tokenizer")
     validation = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     psnr = [row["val_psnr_hybrid"] for row in validation if "val_psnr_hybrid" in row][-1]

@@ -52,7 +52,7 @@ def edit_tab(studio: Studio) -> None:
                 with gr.Row():
                     side = gr.Slider(
                         2 * patch, MAX_SIDE, 8 * patch, step=patch, min_width=150,
-                        label="Longer side in pixels", elem_id="edit-side",
+                        label="Longer side", elem_id="edit-side",
                     )  # fmt: skip
                     count = gr.Slider(1, MAX_IMAGES, 1, step=1, label="Images", min_width=150)
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED,

@@ -24,6 +24,8 @@ def generate_tab(studio: Studio) -> gr.Textbox:
     height, width = studio.pipe.size
     known = studio.pipe.text.known_words()
     kinds = {} if known is None else group_words(known)._asdict()
+    # `colours` is the key of `--list-words --json`, which stays.
+    kinds = {"colors" if name == "colours" else name: some for name, some in kinds.items()}
     with gr.Row(equal_height=False, elem_classes="work"):
         with gr.Column(scale=5, min_width=320, elem_classes="asked"):
             prompt = gr.Textbox(

@@ -28,7 +28,7 @@ def reconstruct_tab(studio: Studio) -> None:
             photo = upload("Image", "photo")
             side = gr.Slider(
                 2 * studio.patch, MAX_SIDE, 8 * studio.patch, step=studio.patch,
-                label="Longer side in pixels", elem_id="side",
+                label="Longer side", elem_id="side",
                 info=f"a token is {studio.patch} x {studio.patch} pixels",
             )  # fmt: skip
             start = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")

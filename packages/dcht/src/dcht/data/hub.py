@@ -49,13 +49,16 @@ def list_repository(source: str, found: Found) -> Iterator[Entry]:
         info = HfApi().dataset_info(name, revision=revision)
     except Exception as error:  # of the Hub, or of the way to it
         raise UsageError(f"{source} cannot be listed: {_line(error)}") from None
-    files = [file.rfilename for file in info.siblings or [] if _is_below(file.rfilename, path)]
+    files = [str(file.rfilename) for file in info.siblings or []]
+    files = [file for file in files if _is_below(file, path)]
     tables = sorted(file for file in files if file.lower().endswith(PARQUET))
     if not tables:
         yield from _list_snapshot(source, name, info.sha, path, found)
         return
     require_pyarrow(source)
-    version = int(str(info.sha)[:12], 16)
+    if not re.fullmatch("[0-9a-f]{40}", str(info.sha)):
+        raise UsageError(f"{source} cannot be listed: its revision is {info.sha!r}, no commit")
+    version = int(info.sha[:12], 16)
     for file in tables:
         place = f"{REMOTE}datasets/{name}@{info.sha}/{file}"
         yield from list_parquet(place, f"{name}/{file}", changed=(version, 0))
