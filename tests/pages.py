@@ -15,6 +15,7 @@ import contextlib
 import importlib
 import importlib.util
 import io
+import itertools
 import os
 import re
 import shlex
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +46,13 @@ NEEDS = {
     r"imagenet/|journeydb|MJHQ|\bval/|val512|/data/|Rex": "a data set",
     r"torchrun|srun|sbatch|submitit|backend ray|--workers 8": "several GPUs, or a cluster",
     r"mit-han-lab|google/|pretrained_models|dc-ar-512|743b7d99": "published weights",
+    r"hf://": "the Hub",
     r"node_modules|sprites|lpips|unpacked|theirs|old/": "art, weights or images from elsewhere",
-    r"^(pip|npm|apt-get|uv|unzip|make) |pytest|benchmarks/|/wheels": "minutes: a target of its own",
+    r"photos-and-one|runs/photos/tokenizer": "photographs of other packages",
+    r"dcar-eval report": "results of evaluations",
+    r"~/": "your own shell",
+    r"^(pip|npm|apt-get|uv|unzip|make) |pytest|benchmarks/(?!reference)|/wheels": "minutes: "
+    "a target of its own",
     r"^dcar app": "somebody who looks at it",
     r"dcar-eval (sweep|profile|geneval2?|dpg|scenes(-\w+)?)\b": "minutes of evaluation",
 }
@@ -57,6 +64,10 @@ from PIL import Image
 photo, mask = Image.open("photo.png"), Image.open("mask.png")
 mask_a, mask_b = mask, mask.rotate(180)
 images = torch.rand(2, 3, 64, 96) * 2 - 1
+Image.Image.show = lambda image: None
+pizzas = {"class": "pizza", "count": 2}
+metadata = {"tag": "counting", "include": [pizzas], "exclude": [pizzas | {"count": 3}]}
+detections = [{"class": "pizza", "score": 0.9, "box": [k, 0, k + 9, 9]} for k in (0, 20, 40)]
 """
 """Names that Python blocks take from their reader."""
 
@@ -93,7 +104,11 @@ def blocks(page: Path) -> Iterator[Block]:
 
 def commands(block: Block) -> list[str]:
     """The commands of a block, one a line, without comments."""
-    return [shlex.join(words) for words in _lines(block.text) if _program(words)]
+    return [_joined(words) for words in _lines(block.text) if _program(words)]
+
+
+def _joined(words: list[str]) -> str:
+    return " ".join(word if word == ">" else shlex.quote(word) for word in words)
 
 
 def _lines(text: str) -> Iterator[list[str]]:
@@ -108,7 +123,10 @@ def _lines(text: str) -> Iterator[list[str]]:
 def _program(words: list[str]) -> str | None:
     """The program of a command behind variables, `uv run` and launchers of several ranks."""
     rest = [word for word in words if not re.match(r"[A-Z_]+=", word)]
-    return rest[0] if rest and rest[0] in PROGRAMS else None
+    if not rest or rest[0] not in PROGRAMS:
+        return None
+    is_row = rest[0] == "head" and not rest[1].startswith("-")  # of a table: the generator's head
+    return None if is_row else rest[0]
 
 
 def reason(command: str) -> str | None:
@@ -197,6 +215,7 @@ def check_python(block: Block) -> None:
 
 def build_world(folder: Path) -> None:
     """What pages speak of: images with captions, masks, latents, and what a training leaves."""
+    import pyarrow.parquet
     from PIL import Image
 
     def shade(size: tuple[int, int], turn: int) -> Image.Image:
@@ -210,8 +229,22 @@ def build_world(folder: Path) -> None:
             (folder / name / f"{number}.txt").write_text("a photo of a red apple\n")
             (folder / name / f"{number}.cls").write_text(str(number % 2))
     (folder / "list.jsonl").write_text('{"file_name": "photos/0.jpg", "caption": "a red apple"}\n')
-    (folder / "prompts.txt").write_text("a red apple\na blue car\n")
-    shade((256, 256), 0).save(folder / "photo.png")
+    for name in ("prompts", "known"):
+        (folder / f"{name}.txt").write_text("a red apple\na blue car\n")
+    for name in ("photo", "apple"):
+        shade((256, 256), 0).save(folder / f"{name}.png")
+    with zipfile.ZipFile(folder / "pictures.zip", "w") as archive:
+        for path in sorted((folder / "pictures").glob("*.jpg")):
+            archive.write(path, path.name)
+    rows = [
+        {"image": path.read_bytes(), "caption": "a red apple", "label": number}
+        for number, path in enumerate(sorted((folder / "photos").glob("*.jpg")))
+    ]
+    (folder / "data").mkdir()
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist(rows), folder / "data" / "train-00000-of-00001.parquet"
+    )
+    (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
     shade((320, 256), 1).save(folder / "photo.jpg")
     Image.linear_gradient("L").save(folder / "mask.png")
     for name in ("mine", "gen", "scenes", "256", "classes", "memorize"):
@@ -221,7 +254,7 @@ def build_world(folder: Path) -> None:
 
 def run_page(page: Path, folder: Path, *, listed: bool) -> list[str]:
     """Run the blocks of a page in `folder`; what failed, each with its place."""
-    failed, python = [], [PRELUDE]
+    failed, python, made = [], [PRELUDE], {}
     print(f"\n{page.relative_to(ROOT)}")
     for block in blocks(page):
         if block.language == "python":
@@ -233,10 +266,11 @@ def run_page(page: Path, folder: Path, *, listed: bool) -> list[str]:
             continue
         for command in commands(block):
             check(command)
-            needs = reason(command)
+            needs = reason(command) or (None if listed else untrained(command, folder))
             if needs is not None or listed:
                 print(f"  {block.line}: {command[:90]}  [{needs or 'runs'}]")
             else:
+                make_room(command, folder, made)
                 failed += run(block.place, command, ["bash", "-c", command], folder)
     if len(python) > 1 and not listed:
         code = "\n".join(python)
@@ -244,6 +278,30 @@ def run_page(page: Path, folder: Path, *, listed: bool) -> list[str]:
             str(page.name), f"{len(python) - 1} blocks", [sys.executable, "-"], folder, code
         )
     return failed
+
+
+def untrained(command: str, folder: Path) -> str | None:
+    """What a command needs that a training of the same page would have made, had it been run."""
+    words = shlex.split(command)
+    named = [value for name, value in itertools.pairwise(words) if name == "--ckpt"]
+    missing = [value for value in named if not (folder / value).exists()]
+    return "hours of training before it" if missing else None
+
+
+def make_room(command: str, folder: Path, made: dict[str, str]) -> None:
+    """Remove what another command wrote to the place: a block's lines are often alternatives.
+
+    Args:
+        made: by a place the command that wrote to it, to be carried on.
+    """
+    for name, place in itertools.pairwise(shlex.split(command)):
+        if name == "--out" and made.get(place) != command:
+            path = folder / place
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+            made[place] = command
 
 
 def run(place: str, name: str, words: list[str], folder: Path, code: str = "") -> list[str]:
@@ -275,7 +333,7 @@ def main() -> None:
         for page in [path.resolve() for path in arguments.page] or pages():
             if any(True for _ in blocks(page)):
                 folder = Path(work) / "page"
-                shutil.copytree(Path(work) / "world", folder)
+                shutil.copytree(Path(work) / "world", folder, symlinks=True)
                 failed += run_page(page, folder, listed=arguments.list)
                 shutil.rmtree(folder)
     for problem in failed:

@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,38 @@ def test_nothing_of_posix_is_imported_at_the_top_of_a_module() -> None:
             names = [alias.name for alias in getattr(node, "names", [])]
             names.append(getattr(node, "module", None) or "")
             assert not posix_only() & set(names), f"{path.relative_to(ROOT)} imports {names}"
+
+
+WITHOUT_POSIX = {
+    "os": {"fork", "getuid", "killpg", "mkfifo", "sched_getaffinity", "statvfs", "uname"}
+    | {"O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK"},
+    "signal": {"SIGALRM", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGUSR1", "SIGXFSZ", "alarm"}
+    | {"pthread_sigmask", "setitimer"},
+    "socket": {"AF_UNIX"},
+}
+"""Of modules that Windows has, what it has not."""
+
+
+def run_at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    """What of a module runs when it is imported: all but the bodies of functions."""
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield node
+            yield from run_at_import(node)
+
+
+def test_nothing_that_windows_lacks_runs_at_import() -> None:
+    seen = 0
+    for path in (ROOT / "packages").glob("*/src/**/*.py"):
+        for node in run_at_import(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                seen += 1
+                missing = WITHOUT_POSIX.get(node.value.id, set())
+                assert node.attr not in missing, f"{path.relative_to(ROOT)}:{node.lineno}"
+    assert seen > 100
+    lines = "import signal\nclass A:\n    number = signal.SIGKILL\ndef f(): signal.alarm(1)\n"
+    found = [n.attr for n in run_at_import(ast.parse(lines)) if isinstance(n, ast.Attribute)]
+    assert found == ["SIGKILL"]
 
 
 @pytest.mark.slow

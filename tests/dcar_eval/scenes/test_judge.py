@@ -98,10 +98,10 @@ def test_beside_the_truth_the_right_images_pass_and_their_ghosts_do_not(
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Prompt]]:
-    """Images of the checkpoint that ships, five of each task, and their prompts."""
+    """Images of the checkpoint that ships, three of each task, and their prompts."""
     folder = tmp_path_factory.mktemp("generated")
     pipe = TextToImage.from_pretrained()
-    prompts = sample_prompts(WORLDS["wide"], num_per_task=5, seed=0)
+    prompts = sample_prompts(WORLDS["wide"], num_per_task=3, seed=0)
     plan = ImageSeries(
         prompts=[prompt.metadata["prompt"] for prompt in prompts],
         verdicts=[None] * len(prompts),
