@@ -6,7 +6,6 @@ They are read where they are, an image at a time, as any other input is.
 from __future__ import annotations
 
 import io
-import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -68,9 +67,10 @@ def list_batch(path: Path) -> list[Entry]:
             version = np.lib.format.read_magic(file)
             shape, fortran, dtype = HEADERS[version](file)
             start = file.tell()
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
+        # Whatever numpy ran into in a hostile header, which it parses as Python.
         raise UsageError(f"{path}: arr_0 is no array of numpy's: {error}") from None
-    if dtype != np.uint8 or fortran or len(shape) != 4 or shape[3] != 3 or not math.prod(shape):
+    if dtype != np.uint8 or fortran or len(shape) != 4 or shape[3] != 3 or min(shape) < 1:
         raise UsageError(
             f"{path}: arr_0 is {dtype} of shape {shape}; expected uint8 of (n, height, width, 3)"
         )
