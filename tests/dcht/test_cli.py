@@ -37,7 +37,8 @@ def dcht(
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()
-        return Ended(ended.value.code, *capsys.readouterr())
+        printed = capsys.readouterr()
+        return Ended(ended.value.code, printed.out, printed.err)
 
     return call
 

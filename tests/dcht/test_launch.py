@@ -19,7 +19,8 @@ def run(monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(sys, "argv", ["dcht-train", *words])
         with pytest.raises(SystemExit) as stop:
             entry()
-        return subprocess.CompletedProcess(words, stop.value.code, *capsys.readouterr())
+        code = int(stop.value.code or 0)
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
 
     return call
 

@@ -49,7 +49,8 @@ def config(images: Path, out: Path) -> TrainConfig:
 
 
 def main(images: Path, out: Path) -> None:
-    dcht.train.plot_run = lambda *_: None  # takes longer than the run
+    # Drawing the curves takes longer than the run.
+    dcht.train.plot_run = lambda *_: None  # type: ignore[attr-defined]
     with world("cpu") as ranks:
         learning = replace(config(images, out), stages=[Stage.discrete_learning])
         learning.discrete_learning.steps = STEPS

@@ -56,11 +56,12 @@ def list_repository(source: str, found: Found) -> Iterator[Entry]:
         yield from _list_snapshot(source, name, info.sha, path, found)
         return
     require_pyarrow(source)
-    if not re.fullmatch("[0-9a-f]{40}", str(info.sha)):
-        raise UsageError(f"{source} cannot be listed: its revision is {info.sha!r}, no commit")
-    version = int(info.sha[:12], 16)
+    commit = str(info.sha)
+    if not re.fullmatch("[0-9a-f]{40}", commit):
+        raise UsageError(f"{source} cannot be listed: its revision is {commit!r}, no commit")
+    version = int(commit[:12], 16)
     for file in tables:
-        place = f"{REMOTE}datasets/{name}@{info.sha}/{file}"
+        place = f"{REMOTE}datasets/{name}@{commit}/{file}"
         yield from list_parquet(place, f"{name}/{file}", changed=(version, 0))
 
 
