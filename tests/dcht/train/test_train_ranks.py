@@ -35,7 +35,7 @@ def test_two_ranks_hold_one_codebook_and_agree_with_one_rank(run_ranks, images, 
 
     # The whole run: rank 0 alone speaks and writes, and what it logs is of the whole batch.
     assert "2 ranks, each on cpu" in told[0]
-    assert "alternate_finetune 3/3" in told[0]
+    assert "alternate_finetune 2/2" in told[0]
     assert told[1] == ""
     both, one = rows(tmp_path / "of-2"), rows(tmp_path / "of-1")
     assert [row["step"] for row in both] == [row["step"] for row in one]
