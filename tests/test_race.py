@@ -1,6 +1,8 @@
 """The race's arithmetic, on parts whose seconds are known; and what `make bench` names."""
 
 import importlib.util
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -69,3 +71,10 @@ def test_a_ratio_that_fell_by_more_than_a_tenth_is_named():
     ratios = {"same": 1.0, "a tenth": 0.9, "more": 0.89, "faster": 2.0, "new": 0.1}
     recorded = {"same": 1.0, "a tenth": 1.0, "more": 1.0, "faster": 1.0, "gone": 3.0}
     assert module.fallen(ratios, recorded) == ["more"]
+
+
+def test_the_page_shows_the_recorded_ratios():
+    recorded = json.loads((RACE.parent / "results" / "ratios.json").read_text())
+    page = (RACE.parents[2] / "docs" / "speed.md").read_text()
+    rows = dict(re.findall(r"^\| `(bench_[^`]+)` \|.*\| ([\d.]+) \|$", page, re.MULTILINE))
+    assert rows == {name: f"{ratio:.2f}" for name, ratio in recorded.items()}
