@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dcar import TextToImage
@@ -72,18 +73,26 @@ class Growth:
             tokenizer.decode_tiled(z, tile=TILE)
         return {"encode, tiles": middle - start, "decode, tiles": time.process_time() - middle}
 
-    def tiles_flops(self, sides: list[int]) -> dict[str, float]:
-        """The exponents of the same, in operations of convolutions and matrix products."""
+    def flops(self, sides: list[int]) -> dict[str, float]:
+        """Exponents of both by the side, in operations of convolutions and matrix products."""
         tokenizer = copy.deepcopy(self.pipe.tokenizer).to("meta")
-        lines: dict[str, list[float]] = {"encode, tiles": [], "decode, tiles": []}
-        for side in sides:
-            images = torch.zeros(1, 3, side, side, device="meta")
-            with torch.inference_mode(), FlopCounterMode(display=False) as encoding:
-                z = tokenizer.encode_tiled(images, tile=TILE)
-            with torch.inference_mode(), FlopCounterMode(display=False) as decoding:
-                tokenizer.decode_tiled(z, tile=TILE)
-            for line, counter in zip(lines.values(), (encoding, decoding), strict=True):
-                line.append(counter.get_total_flops())
+        network = copy.deepcopy(self.pipe.model.generator).to("meta")
+        config = network.config
+        text = torch.zeros(1, config.text_length, config.text_dim, device="meta")
+        lines: dict[str, list[float]] = {"encode, tiles": [], "decode, tiles": [], "a step": []}
+        with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):  # whose products are counted
+            context = network.embed_text(text, torch.ones_like(text[..., 0]))
+            for side in sides:
+                images = torch.zeros(1, 3, side, side, device="meta")
+                indices = torch.zeros(1, side // 32, side // 32, dtype=torch.long, device="meta")
+                with FlopCounterMode(display=False) as encoding:
+                    z = tokenizer.encode_tiled(images, tile=TILE)
+                with FlopCounterMode(display=False) as decoding:
+                    tokenizer.decode_tiled(z, tile=TILE)
+                with FlopCounterMode(display=False) as step:
+                    network.encode(indices, context)
+                for line, counter in zip(lines.values(), (encoding, decoding, step), strict=True):
+                    line.append(counter.get_total_flops())
         return {part: slope(sides, line) for part, line in lines.items()}
 
     def text(self, length: int) -> Point:
@@ -199,13 +208,13 @@ def main() -> None:
         "side in px": growth.axis(sides, lambda side: growth.draw(batch=1, size=side)),
     }
     settings = {"rounds": words.rounds, "torch": torch.__version__, "sampling": FEW, "tile": TILE}
-    found = {"settings": settings, "axes": axes, "tiles, FLOPs": growth.tiles_flops(sides)}
+    found = {"settings": settings, "axes": axes, "side, FLOPs": growth.flops(sides)}
     words.out.write_text(json.dumps(found, indent=1) + "\n")
     if words.plot:
         plot(axes, words.plot)
     for title, axis in axes.items():
         print(f"{title}: {shown(axis['exponents'])}")
-    print(f"FLOPs by tiles: {shown(found['tiles, FLOPs'])}")
+    print(f"FLOPs by side: {shown(found['side, FLOPs'])}")
 
 
 if __name__ == "__main__":
