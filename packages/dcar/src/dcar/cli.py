@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from dcar.commands import app, convert, doctor, edit, export, generate, replay
+from dcar.commands import app, convert, doctor, edit, export, generate, replay, train_export
 from dcar.config import PRESETS
 from dcht.commands.common import command_parser, run_verb
 from dcht.engine.plan import Cluster
@@ -21,8 +21,9 @@ EXAMPLES = """examples:
   dcar replay apple.png --out again.png                      the same image, byte for byte
   dcar app --open                                            all of it in a browser
   dcar convert --from release pretrained_models/ --out dc-ar-512/
+  dcar export --out generator/                               ONNX files (extra: dcht[onnx])
 """
-VERBS = (generate, edit, replay, app, convert, doctor)
+VERBS = (generate, edit, replay, app, convert, export, doctor)
 
 TRAIN_HELP = """\
 usage: dcar-train +experiment=NAME [KEY=VALUE ...]
@@ -80,9 +81,9 @@ def train_main() -> NoReturn:
             "dcar-train",
             version=version("dcar"),
             description="Train a generator, or publish what a run has made.",
-            examples=export.EXAMPLES,
+            examples=train_export.EXAMPLES,
         )
-        export.add(parser.add_subparsers(required=True, metavar="VERB"))
+        train_export.add(parser.add_subparsers(required=True, metavar="VERB"))
         run_verb(parser)
     from dcht.launch import experiment_names, launch
 

@@ -7,6 +7,8 @@ Batch, height and width stay free: any multiple of 32.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,16 +17,19 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from dcht.errors import UsageError
-from dcht.files import remove_partials, write_atomic
+from dcht.files import partial_path, remove_partials, write_atomic
 from dcht.tokenizer import Tokenizer
 
-NAMES = {
+Names = Mapping[str, tuple[list[str], list[str]]]
+NAMES: Names = {
     "encode": (["images"], ["z", "indices", "z_q"]),
     "decode": (["latent"], ["images"]),
     "lookup": (["indices"], ["z_q"]),
 }
 """Each graph's inputs and outputs; a continuous autoencoder has neither indices nor z_q."""
 
+ONE_FILE = 1 << 30
+"""Bytes of weights that a graph holds itself; an ONNX file ends at twice that."""
 RECORD = "export.json"
 """Beside the ONNX files that a command writes: which tokenizer they are."""
 
@@ -99,8 +104,17 @@ def require_onnx() -> None:
         raise UsageError('ONNX export needs onnx and onnxscript: pip install "dcht[onnx]"')
 
 
-def save_onnx(programs: dict[str, ExportedProgram], out: str | Path) -> list[Path]:
+def save_onnx(
+    programs: dict[str, ExportedProgram], out: str | Path, names: Names = NAMES
+) -> list[Path]:
     """Write what `export_programs` gave as `NAME.onnx` files into folder `out`, each whole.
+
+    The weights of a large graph are in `NAME.onnx.data` beside it, which is there before it is.
+
+    Args:
+        programs: by name.
+        out: the folder.
+        names: each program's inputs and outputs.
 
     Raises:
         UsageError: the extra `dcht[onnx]` is not installed, or a file cannot be written.
@@ -111,7 +125,7 @@ def save_onnx(programs: dict[str, ExportedProgram], out: str | Path) -> list[Pat
     remove_partials(out)
     paths = []
     for name, program in programs.items():
-        inputs, outputs = NAMES[name]
+        inputs, outputs = names[name]
         written = torch.onnx.export(
             program,
             input_names=inputs,
@@ -121,5 +135,13 @@ def save_onnx(programs: dict[str, ExportedProgram], out: str | Path) -> list[Pat
         )
         assert written is not None, "dynamo=True gives a program"
         paths.append(out / f"{name}.onnx")
-        write_atomic(paths[-1], written.model_proto.SerializeToString())
+        weights = sum(value.nbytes for value in program.state_dict.values())
+        if weights <= ONE_FILE:
+            write_atomic(paths[-1], written.model_proto.SerializeToString())
+        else:
+            import onnx_ir
+
+            partial = partial_path(paths[-1])
+            onnx_ir.save(written.model, partial, external_data=f"{name}.onnx.data")
+            os.replace(partial, paths[-1])
     return paths

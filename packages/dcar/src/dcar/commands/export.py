@@ -1,19 +1,21 @@
-"""`dcar-train export`: a run's averaged weights in a folder of their own, with a model card."""
+"""`dcar export`: a generator as ONNX files, for programs without torch."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
-from dcar.train_config import PublishDtype
+from dcar.commands.common import CKPT
 from dcht.commands.common import OK, add_common
 from dcht.errors import printable
+from dcht.files import begin, locked, write_atomic
 
 EXAMPLES = """examples:
-  dcar-train export runs/256 --out published/
-  dcar-train export runs/256 --out published/ --dtype float16 --tokenizer me/my-tokenizer
-  dcar generate "a red apple" --ckpt published/ --out apple.png
+  dcar export --out generator/                          the bundled one; and its image tokenizer:
+  dcht export --out tokenizer/
+  dcar export --ckpt runs/256/checkpoint --out generator/
 """
 
 
@@ -21,39 +23,37 @@ def add(verbs: Any) -> None:
     """Add the verb to the subparsers."""
     verb = verbs.add_parser(
         "export",
-        help="publish what a run has made",
+        help="a generator as ONNX files: text, transformer step, head (dcht[onnx])",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verb.add_argument("source", metavar="RUN", help="the run's folder, its out=")
-    verb.add_argument(
-        "--dtype",
-        choices=[dtype.value for dtype in PublishDtype],
-        default=PublishDtype.float32.value,
-        help="precision of the weights [float32]",
-    )
-    verb.add_argument(
-        "--tokenizer",
-        metavar="NAME",
-        help="folder or Hub id where others find the image tokenizer [where it is]",
-    )
-    add_common(verb, "out", "force", "json", out={"help": "folder"})
+    add_common(
+        verb, "out", "ckpt", "force", "resume", "offline", "json",
+        out={"help": "folder"}, ckpt=CKPT,
+    )  # fmt: skip
     verb.set_defaults(function=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the folder and name its hash."""
-    from dcar.train.publish import export
+    """Write the graphs and what a sampler has to know beside them."""
+    from dcht.export import RECORD, require_onnx, save_onnx
 
-    sha256 = export(
-        arguments.source,
-        arguments.out,
-        dtype=PublishDtype(arguments.dtype),
-        tokenizer=arguments.tokenizer,
-        force=arguments.force,
-    )
+    require_onnx()
+    out: Path = arguments.out
+    with locked(out):
+        from dcar.export import NAMES, beside, export_programs, facts_of, graph_names
+        from dcar.weights.pretrained import load_pretrained
+
+        found = load_pretrained(arguments.ckpt)
+        facts, others = facts_of(found), beside(found)
+        files = [f"{name}.onnx" for name in graph_names(found.config)] + list(others)
+        begin(out, RECORD, facts, files=files, force=arguments.force)
+        for name, content in others.items():
+            write_atomic(out / name, content)
+        if not all((out / name).exists() for name in files):
+            save_onnx(export_programs(found.model, found.text), out, NAMES)
     if arguments.json:
-        print(json.dumps({"out": str(arguments.out), "sha256": sha256}))
+        print(json.dumps({"out": str(out), "files": files, "checkpoint": found.sha256}))
     else:
-        print(printable(f"{arguments.out}: {sha256[:12]}"))
+        print(f"{printable(out)}: {', '.join(files)}")
     return OK

@@ -249,7 +249,6 @@ def plain_norm(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
 
 
-@lru_cache(maxsize=32)
 def position_table(
     height: int, width: int, dim: int, extent: float, device: torch.device
 ) -> Tensor:
@@ -258,16 +257,26 @@ def position_table(
     Every grid spans 0 to `extent`, so 8 x 8 and 16 x 16 cover the same range and a checkpoint fits
     any size. # not in paper: PixArt-alpha's table with the release's base size.
     """
+    if torch.compiler.is_exporting():
+        # The sides are symbols, under which nothing is kept; onnxruntime has no cosine of fp64.
+        return _position_table(height, width, dim, extent, torch.float32).to(device)
+    return _kept_table(height, width, dim, extent, device)
+
+
+@lru_cache(maxsize=32)
+def _kept_table(height: int, width: int, dim: int, extent: float, device: torch.device) -> Tensor:
     # Cached: it must not become an inference tensor because a sampler was the first to ask for it.
     with torch.inference_mode(False):
         return _position_table(height, width, dim, extent).to(device)
 
 
-def _position_table(height: int, width: int, dim: int, extent: float) -> Tensor:
-    octaves = torch.arange(dim // 4, dtype=torch.float64, device="cpu") / (dim // 4)
+def _position_table(
+    height: int, width: int, dim: int, extent: float, dtype: torch.dtype = torch.float64
+) -> Tensor:
+    octaves = torch.arange(dim // 4, dtype=dtype, device="cpu") / (dim // 4)
     frequencies = 10000.0**-octaves
-    rows = torch.arange(height, dtype=torch.float64, device="cpu") * (extent / height)
-    columns = torch.arange(width, dtype=torch.float64, device="cpu") * (extent / width)
+    rows = torch.arange(height, dtype=dtype, device="cpu") * (extent / height)
+    columns = torch.arange(width, dtype=dtype, device="cpu") * (extent / width)
     grid_rows, grid_columns = torch.meshgrid(rows, columns, indexing="ij")
 
     def waves(positions: Tensor) -> Tensor:

@@ -143,8 +143,10 @@ class Run:
             stopping = stop.agreed(trainer.world, self.log)
             due = clock.due(trainer.world) or trainer.step % config.save_every == 0
             if stopping or last or due:
-                # Nothing trains meanwhile at the end: then a save needs no copy in memory.
-                trainer.save(self.saves, progress.state(), wait=stopping or last)
+                # Written in the background it is copied first: not where nothing trains meanwhile,
+                # or where the copy would be in the memory that the model itself is in.
+                wait = stopping or last or trainer.device.type == "cpu"
+                trainer.save(self.saves, progress.state(), wait=wait)
                 publish(trainer)
                 clock.saved()
             self.saves.poll()

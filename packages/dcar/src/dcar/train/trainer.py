@@ -112,7 +112,6 @@ class Trainer:
         weight_sum = world.sum(mask_weights(randomness.mask, config.loss).sum()).to(self.device)
 
         torch.manual_seed(keyed_seed(config.seed, self.step, DROPOUT, world.rank))
-        self.optimizer.zero_grad(set_to_none=True)
         scalars, by_ratio = torch.zeros(3, device=self.device), torch.zeros((), device=self.device)
         size = share // config.accumulate
         for start in range(0, share, size):
@@ -142,6 +141,8 @@ class Trainer:
         finite_or_stop(values, batch, config.out, self.step, world=world)
         rate = self._set_rate()
         self.optimizer.step()
+        # Not kept until the next step: saving, publishing and sampling come in between.
+        self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(self.learner)
         self.step += 1
         row = {name: float(value) for name, value in values.items()}

@@ -15,9 +15,7 @@ from dcht.checkpoint import to_dict
 from dcht.engine.distributed import World, world
 from dcht.engine.run_folder import (
     check_settings,
-    fitting_state,
     newest_resume,
-    read_resume,
     room_to_write,
     save_resume,
     sole_run,
@@ -34,7 +32,7 @@ from dcht.train.log import (
     word_on_the_last_stage,
 )
 from dcht.train.publish import TOKENIZER
-from dcht.train.resume import load_state, state_of
+from dcht.train.resume import resume_from, state_of
 from dcht.train.trainer import Trainer
 from dcht.train_config import TrainConfig
 
@@ -76,10 +74,8 @@ def run_stages(config: TrainConfig, ranks: World) -> bool:
     trainer = Trainer(config, ranks)
     first_step, report_state = 0, None
     if resume is not None:
-        with fitting_state(resume):
-            step, state = read_resume(resume)
-            load_state(trainer, step, state)
-        first_step, report_state = trainer.step + 1, state.get("report")
+        report_state = resume_from(trainer, resume)
+        first_step = trainer.step + 1
     log = RunLog(out, first_step=first_step, trackers=config.trackers, active=ranks.main)
     if trainer.left_out:
         log.line(say_left_out(trainer.left_out))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from dcht.engine.run_folder import fitting_state, read_resume
 from dcht.engine.training import load_optimizer
 from dcht.errors import UsageError
 from dcht.train.publish import TOKENIZER
@@ -27,6 +29,22 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
         "ema": trainer.ema.state_dict(),
         "window": trainer.window.indices,
     }
+
+
+def resume_from(trainer: Trainer, path: Path) -> Any:
+    """Continue from a file that a run saved. What was read is not kept: it is as large as the run.
+
+    Returns:
+        The state of the run's `Report`.
+
+    Raises:
+        UsageError: the images have changed since, or, under a cosine, the stage's length.
+        CheckpointError: the file is damaged.
+    """
+    with fitting_state(path):
+        step, state = read_resume(path)
+        load_state(trainer, step, state)
+        return state.get("report")
 
 
 def load_state(trainer: Trainer, step: int, state: dict[str, Any]) -> None:

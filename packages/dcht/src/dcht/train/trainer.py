@@ -173,7 +173,6 @@ class Trainer:
             reconstruction = self.losses(output, images) | taught
             adversarial = self.loss.adversarial(self.step, self.stage_step)
             verdict = adversary.judge(self.discriminator, output) if adversarial else None
-        self.optimizer.zero_grad(set_to_none=True)
         if verdict is None:
             terms |= reconstruction
             weighted_sum(terms, self.loss).backward()
@@ -188,7 +187,6 @@ class Trainer:
         if verdict is not None:
             with self._autocast():
                 learned = adversary.learn(self.discriminator, images, output.detach())
-            self.discriminator_optimizer.zero_grad(set_to_none=True)
             learned["discriminator"].backward()
             terms |= self._over_ranks(learned)
             norm = self._update(self.discriminator_optimizer, terms, images)
@@ -252,6 +250,8 @@ class Trainer:
             shape="constant" if settings.final_lr is None else "cosine",
         )
         optimizer.step()
+        # Not kept until the next step: saving, validation and publishing come in between.
+        optimizer.zero_grad(set_to_none=True)
         return norm
 
     def _adam(self, parameters: list[nn.Parameter]) -> torch.optim.Adam:
