@@ -1,9 +1,10 @@
 """A generator for other programs: its graphs give what the model gives, at any size."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -55,33 +56,44 @@ def programs(model: DCAR, text: TextEncoder) -> dict[str, ExportedProgram]:
     return export_programs(model, text)
 
 
-@pytest.fixture(scope="module", params=["torch.export", "onnxruntime"])
+@pytest.fixture(
+    params=[
+        "eager",
+        pytest.param("torch.export", marks=pytest.mark.slow),
+        pytest.param("onnxruntime", marks=pytest.mark.slow),
+    ]
+)
 def call(
-    request: pytest.FixtureRequest,
-    programs: dict[str, ExportedProgram],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Call:
-    """A graph by name, on its inputs in order."""
-    if request.param == "torch.export":
+    request: pytest.FixtureRequest, model: DCAR, text: TextEncoder, tmp_path: Path
+) -> Iterator[Call]:
+    """A graph by name, on its inputs in order: as it is traced, traced, and as ONNX."""
+    if request.param == "eager":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("torch.export.export", lambda graph, *_, **__: graph)
+            modules: dict[str, Any] = dict(export_programs(model, text))
+    else:
+        programs: dict[str, ExportedProgram] = request.getfixturevalue("programs")
         modules = {name: program.module() for name, program in programs.items()}
+    if request.param != "onnxruntime":
 
         def traced(name: str, *inputs: Tensor) -> list[Tensor]:
             outputs = modules[name](*inputs)
             return [outputs] if isinstance(outputs, Tensor) else list(outputs)
 
-        return traced
+        yield traced
+        return
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     sessions = {
         path.stem: onnxruntime.InferenceSession(path, options)
-        for path in save_onnx(programs, tmp_path_factory.mktemp("onnx"), NAMES)
+        for path in save_onnx(programs, tmp_path, NAMES)
     }
 
     def run(name: str, *inputs: Tensor) -> list[Tensor]:
         feeds = dict(zip(NAMES[name][0], (value.numpy() for value in inputs), strict=True))
         return [torch.from_numpy(np.asarray(out)) for out in sessions[name].run(None, feeds)]
 
-    return run
+    yield run
 
 
 @torch.inference_mode()
@@ -109,7 +121,9 @@ def test_graphs_give_what_the_model_gives(call: Call, model: DCAR, text: TextEnc
         x = torch.randn(len(rows), head.latent_channels, generator=seeded(1))
         t = torch.randint(1000, (len(rows),), generator=seeded(2))
         epsilon, variance = call("denoise", x, t, rows)
-        assert (torch.cat([epsilon, variance], dim=1) - head(x, t, rows)).abs().max() <= 1e-4
+        outputs = torch.cat([epsilon, variance], dim=1)
+        # A last bit of a frequency, times a timestep of 999, is 1e-4 of a wave.
+        assert (outputs - head(x, t, rows)).abs().max() <= 5e-4
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dcht.errors import UsageError
 from dcht.files import partial_path, remove_partials, write_atomic
@@ -126,13 +127,15 @@ def save_onnx(
     paths = []
     for name, program in programs.items():
         inputs, outputs = names[name]
-        written = torch.onnx.export(
-            program,
-            input_names=inputs,
-            output_names=outputs[: len(program.graph_signature.user_outputs)],
-            dynamo=True,
-            verbose=False,
-        )
+        # Attention is taken apart here: as matrix products, whose results have one layout.
+        with sdpa_kernel(SDPBackend.MATH):
+            written = torch.onnx.export(
+                program,
+                input_names=inputs,
+                output_names=outputs[: len(program.graph_signature.user_outputs)],
+                dynamo=True,
+                verbose=False,
+            )
         assert written is not None, "dynamo=True gives a program"
         paths.append(out / f"{name}.onnx")
         weights = sum(value.nbytes for value in program.state_dict.values())
