@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import skimage.data
@@ -72,7 +73,7 @@ class Commands:
         """The steps that a run logged its training losses of."""
         return [row["step"] for row in self.rows(run) if "grad_norm" in row]
 
-    def rows(self, run: str) -> list[dict[str, float]]:
+    def rows(self, run: str) -> list[dict[str, Any]]:
         lines = (self.folder / run / "metrics.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
 

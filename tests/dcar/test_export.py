@@ -1,7 +1,7 @@
 """A generator for other programs: its graphs give what the model gives, at any size."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,25 +63,17 @@ def programs(model: DCAR, text: TextEncoder) -> dict[str, ExportedProgram]:
         pytest.param("onnxruntime", marks=pytest.mark.slow),
     ]
 )
-def call(
-    request: pytest.FixtureRequest, model: DCAR, text: TextEncoder, tmp_path: Path
-) -> Iterator[Call]:
+def call(request: pytest.FixtureRequest, model: DCAR, text: TextEncoder, tmp_path: Path) -> Call:
     """A graph by name, on its inputs in order: as it is traced, traced, and as ONNX."""
     if request.param == "eager":
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("torch.export.export", lambda graph, *_, **__: graph)
             modules: dict[str, Any] = dict(export_programs(model, text))
-    else:
-        programs: dict[str, ExportedProgram] = request.getfixturevalue("programs")
+        return lambda name, *inputs: listed(modules[name](*inputs))
+    programs: dict[str, ExportedProgram] = request.getfixturevalue("programs")
+    if request.param == "torch.export":
         modules = {name: program.module() for name, program in programs.items()}
-    if request.param != "onnxruntime":
-
-        def traced(name: str, *inputs: Tensor) -> list[Tensor]:
-            outputs = modules[name](*inputs)
-            return [outputs] if isinstance(outputs, Tensor) else list(outputs)
-
-        yield traced
-        return
+        return lambda name, *inputs: listed(modules[name](*inputs))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     sessions = {
@@ -93,7 +85,11 @@ def call(
         feeds = dict(zip(NAMES[name][0], (value.numpy() for value in inputs), strict=True))
         return [torch.from_numpy(np.asarray(out)) for out in sessions[name].run(None, feeds)]
 
-    yield run
+    return run
+
+
+def listed(outputs: Any) -> list[Tensor]:
+    return [outputs] if isinstance(outputs, Tensor) else list(outputs)
 
 
 @torch.inference_mode()
@@ -170,6 +166,7 @@ def test_the_command_says_what_a_sampler_has_to_know(
     assert facts["grid"] == [2, 2]
     assert facts["mask_id"] == 64 and facts["text_length"] == 8
     assert facts["residual_std"] == 0.1
+    assert (facts["sampling"]["num_steps"], facts["sampling"]["cfg_scale"]) == (2, 1.0)
     assert (out / "tokenizer.json").read_text() == text.tokenizer_json()
     # Of anybody.
     (out / "export.json").unlink()

@@ -22,6 +22,7 @@ from dcar.modules.diffusion_head import DiffusionHead
 from dcar.modules.text import TextEncoder
 from dcar.modules.transformer import Generator, TextContext
 from dcar.weights.pretrained import TOKENIZER_FILE, Pretrained, load_tokenizer
+from dcht.checkpoint import to_written
 
 NAMES = {
     "text": (["ids", "mask"], ["text"]),
@@ -136,6 +137,7 @@ def facts_of(found: Pretrained) -> dict[str, Any]:
         "mask_id": model.generator.codebook_size,
         "text_length": found.text.length,
         "classes": None if classes is None else classes.names,
+        "sampling": to_written(found.config.sampling),
         "residual_std": None if model.discrete_only else model.head.residual_std,
     }
 
