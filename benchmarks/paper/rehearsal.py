@@ -61,6 +61,6 @@ def plot(result: dict[str, Any]) -> Figure:
         )
         panel.bar_label(bars, fmt="%.2f", fontsize=8)
     panel.set_xticks(list(places), [NAMES[row["run"]] for row in result["rows"]])
-    panel.set(ylabel="images of the old world", ylim=(0, 1.1))
+    panel.set(ylabel="images of the old world", ylim=(0, 1.25))
     panel.legend(frameon=False, fontsize=8)
     return figure

@@ -1,5 +1,6 @@
 """`dcar-train` as it is typed: experiments from twelve photographs, words without sense."""
 
+import json
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -67,14 +68,19 @@ def test_tiny_follows_the_bundled_tokenizer_of_a_store(typed: Typed, captioned: 
 def test_a_fine_tune_takes_the_layout_of_its_start(
     typed: Typed, store: Path, checkpoint: Path
 ) -> None:
-    """The experiment's presets are the bundled ones; the checkpoint has others, and its tokenizer
-    is not the bundled one. Single settings that are given stay."""
+    """The experiment's presets are the bundled ones; the checkpoint has others, other sampling, and
+    its tokenizer is not the bundled one. Single settings that are given stay."""
     words = ["+experiment=finetune", f"init_from={checkpoint}", f"data.root={store}", "steps=1"]
     words += ["batch_size=4", "trackers=[]", "reconstructions=0", "prompts=[]"]
-    code, said = typed(*words, "out=run", "model.generator.cond_dropout=0.5")
+    code, said = typed(
+        *words, "out=run", "model.generator.cond_dropout=0.5", "sampling.num_steps=3"
+    )
     assert code == 0, said
-    settings = (Path("run") / "config.json").read_text()
-    assert '"cond_dropout": 0.5' in settings and '"codebook_size": 64' in settings
+    settings = json.loads((Path("run") / "config.json").read_text())
+    generator = settings["model"]["generator"]
+    assert (generator["cond_dropout"], generator["codebook_size"]) == (0.5, 64)
+    drawn_with = json.loads((checkpoint / "config.json").read_text())["sampling"]
+    assert settings["sampling"] == drawn_with | {"num_steps": 3} != drawn_with
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ def test_layouts_are_those_of_the_checkpoints(
     # A generator names the tokenizer that it was trained with.
     monkeypatch.chdir(tmp_path)
     found = layouts_of(composed(init_from=str(checkpoint)))
+    assert found["sampling"] == load_pretrained(checkpoint).config.sampling
     assert found["model"] == PRESETS["tiny"] and found["tokenizer"] == TOKENIZERS["tiny"]
     assert Path(found["tokenizer_ckpt"]).samefile(saved_tokenizer)
     with pytest.raises(CheckpointError):
