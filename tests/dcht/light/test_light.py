@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from dcht import CheckpointError, Tokenizer
@@ -14,6 +15,8 @@ from dcht.checkpoint import checkpoint_sha256
 from dcht.config import LIGHT_PRESETS, PRESETS
 from dcht.light import LIGHT, LightDecoder
 from dcht.modules.autoencoder import Decoder
+from dcht.reconstruct.show import psnr
+from dcht.tokenizer import BUNDLED
 from dcht.train.publish import TOKENIZER, export
 from dcht.train_config import PublishDtype
 
@@ -118,3 +121,15 @@ def test_full_size_layouts_fit_their_tokenizers() -> None:
             assert light(torch.empty(1, channels, 32, 32)).shape == (1, 3, size, size)
         counts = [sum(p.numel() for p in network.parameters()) for network in (light, full)]
         assert 3 * counts[0] < counts[1], name
+
+
+@torch.no_grad()
+def test_the_bundled_one_is_near_the_large_decoder_on_both_paths() -> None:
+    tokenizer = Tokenizer.from_pretrained()
+    assert tokenizer.light is not None
+    assert sum(file.stat().st_size for file in (BUNDLED / LIGHT).iterdir()) < 1.2e6
+    pixels = Image.new("RGB", (128, 128), (90, 140, 210))
+    pixels.paste((200, 60, 40), (24, 30, 90, 100))
+    latents = tokenizer.tokenize(pixels)
+    for latent in (latents.z_q, latents.z_q + latents.residual):
+        assert psnr(tokenizer.preview(latent), tokenizer.decode(latent)).item() > 22

@@ -350,13 +350,19 @@ def test_a_codebook_that_was_trained_is_not_replaced(images, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", experiment_names("dcht"))
-def test_every_experiment_starts_from_twelve_photographs(name, twelve, tmp_path, monkeypatch):
+def test_every_experiment_starts_from_twelve_photographs(
+    name, twelve, tokenizer, tmp_path, monkeypatch
+):
     """As it is written, but for the size of the network, of the images and of a batch."""
     monkeypatch.chdir(tmp_path)
+    tokenizer.set_residual_std(0.1)
+    tokenizer.save_pretrained("tiny")
     words = [f"+experiment={name}", f"data.root={twelve}", "out=run", "device=cpu", "trackers=[]"]
     if name != "tiny":
         words += ["tokenizer=tiny", "data.size=64", "data.crop=64", "data.workers=0"]
         words += ["batch_size=4", "loss.lpips=0", "loss.discriminator_channels=4"]
+    if name == "light_decoder":
+        words += ["light=tiny", "init_from=tiny"]
     words += [f"{stage.value}.steps=2" for stage in Stage]
     monkeypatch.setattr("sys.argv", ["dcht-train", *words])
     with pytest.raises(SystemExit) as stop:
