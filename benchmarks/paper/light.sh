@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The bundled tokenizer's light decoder: TIME minutes of one core with AMX. Three legs, as they were run, each from what the one
-# before it published; they end where they were stopped. The first sees parts of images of every kind, the last whole scenes,
+# The bundled tokenizer's light decoder: about ten minutes of one core with AMX. Three legs, each from what the one before it
+# published, as long as they were when they were stopped. The first sees parts of images of every kind, the last whole scenes,
 # whose objects stand where the bundled generator puts them. For another tokenizer one line is enough (docs/train-tokenizer.md).
 #   benchmarks/paper/light.sh MIXED SCENES WORK
 # MIXED: images of every kind, SCENES below it: `dcar-eval scenes --objects wide` (benchmarks/paper/tokenizer.sh makes both).
@@ -13,5 +13,5 @@ leg() { # NUMBER START IMAGES STEPS OPTION...
 }
 leg 1 bundled "$mixed" 902 data.crop=128 batch_size=16
 leg 2 "$work/leg1/tokenizer" "$scenes" 232 data.crop=128 batch_size=16 optimizer.lr=1e-3 data.num_val=32
-leg 3 "$work/leg2/tokenizer" "$scenes" STEPS optimizer.lr=1e-3 data.num_val=16
+leg 3 "$work/leg2/tokenizer" "$scenes" 153 optimizer.lr=1e-3 data.num_val=16
 python benchmarks/speed/light.py "$scenes" --ckpt "$work/leg3/tokenizer"
