@@ -7,6 +7,7 @@ The commands as they are typed, each in a process of its own: `imagenet256`, `pr
 steps or more each, killed in between and continued; what they publish is exported, generates and
 is evaluated. Four photographs are the data; batches are of one image, and LPIPS and T5 have random
 weights: what is shown is that everything fits, runs, continues and is read by what comes next.
+What was run of it so far, with its memory and time, is in docs/train-generator.md.
 """
 
 import json

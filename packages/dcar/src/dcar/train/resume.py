@@ -49,6 +49,8 @@ class ResumeFolder:
         self.keep = keep
         # One process alone is meant: DCP takes it for a mistake.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable")
+        # Its own, with torch 2.9.
+        warnings.filterwarnings("ignore", message="TypedStorage is deprecated")
         # Saving in the background must not mix its messages with those of training.
         self._group: dist.ProcessGroup | None = None
         if world.size > 1:
