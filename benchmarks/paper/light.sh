@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The bundled tokenizer's light decoder: about twelve minutes of one core with AMX, reckoned from the last. Three legs, each from what the one before it
-# published, as long as they were when they were stopped. The first sees parts of images of every kind, the last whole scenes,
+# The bundled tokenizer's light decoder: about twelve minutes of one core with AMX, reckoned from the last leg. Three legs,
+# each from what the one before it published, as long as they were when they were stopped. The first sees parts of images of every kind, the last whole scenes,
 # whose objects stand where the bundled generator puts them. For another tokenizer one line is enough (docs/train-tokenizer.md).
 #   benchmarks/paper/light.sh MIXED SCENES WORK
 # MIXED: images of every kind, SCENES below it: `dcar-eval scenes --objects wide` (benchmarks/paper/tokenizer.sh makes both).
