@@ -4,7 +4,7 @@ import json
 import re
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -240,6 +240,41 @@ def test_heads_stand_beside_each_other_by_steps(miniature: ModuleType, tmp_path:
     assert lines[0].startswith("| trained to say | temperature | 1 step | 2 steps |")
     assert "| flow, centered | 0 | 20.50 (10.0) |  |  |  | 20.50 (10.0) |" in lines
     assert "| regression | - | 20.50 (10.0) |  |  |  |  |" in lines
+
+
+def test_a_class_is_right_where_it_is_what_is_seen_first(miniature: ModuleType) -> None:
+    """Of four drawn images three show their class: 0.75, standard error sqrt(3) / 8 = 0.22."""
+    classes = miniature.classes
+    seen = [{"cat": 2}, {"dog": 1, "bear": 1}]
+    rows = [
+        {"kind": kind, "class": name, "n": 2, "seen": shown if kind == "drawn" else {name: 2}}
+        for kind in classes.KINDS
+        for name, shown in zip(("cat", "dog"), seen, strict=True)
+    ]
+    assert classes.table({"rows": rows}).splitlines()[2:] == [
+        "| cat | 1.00 | 1.00 | 1.00 |",
+        "| dog | 0.50 | 1.00 | 1.00 |",
+        "| all | 0.75 ± 0.22 | 1.00 ± 0.00 | 1.00 ± 0.00 |",
+    ]
+    (panel,) = classes.plot({"rows": rows}).axes
+    labels = [text.get_text() for text in panel.get_xticklabels()]
+    assert labels == ["cat", "dog", "bear", "nothing"]
+    assert panel.images[0].get_array().tolist() == [[1, 0, 0, 0], [0, 0.5, 0.5, 0]]
+
+
+def test_the_most_certain_object_is_what_an_image_shows(miniature: ModuleType) -> None:
+    """Below the threshold an image shows nothing."""
+    found = [
+        SimpleNamespace(class_name="cat", score=0.4),
+        SimpleNamespace(class_name="dog", score=0.8),
+    ]
+    recognizer = SimpleNamespace(
+        config=SimpleNamespace(options=SimpleNamespace(threshold=0.5)),
+        detect=lambda images: [found],
+    )
+    assert miniature.classes.most_certain(recognizer, None) == "dog"
+    found.pop()
+    assert miniature.classes.most_certain(recognizer, None) == "nothing"
 
 
 def test_both_paths_stand_beside_each_other(miniature: ModuleType, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import arms
+import classes
 import curves
 import estimator
 import fts
@@ -30,7 +31,7 @@ import table2
 import table4
 import truth
 
-PAGES = [result_files.DOCS / name for name in ("miniature.md", "finetune.md")]
+PAGES = [result_files.DOCS / name for name in ("miniature.md", "finetune.md", "train-generator.md")]
 RESULTS: dict[str, ModuleType] = {
     "reconstruction": reconstruction,
     "table2": table2,
@@ -47,6 +48,7 @@ RESULTS: dict[str, ModuleType] = {
     "head": head,
     "estimator": estimator,
     "rehearsal": rehearsal,
+    "classes": classes,
 }
 """What gathers, tabulates and draws each."""
 
