@@ -14,7 +14,7 @@ draw() { # NAME NUMBER OPTION...
     dcht encode "$work/$1" --out "$work/$1-latents"
 }
 draw train "$scenes" --seed 3
-draw held-out 160 --seed 4 --split held-out
+draw held-out 96 --seed 4 --split held-out
 for seed in 0 1; do
     [ -f "$work/seed-$seed/rows.json" ] || python "$here/head_train.py" "$work/train-latents" "$work/held-out-latents" \
         --images "$work/held-out" --steps "$steps" --seed "$seed" --out "$work/seed-$seed"
