@@ -225,6 +225,23 @@ def test_arms_are_compared_with_the_first_image_by_image(
     assert "| 22.00 (+2.00 ± 1.00) | 20.00 (+2.00 ± 1.00) |" in lines[3]
 
 
+def test_strategies_stand_beside_each_other_on_both_paths(
+    miniature: ModuleType, tmp_path: Path
+) -> None:
+    for seed, psnr in ((0, 20.0), (1, 22.0)):
+        run = tmp_path / "runs" / f"no_warmup-{seed}"
+        (run / "run").mkdir(parents=True)
+        logged = {"step": 9, "codebook_used": 0.5, "perplexity": 12.4}
+        (run / "run" / "metrics.jsonl").write_text(json.dumps(logged) + "\n")
+        values = {"psnr": psnr, "lpips_alex": 0.25, "rfid[efficientnet-lite0]": 100.0}
+        found = {name: {"value": value} for name, value in values.items()}
+        write(run / "scores" / "results.json", {"paths": {"hybrid": found, "discrete": found}})
+    lines = shown(miniature.strategies, "strategies", tmp_path).splitlines()
+    scores = "21.00 (20.00, 22.00) | 0.250 (0.250, 0.250) | 100.0 (100.0, 100.0)"
+    assert lines[2] == f"| no warm-up | hybrid | {scores} |  |  |"
+    assert lines[3] == f"| no warm-up | discrete | {scores} | 50 % | 12 |"
+
+
 def test_heads_stand_beside_each_other_by_steps(miniature: ModuleType, tmp_path: Path) -> None:
     for seed, more in ((0, 0.0), (1, 1.0)):
         rows = [

@@ -26,6 +26,7 @@ import orders
 import reconstruction
 import rehearsal
 import result_files
+import strategies
 import sweeps
 import table2
 import table4
@@ -38,6 +39,7 @@ RESULTS: dict[str, ModuleType] = {
     "table4": table4,
     "arms": arms,
     "table5": curves,
+    "strategies": strategies,
     "table6": curves,
     "fig6": sweeps,
     "truth": truth,
