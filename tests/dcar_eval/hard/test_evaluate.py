@@ -13,7 +13,7 @@ from dcar.pipeline import TextToImage
 from dcar.pipeline.series import ImageSeries
 from dcar.sampling_config import SamplingConfig
 from dcar_eval.geneval import Detection
-from dcar_eval.hard import evaluate
+from dcar_eval.hard import evaluate, fixed
 from dcar_eval.hard.evaluate import evaluate_hard, table
 from dcar_eval.hard.grammar import BENCHMARK
 from dcar_eval.hard.held_out import OBJECTS
@@ -88,7 +88,7 @@ def test_a_score_that_is_known_beforehand(
     monkeypatch.setattr(Recognizer, "from_pretrained", lambda name: (stub, "0" * 64))
     monkeypatch.setattr(Recognizer, "detect", look)
     monkeypatch.setattr(Estimator, "estimate", estimate)
-    monkeypatch.setattr(evaluate, "generate_images", write)
+    monkeypatch.setattr(fixed, "generate_images", write)
     out = tmp_path / "out"
     results = evaluate_hard(pipe, out, num_per_task=4, seed=3)
     single = [row for row in rows if len(row["include"]) < 3 or row["tag"] == "four_colours"]

@@ -6,45 +6,20 @@ of the unseen ones. Intervals resample the prompts, each with all its images.
 
 from __future__ import annotations
 
-import json
-import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from dcar.pipeline import TextToImage
-from dcar.pipeline.series import ImageSeries, generate_images
 from dcar.pipeline.settings import Settings
 from dcar_eval.geneval.summary import Judged, intervals, summarize
-from dcar_eval.hard.judge import judge
+from dcar_eval.hard.fixed import evaluate_fixed
 from dcar_eval.hard.prompts import SHA256, prompts
 from dcar_eval.hard.recognizing import BUNDLED
-from dcar_eval.metrics.likeness import RECOGNIZABLE
-from dcar_eval.runs.failures import write_failures
-from dcar_eval.runs.results import (
-    alone,
-    finished,
-    prepare,
-    text_table,
-    this_run,
-    versions,
-    write_results,
-)
-from dcar_eval.scenes.estimator import Estimator
-from dcar_eval.scenes.evaluate import FAILURES, PACKAGES, ROWS, require_square
-from dcar_eval.scenes.fidelity import Fidelity, mean_fidelity
-from dcar_eval.scenes.given import IMAGES
-from dcar_eval.scenes.judge import estimate
-from dcar_eval.scenes.recognizer import Recognizer
-from dcht.checkpoint import to_dict
-from dcht.errors import UsageError
-from dcht.files import write_atomic
-from dcht.images import open_image
+from dcar_eval.runs.results import alone, text_table
 
 
 @alone
@@ -84,97 +59,31 @@ def evaluate_hard(
         UsageError: settings out of range, or `out` holds something else.
         CheckpointError: the bundled recognizer or the prompts are missing or damaged.
     """
-    if seed < 0:
-        raise UsageError(f"seed {seed} is negative; 0 or more")
-    height, width = (size, size) if size else pipe.size
-    require_square(height, width)
-    recognizer, sha256 = Recognizer.from_pretrained(BUNDLED)
-    estimator, estimator_sha256 = Estimator.from_pretrained()
-    recognizer.to(pipe.device)
-    estimator.to(pipe.device)
-    chosen = pipe.settings(**(sampling or {}))
-    settings = {
-        "benchmark": "hard",
-        "prompts_sha256": SHA256,
-        **pipe.identity,
-        "recognizer_sha256": sha256,
-        "estimator_sha256": estimator_sha256,
-        "recognisable": RECOGNIZABLE,
-        "num_per_task": num_per_task,
-        "seed": seed,
-        "size": height,
-        "sampling": to_dict(chosen),
-        "batch_size": batch_size,
-    }
-    prepare(out, settings, files=(ROWS, FAILURES), force=force)
-    if (done := finished(out)) is not None:
-        return done
-    start = time.perf_counter()
-    asked = prompts(num_per_task)
-    plan = ImageSeries(
-        prompts=[row["prompt"] for row in asked],
-        verdicts=[None] * len(asked),
+    return evaluate_fixed(
+        pipe,
+        out,
+        asked=prompts(num_per_task),
+        recognizer=BUNDLED,
+        settings={
+            "benchmark": "hard", "prompts_sha256": SHA256, "num_per_task": num_per_task,
+        },
+        scores=_scores,
         seed=seed,
-        height=height,
-        width=width,
-        settings=chosen,
+        size=size,
         batch_size=batch_size,
-    )
-    files = generate_images(pipe, plan, out / IMAGES, force=force)
-    rows, beside_truth = _judge(recognizer, estimator, files, asked)
-    write_atomic(out / ROWS, "".join(json.dumps(row) + "\n" for row in rows).encode())
-    write_failures(out / FAILURES, [row for row in rows if not row["correct"]], out / IMAGES)
+        force=force,
+        sampling=sampling,
+    )  # fmt: skip
+
+
+def _scores(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Both columns; the unseen one's is the benchmark's score."""
     columns = {
         name: _column([row for row in rows if row["metadata"]["seen"] == seen])
         for name, seen in (("unseen", False), ("seen", True))
     }
-    results = {
-        "task": "scenes",
-        "benchmark": "hard",
-        "overall": columns["unseen"]["overall"],
-        "tasks": columns["unseen"]["tasks"],
-        "gated": columns["unseen"]["gated"],
-        "fidelity": {**mean_fidelity(beside_truth), "ceiling": None, "estimated": True},
-        **columns,
-        "recognizer": {"sha256": sha256, **recognizer.config.ceiling},
-        "settings": settings,
-        "n": len(rows),
-        "versions": versions(PACKAGES),
-        "run": this_run(start, pipe.device),
-    }
-    write_results(out, results)
-    return results
-
-
-def _judge(
-    recognizer: Recognizer,
-    estimator: Estimator,
-    files: Sequence[Path],
-    asked: Sequence[dict[str, Any]],
-) -> tuple[list[dict[str, Any]], list[Fidelity]]:
-    rows: list[dict[str, Any]] = []
-    beside_truth: list[Fidelity] = []
-    pairs = zip(files, asked, strict=True)
-    for file, metadata in tqdm(pairs, total=len(files), unit="img", desc="judge", disable=None):
-        image = open_image(file)
-        (found,) = recognizer.detect([image])
-        verdict = judge(metadata, found, recognizer.config.options, image.width)
-        beside = estimate(estimator, image, found, recognizer.config.options)
-        beside_truth.append(beside)
-        rows.append(
-            {
-                "file": file.name,
-                "tag": metadata["tag"],
-                "prompt": metadata["prompt"],
-                "correct": verdict.correct,
-                "reason": verdict.reason,
-                "details": verdict.details,
-                "gated": verdict.correct and beside.recognizable,
-                "fidelity": asdict(beside),
-                "metadata": metadata,
-            }
-        )
-    return rows, beside_truth
+    unseen = columns["unseen"]
+    return {key: unseen[key] for key in ("overall", "tasks", "gated")} | columns
 
 
 def _column(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from dcar_eval.hard.places import sample_layout
 from dcar_eval.hard.prompts import load
 from dcar_eval.hard.sample import WEIGHTS, sample_any
 from dcar_eval.scenes.compositions import Composition, Labeled
-from dcar_eval.scenes.layout import box_of, render_layout
+from dcar_eval.scenes.layout import Layout, box_of, render_layout
 from dcar_eval.scenes.recognizer import CHECKPOINTS, Recognizer
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import COLORS
@@ -48,16 +48,20 @@ def compose(
     task = list(WEIGHTS)[rng.choice(len(WEIGHTS), p=list(WEIGHTS.values()))]
     scene = sample_any(task, tuple(classes), rng)
     layout, _ = sample_layout(scene, sprites, size, rng, strict=False)
+    return Composition(render_layout(layout, sprites), labeled(layout, classes, sprites))
+
+
+def labeled(layout: Layout, classes: list[str], sprites: Sprites) -> list[Labeled]:
+    """The truth of a layout."""
     colors = list(COLORS)
-    objects = [
+    return [
         Labeled(
             classes.index(thing.name),
             colors.index(thing.color) if thing.color else -1,
-            tuple(np.clip(np.array(box_of(thing, sprites)) / size, 0, 1).tolist()),
+            tuple(np.clip(np.array(box_of(thing, sprites)) / layout.size, 0, 1).tolist()),
         )
         for thing in layout.objects
     ]
-    return Composition(render_layout(layout, sprites), objects)
 
 
 def measure_ceiling(
@@ -94,7 +98,7 @@ def measure_ceiling(
             rng = np.random.default_rng([seed, BENCHMARK.index(task), index])
             layout, _ = sample_layout(scene_of(row), art, SIZE, rng, strict=False)
             image = render_layout(layout, art)
-            found, worn = recognizer.detect([image, _pass(tokenizer, image)])
+            found, worn = recognizer.detect([image, through(tokenizer, image)])
             verdicts.append(
                 (judge(row, found, options, SIZE).correct, judge(row, worn, options, SIZE).correct)
             )
@@ -138,5 +142,6 @@ def scene_of(row: dict[str, Any]) -> HardScene:
 
 
 @torch.inference_mode()
-def _pass(tokenizer: Tokenizer, image: Image.Image) -> Image.Image:
+def through(tokenizer: Tokenizer, image: Image.Image) -> Image.Image:
+    """An image after the tokenizer."""
     return to_pil(tokenizer.reconstruct(to_tensor(image)[None])[0])
