@@ -18,9 +18,9 @@ def add(verbs: Any) -> None:
     """Add the verb to the subparsers."""
     verb = verbs.add_parser("scenes-eval", help="held-out prompts of the scenes, judged offline")
     verb.add_argument(
-        "--benchmark", choices=("standard", "hard"), default="standard",
-        help="hard: groups, sizes, two relations, free places; fixed prompts, unseen and seen "
-        "[standard]",
+        "--benchmark", choices=("standard", "hard", "things"), default="standard",
+        help="hard: groups, sizes, two relations, free places; fixed prompts, unseen and seen; "
+        "things: each that the checkpoint knows, alone [standard]",
     )  # fmt: skip
     verb.add_argument(
         "--images", type=Path, metavar="FOLDER",
@@ -28,7 +28,10 @@ def add(verbs: Any) -> None:
         "--num-per-task; generate none",
     )  # fmt: skip
     verb.add_argument(
-        "--num-per-task", type=positive, default=40, metavar="N", help="prompts of a task [40]"
+        "--num-per-task",
+        type=positive,
+        metavar="N",
+        help="prompts of a task, or images of a thing [40; of things 1]",
     )
     verb.add_argument(
         "--objects", metavar="NAMES",
@@ -52,12 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Generate images, or read those that are there; judge; print the table."""
     from dcar_eval.scenes.things import parse_objects
 
-    if arguments.benchmark == "hard":
+    if arguments.num_per_task is None:
+        arguments.num_per_task = 1 if arguments.benchmark == "things" else 40
+    if arguments.benchmark != "standard":
         for option in ("objects", "images", "sprites", "noise_seed"):
             if getattr(arguments, option) is not None:
                 raise UsageError(
                     f"--{option.replace('_', '-')} is of the standard benchmark; the prompts of "
-                    "hard are fixed, and its places free"
+                    f"{arguments.benchmark} are fixed, and its places free"
                 )
     objects = parse_objects(arguments.objects) if arguments.objects else None
     truths = pick_truths(arguments)
@@ -76,6 +81,7 @@ def _generate(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[
 
     from dcar_eval.hard.evaluate import evaluate_hard
     from dcar_eval.scenes.evaluate import evaluate_scenes
+    from dcar_eval.things.evaluate import evaluate_things
 
     pipe = load_pipe(arguments, pick_device(arguments.device))
     shared: Any = {
@@ -88,6 +94,8 @@ def _generate(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[
     }
     if arguments.benchmark == "hard":
         return evaluate_hard(pipe, arguments.out, **shared)
+    if arguments.benchmark == "things":
+        return evaluate_things(pipe, arguments.out, **shared)
     return evaluate_scenes(
         pipe, arguments.out, objects=objects, noise_seed=arguments.noise_seed, truths=truths,
         **shared,
@@ -128,9 +136,13 @@ def _table(results: dict[str, Any]) -> str:
     from dcar_eval.runs.results import text_table
 
     if results.get("benchmark") == "hard":
-        from dcar_eval.hard.evaluate import table
+        from dcar_eval.hard import evaluate as hard
 
-        return table(results)
+        return hard.table(results)
+    if results.get("benchmark") == "things":
+        from dcar_eval.things import evaluate as things
+
+        return things.table(results)
     own, distinct = results["recognizer"], results["distinct"]
     rows = [("overall", results["overall"], own["overall"], sum(distinct.values()))]
     rows += [

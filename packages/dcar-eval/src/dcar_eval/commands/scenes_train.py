@@ -15,8 +15,8 @@ def add(verbs: Any) -> None:
     verb = verbs.add_parser("scenes-train", help="train the recognizer that judges scenes")
     verb.add_argument("--sprites", type=Path, required=True, help="folder with the npm packages")
     verb.add_argument(
-        "--grammar", choices=("standard", "hard"), default="standard",
-        help="of the scenes that it will judge [standard]",
+        "--grammar", choices=("standard", "hard", "things"), default="standard",
+        help="of the scenes that it will judge; things: hundreds, each alone [standard]",
     )  # fmt: skip
     verb.add_argument("--steps", type=positive, default=5000, metavar="N", help="[5000]")
     verb.add_argument(
@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dcar_eval.scenes.recognizer import Recognizer
     from dcar_eval.scenes.recognizer_train import Training, train_recognizer
     from dcar_eval.scenes.world import SPRITE_LABELS
+    from dcar_eval.things import recognizing as things
     from dcht.tokenizer import Tokenizer
 
     training = Training(
@@ -60,6 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
             started_from=sha256,
         )
         measure, compose = hard.measure_ceiling, hard.compose
+    if arguments.grammar == "things":
+        training = replace(
+            training,
+            classes=list(things.NAMES),
+            side=things.SIDE,
+            neighbourhood=things.NEIGHBORHOOD,
+        )
+        measure, compose = things.measure_ceiling, things.compose
     finished = train_recognizer(
         arguments.sprites,
         arguments.out,
