@@ -19,6 +19,7 @@ from dcht import PRESETS, Tokenizer, UsageError
 from dcht.cli import main
 from dcht.config import CoderConfig, TokenizerConfig
 from dcht.export import export_programs, require_onnx, save_onnx
+from dcht.modules.layers import read_summary
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -108,6 +109,24 @@ def test_onnxruntime_gives_the_same_pixels(
     for latent, ours in ((z, fixed.encode(images)), (z_q, expected.z_q)):
         assert (latent - ours).abs().max() <= 1e-5
         assert (run("decode", latent=latent)[0] - fixed.decode(ours)).abs().max() <= 1e-4
+
+
+def test_a_query_that_no_key_answers_is_zero_in_onnxruntime_too(tmp_path: Path) -> None:
+    """0 / 0 without the tiny number that stands beside the sum, which an optimizer leaves out."""
+    import onnxruntime
+
+    class Attention(torch.nn.Module):
+        def forward(self, q: torch.Tensor, summary: torch.Tensor) -> torch.Tensor:
+            return read_summary(q, summary)
+
+    q, summary = torch.tensor([[[[1.0, -1.0], [0.5, -2.0]]]]), torch.rand(1, 1, 3, 2)
+    program = torch.export.export(Attention(), (q, summary))
+    names = {"attention": (["q", "summary"], ["out"])}
+    (path,) = save_onnx({"attention": program}, tmp_path, names)
+    session = onnxruntime.InferenceSession(path)
+    (out,) = session.run(None, {"q": q.numpy(), "summary": summary.numpy()})
+    assert (torch.from_numpy(np.asarray(out)) - read_summary(q, summary)).abs().max() <= 1e-6
+    assert np.array_equal(np.asarray(out)[0, 0, :, 1], [0, 0])
 
 
 @pytest.mark.slow

@@ -175,7 +175,11 @@ def summarize(k: Tensor, v: Tensor) -> Tensor:
 def read_summary(q: Tensor, summary: Tensor) -> Tensor:
     """Attention (b, heads, e, n) in fp32: the kernel relu(q)·relu(k), normalized over keys."""
     out = summary @ F.relu(q.float())
-    return out[..., :-1, :] / (out[..., -1:, :] + ATTENTION_EPS)
+    values, total = out[..., :-1, :], out[..., -1:, :]
+    if torch.compiler.is_compiling():
+        # ONNX's optimizer takes x + 1e-15 for x, and 0 / 0 was NaN. At 0 this is the same.
+        return values / total.clamp(min=ATTENTION_EPS)
+    return values / (total + ATTENTION_EPS)
 
 
 class GLUConv(nn.Module):
