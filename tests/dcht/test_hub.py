@@ -13,6 +13,7 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from dcht import CheckpointError, Tokenizer, UsageError
+from dcht.checkpoint import checkpoint_sha256
 from dcht.hub import FILES, locate
 
 
@@ -74,7 +75,7 @@ def test_each_revision_is_found_in_the_cache(
 ) -> None:
     cache = tmp_path / "cache"
     cached(saved_tokenizer, cache, "me/tok")
-    first = tokenizer.sha256
+    first = checkpoint_sha256(saved_tokenizer)
     with torch.no_grad():
         tokenizer.get_parameter("decoder.input.bias").add_(1)
     second = tokenizer.save_pretrained(saved_tokenizer)
