@@ -94,9 +94,12 @@ def test_conditions_are_dropped_at_their_rate(model: DCAR) -> None:
 
 def test_the_same_hidden_states_serve_both_losses_and_every_position(model: DCAR) -> None:
     given, randomness = batch(), model.sample_randomness(0, range(4), 6)
-    for weights, changed in (({"diffusion": 0.0}, "residual"), ({"cross_entropy": 0.0}, "")):
+    for loss, changed in (
+        (LossConfig(diffusion=0.0), "residual"),
+        (LossConfig(cross_entropy=0.0), ""),
+    ):
         model.zero_grad()
-        model(**given, randomness=randomness, loss=LossConfig(**weights)).total.backward()
+        model(**given, randomness=randomness, loss=loss).total.backward()
         grad = model.generator.embedding.weight.grad
         assert grad is not None and (grad != 0).any()
         if changed:
