@@ -60,7 +60,13 @@ def plot(result: dict[str, Any]) -> Figure:
             label=label,
         )
         panel.bar_label(bars, fmt="%.2f", fontsize=8)
-    panel.set_xticks(list(places), [NAMES[row["run"]] for row in result["rows"]])
+    panel.set_xticks(
+        list(places),
+        [
+            NAMES[row["run"]].replace(" on ", "\non ").replace(" the re", "\nthe re")
+            for row in result["rows"]
+        ],
+    )
     panel.set(ylabel="images of the old world", ylim=(0, 1.25))
     panel.legend(frameon=False, fontsize=8)
     return figure
