@@ -6,7 +6,7 @@ dcar-eval scenes-train --grammar hard --sprites node_modules --out RUN
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -85,37 +85,65 @@ def measure_ceiling(
         `overall`, `tasks`, `refused` (the share that the next prompt was refused, as it should be),
         `reconstructed` (`overall`, `tasks`, `tokenizer_sha256`), and what it was measured on.
     """
-    art = Sprites(sprites, OBJECTS)
-    tasks: dict[str, float] = {}
+    cases: dict[str, list[Case]] = {}
+    for task in BENCHMARK:
+        rows = [r for r in load()["prompts"] if r["tag"] == task.value and not r["seen"]]
+        pairs = [(rows[k % len(rows)], rows[(k + 1) % len(rows)]) for k in range(num_per_task)]
+        cases[task.value] = [Case(scene_of(row), row, other) for row, other in pairs]
+    return {
+        **judge_true(recognizer, Sprites(sprites, OBJECTS), cases, "tasks", seed, tokenizer),
+        "num_per_task": num_per_task,
+        "size": SIZE,
+        "seed": seed,
+    }
+
+
+class Case(NamedTuple):
+    """What is drawn, how it is judged, and by what it should be refused."""
+
+    scene: HardScene
+    row: dict[str, Any]
+    other: dict[str, Any]
+
+
+def judge_true(
+    recognizer: Recognizer,
+    sprites: Sprites,
+    cases: dict[str, list[Case]],
+    kind: str,
+    seed: int,
+    tokenizer: Tokenizer,
+) -> dict[str, Any]:
+    """Draw the cases of each name and judge them, as rendered and after a tokenizer.
+
+    Returns:
+        `overall`, `refused`, `reconstructed`; under `kind` the share of each name that is right.
+    """
+    right: dict[str, float] = {}
     blurred: dict[str, float] = {}
     others: list[bool] = []
     options = recognizer.config.options
-    for task in tqdm(BENCHMARK, unit="task", desc="ceiling", disable=None):
-        rows = [r for r in load()["prompts"] if r["tag"] == task.value and not r["seen"]]
+    for number, name in enumerate(tqdm(cases, unit=kind, desc="ceiling", disable=None)):
         verdicts: list[tuple[bool, bool]] = []
-        for index in range(num_per_task):
-            row, other = rows[index % len(rows)], rows[(index + 1) % len(rows)]
-            rng = np.random.default_rng([seed, BENCHMARK.index(task), index])
-            layout, _ = sample_layout(scene_of(row), art, SIZE, rng, strict=False)
-            image = render_layout(layout, art)
-            found, worn = recognizer.detect([image, through(tokenizer, image)])
+        for index, (scene, row, other) in enumerate(cases[name]):
+            rng = np.random.default_rng([seed, number, index])
+            layout, _ = sample_layout(scene, sprites, SIZE, rng, strict=False)
+            image = render_layout(layout, sprites)
+            found, worn = recognizer.detect([image, _pass(tokenizer, image)])
             verdicts.append(
                 (judge(row, found, options, SIZE).correct, judge(row, worn, options, SIZE).correct)
             )
             others.append(judge(other, found, options, SIZE).correct)
-        tasks[task.value], blurred[task.value] = np.mean(verdicts, axis=0).tolist()
+        right[name], blurred[name] = np.mean(verdicts, axis=0).tolist()
     return {
-        "overall": float(np.mean(list(tasks.values()))),
-        "tasks": tasks,
+        "overall": float(np.mean(list(right.values()))),
+        kind: right,
         "refused": 1 - float(np.mean(others)),
         "reconstructed": {
             "overall": float(np.mean(list(blurred.values()))),
-            "tasks": blurred,
+            kind: blurred,
             "tokenizer_sha256": tokenizer.sha256,
         },
-        "num_per_task": num_per_task,
-        "size": SIZE,
-        "seed": seed,
     }
 
 
@@ -142,6 +170,5 @@ def scene_of(row: dict[str, Any]) -> HardScene:
 
 
 @torch.inference_mode()
-def through(tokenizer: Tokenizer, image: Image.Image) -> Image.Image:
-    """An image after the tokenizer."""
+def _pass(tokenizer: Tokenizer, image: Image.Image) -> Image.Image:
     return to_pil(tokenizer.reconstruct(to_tensor(image)[None])[0])

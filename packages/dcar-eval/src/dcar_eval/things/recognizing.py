@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from dcar_eval.hard.grammar import Group, HardScene, HardTask
-from dcar_eval.hard.judge import judge, metadata
+from dcar_eval.hard.judge import metadata
 from dcar_eval.hard.places import sample_layout
 from dcar_eval.hard.recognizing import SIDE as SIDE  # both read small objects
-from dcar_eval.hard.recognizing import labeled, through
+from dcar_eval.hard.recognizing import SIZE, Case, judge_true, labeled
 from dcar_eval.hard.sample import sample_any
 from dcar_eval.scenes.compositions import Composition
 from dcar_eval.scenes.layout import render_layout
@@ -30,8 +29,6 @@ NAMES = tuple(sorted(set(same_things().values())))
 NEIGHBORHOOD = 5
 SHARES = {HardTask.ONE: 0.7, HardTask.SEVERAL: 0.1, HardTask.FREE: 0.2}
 """It judges things that are alone, and must see where they are not."""
-SIZE = 256
-"""Pixels of the scenes on which it is measured."""
 
 
 def compose(
@@ -73,32 +70,13 @@ def measure_ceiling(
         same images that were judged wrong by the name of the next thing, as they should be;
         `reconstructed` (`overall`, `things`, `tokenizer_sha256`), and what it was measured on.
     """
-    art, options = Sprites(sprites, NAMES), recognizer.config.options
-    right: dict[str, float] = {}
-    blurred: dict[str, float] = {}
-    others: list[bool] = []
-    for number, name in enumerate(tqdm(NAMES, unit="thing", desc="ceiling", disable=None)):
-        row, other = (metadata(alone(n)) for n in (name, NAMES[(number + 1) % len(NAMES)]))
-        verdicts: list[tuple[bool, bool]] = []
-        for index in range(num_per_task):
-            rng = np.random.default_rng([seed, number, index])
-            layout, _ = sample_layout(alone(name), art, SIZE, rng, strict=False)
-            image = render_layout(layout, art)
-            found, worn = recognizer.detect([image, through(tokenizer, image)])
-            verdicts.append(
-                (judge(row, found, options, SIZE).correct, judge(row, worn, options, SIZE).correct)
-            )
-            others.append(judge(other, found, options, SIZE).correct)
-        right[name], blurred[name] = np.mean(verdicts, axis=0).tolist()
+    rows = [metadata(alone(name)) for name in NAMES]
+    cases = {
+        name: [Case(alone(name), row, other)] * num_per_task
+        for name, row, other in zip(NAMES, rows, [*rows[1:], rows[0]], strict=True)
+    }
     return {
-        "overall": float(np.mean(list(right.values()))),
-        "things": right,
-        "refused": 1 - float(np.mean(others)),
-        "reconstructed": {
-            "overall": float(np.mean(list(blurred.values()))),
-            "things": blurred,
-            "tokenizer_sha256": tokenizer.sha256,
-        },
+        **judge_true(recognizer, Sprites(sprites, NAMES), cases, "things", seed, tokenizer),
         "num_per_task": num_per_task,
         "size": SIZE,
         "seed": seed,
