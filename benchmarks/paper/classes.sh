@@ -21,7 +21,7 @@ dcar-train +experiment=imagenet_class256 tokenizer=small model.generator.depth=6
   model.generator.num_heads=6 model.generator.mlp_dim=768 model.generator.text_dim=128 model.generator.qk_norm=true \
   model.generator.attention_dropout=0 model.generator.fully_masked=0.25 \
   model.head.condition_dim=192 model.head.width=192 model.head.depth=3 model.head.batch_mul=1 \
-  data.root=latents out=run steps=1200 batch_size=32 accumulate=1 bf16=true loss.diffusion=10 \
+  data.root=latents out=run steps=1200 batch_size=32 accumulate=1 bf16=true compile=true loss.diffusion=10 \
   optimizer.lr=1.2e-3 optimizer.final_lr=1e-5 optimizer.warmup_steps=50 'optimizer.betas=[0.9,0.98]' optimizer.ema_decay=0.99 \
   sampling.num_steps=24 sampling.cfg_scale=0.5 sampling.temperature=0.7 sampling.order=halton sampling.head_temperature=0 \
   sampling.schedule=cosine log_every=20 save_every=400 sample_every=400
