@@ -260,23 +260,32 @@ def test_heads_stand_beside_each_other_by_steps(miniature: ModuleType, tmp_path:
 
 
 def test_a_class_is_right_where_it_is_what_is_seen_first(miniature: ModuleType) -> None:
-    """Of four drawn images three show their class: 0.75, standard error sqrt(3) / 8 = 0.22."""
+    """Of four drawn images three show their class and two pass the gate."""
     classes = miniature.classes
     seen = [{"cat": 2}, {"dog": 1, "bear": 1}]
     rows = [
         {"kind": kind, "class": name, "n": 2, "seen": shown if kind == "drawn" else {name: 2}}
+        | {"gated": 1 if kind == "drawn" else 0 if kind == classes.SHRUNK else 2}
         for kind in classes.KINDS
         for name, shown in zip(("cat", "dog"), seen, strict=True)
     ]
     assert classes.table({"rows": rows}).splitlines()[2:] == [
-        "| cat | 1.00 | 1.00 | 1.00 |",
-        "| dog | 0.50 | 1.00 | 1.00 |",
-        "| all | 0.75 ± 0.22 | 1.00 ± 0.00 | 1.00 ± 0.00 |",
+        "| cat | 1.00 (0.50) | 1.00 (0.00) | 1.00 (1.00) | 1.00 (1.00) |",
+        "| dog | 0.50 (0.50) | 1.00 (0.00) | 1.00 (1.00) | 1.00 (1.00) |",
+        "| all | 0.75 (0.50) | 1.00 (0.00) | 1.00 (1.00) | 1.00 (1.00) |",
+        "| 95 % interval of all | 0.30 to 0.95 | 0.51 to 1.00 | 0.51 to 1.00 | 0.51 to 1.00 |",
     ]
     (panel,) = classes.plot({"rows": rows}).axes
     labels = [text.get_text() for text in panel.get_xticklabels()]
     assert labels == ["cat", "dog", "bear", "nothing"]
     assert panel.images[0].get_array().tolist() == [[1, 0, 0, 0], [0, 0.5, 0.5, 0]]
+
+
+@pytest.mark.parametrize(("share", "count"), [(1.0, 100), (0.0, 7), (0.5, 20), (0.97, 120)])
+def test_wilsons_interval(miniature: ModuleType, share: float, count: int) -> None:
+    """Its ends are the shares p from which the one seen is 1.96 standard deviations of p away."""
+    for end in miniature.classes.interval(share, count):
+        assert (share - end) ** 2 == pytest.approx(1.96**2 * end * (1 - end) / count, abs=1e-12)
 
 
 def test_the_most_certain_object_is_what_an_image_shows(miniature: ModuleType) -> None:
@@ -285,13 +294,8 @@ def test_the_most_certain_object_is_what_an_image_shows(miniature: ModuleType) -
         SimpleNamespace(class_name="cat", score=0.4),
         SimpleNamespace(class_name="dog", score=0.8),
     ]
-    recognizer = SimpleNamespace(
-        config=SimpleNamespace(options=SimpleNamespace(threshold=0.5)),
-        detect=lambda images: [found],
-    )
-    assert miniature.classes.most_certain(recognizer, None) == "dog"
-    found.pop()
-    assert miniature.classes.most_certain(recognizer, None) == "nothing"
+    assert miniature.classes.most_certain(found, 0.5) == "dog"
+    assert miniature.classes.most_certain(found[:1], 0.5) == "nothing"
 
 
 def test_both_paths_stand_beside_each_other(miniature: ModuleType, tmp_path: Path) -> None:
