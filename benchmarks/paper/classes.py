@@ -78,7 +78,7 @@ def most_certain(found: Sequence[Detection], threshold: float) -> str:
     return max(certain, key=lambda each: each.score).class_name if certain else NOTHING
 
 
-def shares(rows: Rows) -> tuple[float, float]:
+def right_and_gated(rows: Rows) -> tuple[float, float]:
     """The share of images that show their class, and of those that pass the gate as well."""
     count = sum(row["n"] for row in rows)
     right = sum(row["seen"].get(row["class"], 0) for row in rows)
@@ -100,8 +100,8 @@ def table(result: dict[str, Any]) -> str:
     lines = []
     for name in dict.fromkeys(row["class"] for row in rows):
         own = [[row for row in each if row["class"] == name] for each in of_kind.values()]
-        lines.append([name, *("{:.2f} ({:.2f})".format(*shares(each)) for each in own)])
-    whole = [shares(each) for each in of_kind.values()]
+        lines.append([name, *("{:.2f} ({:.2f})".format(*right_and_gated(each)) for each in own)])
+    whole = [right_and_gated(each) for each in of_kind.values()]
     lines.append(["all", *("{:.2f} ({:.2f})".format(*each) for each in whole)])
     counts = [sum(row["n"] for row in each) for each in of_kind.values()]
     bounds = [interval(share, count) for (share, _), count in zip(whole, counts, strict=True)]
@@ -122,6 +122,6 @@ def plot(result: dict[str, Any]) -> Figure:
     panel.set_xticks(range(len(seen)), seen, rotation=60, ha="right")
     panel.set_yticks(range(len(names)), names)
     panel.set(xlabel="the recognizer sees", ylabel="asked for")
-    right, gated = shares(rows)
+    right, gated = right_and_gated(rows)
     figure.suptitle(f"Ten classes, drawn: {right:.2f} right, {gated:.2f} recognizable as well")
     return figure
