@@ -21,7 +21,7 @@ lint:  ## Format, style, and the direction of imports.
 typecheck:  ## pyright.
 	$(RUN) pyright
 
-test:  ## The test suite: CPU, offline, ten minutes is the aim on two cores.
+test:  ## The test suite: CPU, offline, under ten minutes on two cores.
 	$(RUN) pytest -n auto
 
 test-kills:  ## Every resumable command, killed at its opens, writes, syncs and renames.
