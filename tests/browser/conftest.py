@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -44,11 +45,12 @@ def app(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("app") / "stderr"
+    temporary = tmp_path_factory.mktemp("temporary")
     with log.open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "dcar", "app", "--port", str(port), "--device", "cpu"],
             stdout=subprocess.PIPE, stderr=stderr, text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)},
         )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
@@ -57,11 +59,13 @@ def app(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         yield address
     finally:
         process.terminate()
-        process.wait(60)
+        code = process.wait(60)
         process.stdout.close()  # type: ignore[union-attr]
         SCREENSHOTS.mkdir(exist_ok=True)
         (SCREENSHOTS / "stderr.txt").write_text(log.read_text())
     assert "Traceback" not in log.read_text(), log.read_text()
+    assert code == 128 + signal.SIGTERM
+    assert not list(temporary.glob("dcar-app-*"))
 
 
 @pytest.fixture(scope="session")

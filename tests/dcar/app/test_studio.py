@@ -24,6 +24,14 @@ def studio(checkpoint: Path) -> Studio:
     return Studio(TextToImage.from_pretrained(checkpoint))
 
 
+def test_its_folder_goes_with_it(checkpoint: Path) -> None:
+    studio = Studio(TextToImage.from_pretrained(checkpoint))
+    folder = studio.folder
+    (folder / "00000.png").write_bytes(b"x")
+    del studio
+    assert not folder.exists()
+
+
 def made(studio: Studio, prompt: str, **asked: Any) -> tuple[list[Path], Any]:
     """The files of a request, and its series."""
     series, _ = studio.plan(prompt, **asked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import signal
 import socket
 import sys
 from html import escape
@@ -63,7 +63,7 @@ def _header(studio: Studio) -> str:
 
 
 def serve(studio: Studio, *, port: int, open_browser: bool = False, share: bool = False) -> None:
-    """Answer on `http://127.0.0.1:PORT` until the process is interrupted.
+    """Answer on `http://127.0.0.1:PORT` until the process is interrupted, or told to end.
 
     Raises:
         UsageError: another process has the port.
@@ -74,6 +74,8 @@ def serve(studio: Studio, *, port: int, open_browser: bool = False, share: bool 
             probe.bind((HOST, port))
         except OSError:
             raise UsageError(f"port {port} is in use; --port {port + 1} takes another") from None
+    # As a service is ended; without this nothing would be cleaned up.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     page = build(studio)
     page.queue(max_size=MAX_WAITING, api_open=False)
     try:
@@ -89,7 +91,6 @@ def serve(studio: Studio, *, port: int, open_browser: bool = False, share: bool 
         page.block_thread()
     finally:
         page.close(verbose=False)
-        shutil.rmtree(studio.folder, ignore_errors=True)
 
 
 def theme() -> Base:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import math
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +65,8 @@ class Studio:
         self.ckpt = ckpt
         self.safety = safety
         self.folder = Path(tempfile.mkdtemp(prefix="dcar-app-"))
+        # With the studio, or at the latest with the process, however it is served.
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     @property
     def patch(self) -> int:
