@@ -112,6 +112,9 @@ def test_mistakes_are_one_line(
 
 def test_help_has_examples_and_needs_no_torch(dcht: Callable[..., Ended]) -> None:
     assert "examples:" in dcht("--help").stdout
+    of_encode = dcht("encode", "--help").stdout.partition("examples:\n")[2]
+    assert "dcht encode photos/ --out latents/" in of_encode
+    assert "dcht decode" not in of_encode and "exit codes" not in of_encode
     modules = subprocess.run(
         [sys.executable, "-c", "import sys, dcht.cli; print('torch' in sys.modules)"],
         capture_output=True, text=True, check=True,

@@ -1,5 +1,6 @@
 """The film of an unmasking: its frames are the previews, and its overlay marks the right tokens."""
 
+import base64
 import io
 
 import numpy as np
@@ -34,7 +35,8 @@ def test_a_film_has_the_steps_and_ends_with_the_call_s_image(pipe: TextToImage) 
     assert last.tobytes() == result.images[0].tobytes()
     plain = Film(film.previews, film.hidden).frames()
     assert plain[0].tobytes() == film.previews[0].images[0].tobytes() != steps[0].tobytes()
-    with Image.open(io.BytesIO(film._repr_mimebundle_()["image/gif"])) as moving:
+    shown = film._repr_html_().partition("data:image/gif;base64,")[2].partition('"')[0]
+    with Image.open(io.BytesIO(base64.b64decode(shown))) as moving:
         assert moving.n_frames == len(film.previews)  # type: ignore[attr-defined]
     assert film.sheet().width == len(film.previews) * (96 + 4) - 4
 

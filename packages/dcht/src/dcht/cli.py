@@ -68,13 +68,17 @@ def build_parser() -> argparse.ArgumentParser:
     _add_fit(encode)
     encode.add_argument(
         "--flip", choices=("none", "both"), default="none",
-        help="both: the mirror image too, with the same captions, right or not ('left') [none]",
+        help="both: the mirror image too, with the same captions, even where they say left [none]",
     )  # fmt: skip
     encode.add_argument(
-        "--shard-size", type=positive, default=4096, metavar="N", help="inputs a shard [4096]"
+        "--shard-size", type=positive, default=4096, metavar="N", help="inputs per shard [4096]"
     )
     encode.add_argument(
-        "--workers", type=positive, default=1, metavar="N", help="processes, a GPU each [1]"
+        "--workers",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes, each with a GPU of its own [1]",
     )
     encode.add_argument(
         "--threads", type=positive, metavar="N",
@@ -127,12 +131,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add_fit(reconstruct)
     reconstruct.add_argument(
         "--path", choices=("hybrid", "discrete", "compare", "codes"), default="hybrid",
-        help="with the residual, without it, a strip of both beside the input, or which code is "
-        "where, a color a code [hybrid]",
+        help="with the residual; without it; input, both paths and error side by side; or a map of "
+        "the codes, each in its color [hybrid]",
     )  # fmt: skip
     reconstruct.add_argument(
         "--tile", type=positive, metavar="N",
-        help="by tiles of N pixels: the same images, and large ones in little memory",
+        help="work in tiles of N pixels: the same images, in less memory",
     )  # fmt: skip
     add_common(reconstruct, "batch_size", "device", "precision", *io, batch_size=8)
     reconstruct.set_defaults(function=_reconstruct)

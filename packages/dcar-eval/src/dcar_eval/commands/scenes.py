@@ -27,8 +27,10 @@ def add(verbs: Any) -> None:
         "--sprites", type=Path,
         help="folder with the npm packages [none: only captions, a line each, into --out X.txt]",
     )  # fmt: skip
-    verb.add_argument("--num", type=positive, required=True, help="how many scenes")
-    verb.add_argument("--size", type=positive, default=256, help="side in pixels [256]")
+    verb.add_argument("--num", type=positive, required=True, metavar="N", help="how many scenes")
+    verb.add_argument(
+        "--size", type=positive, default=256, metavar="N", help="side in pixels [256]"
+    )
     verb.add_argument(
         "--grammar", choices=tuple(TASKS), default="standard",
         help="standard: GenEval's six tasks on a grid; hard: up to six objects anywhere, of any "
@@ -52,9 +54,12 @@ def add(verbs: Any) -> None:
         help=f"scenes of one task only; standard: {', '.join(TASKS['standard'])} (three or four "
         f"different objects); hard: {', '.join(TASKS['hard'])}",
     )  # fmt: skip
-    verb.add_argument("--split", choices=("train", "held-out"), default="train")
+    verb.add_argument(
+        "--split", choices=("train", "held-out"), default="train",
+        help="held-out: only combinations that train never shows [train]",
+    )  # fmt: skip
     verb.add_argument("--webdataset", action="store_true", help="write tars, 1,000 scenes each")
-    verb.add_argument("--workers", type=positive, default=2, help="processes [2]")
+    verb.add_argument("--workers", type=positive, default=2, metavar="N", help="processes [2]")
     add_common(verb, "seed", "out", "force", "resume", "json")
     verb.set_defaults(function=run)
 

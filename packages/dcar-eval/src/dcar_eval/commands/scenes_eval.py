@@ -31,7 +31,7 @@ def add(verbs: Any) -> None:
         "--num-per-task",
         type=positive,
         metavar="N",
-        help="prompts of a task, or images of a thing [40; of things 1]",
+        help="prompts per task, or images per thing [40; of things 1]",
     )
     verb.add_argument(
         "--objects", metavar="NAMES",

@@ -16,14 +16,19 @@ def add(verbs: Any) -> None:
     verb.add_argument("--sprites", type=Path, required=True, help="folder with the npm packages")
     verb.add_argument(
         "--grammar", choices=("standard", "hard", "things"), default="standard",
-        help="of the scenes that it will judge; things: hundreds, each alone [standard]",
+        help="grammar of the scenes that it will judge; things: hundreds of things, each alone "
+        "[standard]",
     )  # fmt: skip
-    verb.add_argument("--steps", type=positive, default=5000, metavar="N", help="[5000]")
+    verb.add_argument(
+        "--steps", type=positive, default=5000, metavar="N", help="training steps [5000]"
+    )
     verb.add_argument(
         "--num-per-task", type=positive, default=500, metavar="N",
-        help="fresh scenes of a task on which it is measured at the end [500]",
+        help="new scenes of each task, on which it is measured at the end [500]",
     )  # fmt: skip
-    verb.add_argument("--workers", type=positive, default=1, help="drawing processes [1]")
+    verb.add_argument(
+        "--workers", type=positive, default=1, metavar="N", help="processes that draw scenes [1]"
+    )
     add_common(
         verb, "seed", "batch_size", "out", "force", "resume",
         seed={"help": "of weights and images [0]"}, batch_size=32,

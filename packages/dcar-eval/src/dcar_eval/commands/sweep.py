@@ -22,7 +22,7 @@ def add(verbs: Any) -> None:
         "combination is run: num_steps=4,8,12 order=confidence,random",
     )  # fmt: skip
     verb.add_argument(
-        "--num-per-task", type=positive, default=40, metavar="N", help="prompts of a task [40]"
+        "--num-per-task", type=positive, default=40, metavar="N", help="prompts per task [40]"
     )
     verb.add_argument(
         "--objects", metavar="NAMES",

@@ -9,7 +9,7 @@ from typing import Any
 
 from dcar.commands.common import CKPT
 from dcar.config import SAFETY_THRESHOLD
-from dcht.commands.common import OK, add_common
+from dcht.commands.common import OK, PRECISION_WITH_INT8, add_common
 from dcht.errors import UsageError
 
 PORT = 7860
@@ -17,7 +17,8 @@ EXAMPLES = """examples:
   dcar app                                       http://127.0.0.1:7860, until Ctrl-C
   dcar app --ckpt runs/mine/checkpoint --port 8080 --open
 
-It answers on this machine alone, sends nothing to anybody, and asks no other host for anything.
+Without --share it answers on this machine alone, sends nothing to anybody, and asks no other host
+for anything.
 """
 
 
@@ -29,8 +30,10 @@ def add(verbs: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verb.add_argument("--port", type=port, default=PORT, metavar="N", help=f"[{PORT}]")
-    verb.add_argument("--open", action="store_true", help="open the browser, too")
+    verb.add_argument(
+        "--port", type=port, default=PORT, metavar="N", help=f"port on 127.0.0.1 [{PORT}]"
+    )
+    verb.add_argument("--open", action="store_true", help="open it in the browser")
     verb.add_argument(
         "--share", action="store_true",
         help="a public address for three days, through Gradio's servers [this machine alone]",
@@ -43,7 +46,9 @@ def add(verbs: Any) -> None:
         "--safety-threshold", type=float, default=SAFETY_THRESHOLD, metavar="P",
         help=f"P(Yes) from which a prompt is rejected [{SAFETY_THRESHOLD}]",
     )  # fmt: skip
-    add_common(verb, "ckpt", "device", "precision", "offline", ckpt=CKPT)
+    add_common(
+        verb, "ckpt", "device", "precision", "offline", ckpt=CKPT, precision=PRECISION_WITH_INT8
+    )
     verb.set_defaults(function=run)
 
 

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from dcar.config import SAFETY_THRESHOLD
 from dcar.sampling_config import SAMPLING_PRESETS, Guidance, Order, Selector, Solver
-from dcht.commands.common import OK, add_common, positive, require_folder_name
+from dcht.commands.common import (
+    OK,
+    PRECISION_WITH_INT8,
+    add_common,
+    positive,
+    require_folder_name,
+)
 from dcht.commands.terminal import loading
 from dcht.device import pick_device
 from dcht.errors import UsageError, printable
@@ -26,7 +32,10 @@ if TYPE_CHECKING:
     from dcar.pipeline.settings import Settings
 
 OUT = {"help": "x.png, or a folder"}
-NO_METADATA = "no record in the files, and no mark that a model made them: no replay, nothing kept"
+NO_METADATA = (
+    "leave out the record and the mark that a model made the image; it can then neither be "
+    "replayed nor kept by a repeated command"
+)
 CKPT = {"help": "generator folder or Hub id [the bundled one]"}
 
 
@@ -38,15 +47,18 @@ def add_series(verb: argparse.ArgumentParser, *, out: dict[str, Any], size: str)
         out: what argparse should know about `--out`.
         size: the help of `--size`, which has no default.
     """
-    verb.add_argument("--num-images", type=positive, default=1, metavar="N", help="a prompt [1]")
-    verb.add_argument("--grid", action="store_true", help="one contact sheet, --out x.png")
+    verb.add_argument(
+        "--num-images", type=positive, default=1, metavar="N",
+        help="images of each prompt [1]",
+    )  # fmt: skip
+    verb.add_argument("--grid", action="store_true", help="write one contact sheet, --out x.png")
     verb.add_argument(
         "--film", type=Path, action="append", default=[], metavar="X",
-        help="the unmasking: x.gif moves, x.png shows all steps; both may be given",
+        help="write the unmasking too: x.gif is animated, x.png shows all steps; twice for both",
     )  # fmt: skip
     verb.add_argument(
         "--preview", action="store_true",
-        help="while it runs, what is there after each step: OUT.preview.png, which then goes",
+        help="show each step in OUT.preview.png while it runs; the file is removed at the end",
     )  # fmt: skip
     verb.add_argument(
         "--safety", metavar="NAME",
@@ -63,7 +75,7 @@ def add_series(verb: argparse.ArgumentParser, *, out: dict[str, Any], size: str)
         verb, "out", "ckpt", "seed", "size", "batch_size", "device", "precision",
         "force", "resume", "offline",
         "json", out=out, ckpt=CKPT, batch_size=8, size={"default": None, "help": size},
-        seed={"help": "image k depends on (seed, k) [0]"},
+        seed={"help": "image k depends on (seed, k) [0]"}, precision=PRECISION_WITH_INT8,
     )  # fmt: skip
 
 
@@ -74,23 +86,34 @@ def add_sampling(verb: argparse.ArgumentParser) -> None:
         "--preset", choices=list(SAMPLING_PRESETS), help="a named set of the settings below"
     )
     settings.add_argument(
-        "--steps", type=positive, dest="num_steps", metavar="N", help="unmasking steps"
+        "--steps", type=positive, dest="num_steps", metavar="N", help="number of unmasking steps"
     )
     settings.add_argument(
-        "--cfg", type=float, dest="cfg_scale", metavar="S", help="guidance, 0 is off"
+        "--cfg", type=float, dest="cfg_scale", metavar="S", help="guidance scale; 0 is off"
     )
-    settings.add_argument("--guidance", choices=_values(Guidance), help="how it goes with steps")
     settings.add_argument(
-        "--temperature", type=float, metavar="T", help="of the first step's sampling"
+        "--guidance",
+        choices=_values(Guidance),
+        help="how the guidance scale changes over the steps",
     )
-    settings.add_argument("--order", choices=_values(Order), help="which tokens a step keeps")
+    settings.add_argument(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="how random the first step is; it falls to 0 with the steps",
+    )
+    settings.add_argument("--order", choices=_values(Order), help="which tokens come first")
     settings.add_argument(
         "--diffusion-steps", type=positive, dest="num_diffusion_steps", metavar="N",
-        help="of the residual head",
+        help="diffusion steps of the residual head",
     )  # fmt: skip
-    settings.add_argument("--solver", choices=_values(Solver), help="of the residual head")
     settings.add_argument(
-        "--fts", choices=_values(Selector), help="which tokens take the long diffusion schedule"
+        "--solver", choices=_values(Solver), help="solver of the residual head's diffusion"
+    )
+    settings.add_argument(
+        "--fts",
+        choices=_values(Selector),
+        help="give the tokens that this ranks first more diffusion steps than the others",
     )
 
 

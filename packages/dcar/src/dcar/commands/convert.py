@@ -24,15 +24,19 @@ def add(verbs: Any) -> None:
     """Add the verb to the subparsers."""
     verb = verbs.add_parser(
         "convert",
-        help="the published release as a checkpoint",
+        help="the published release to a checkpoint",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verb.add_argument("source", help="its folder; or its generator: weights file, folder, Hub id")
+    verb.add_argument(
+        "source", help="folder of the release; or of its generator, a weights file or a Hub id"
+    )
     verb.add_argument(
         "--from", choices=["release"], required=True, dest="layout", help="whose layout it is"
     )
-    verb.add_argument("--tokenizer", metavar="NAME", help="its image tokenizer, where it is apart")
+    verb.add_argument(
+        "--tokenizer", metavar="NAME", help="its image tokenizer, where it is not beside it"
+    )
     verb.add_argument(
         "--text",
         metavar="NAME",

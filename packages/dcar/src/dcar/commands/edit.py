@@ -43,8 +43,8 @@ def add(verbs: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verb.add_argument("image", type=Path, help="the image")
-    verb.add_argument("prompt", help="what all of it shows afterwards")
+    verb.add_argument("image", type=Path, help="the image to edit")
+    verb.add_argument("prompt", help="what the whole image shows afterwards")
     where = verb.add_mutually_exclusive_group()
     where.add_argument("--mask", type=Path, metavar="FILE", help="white where it is to change")
     where.add_argument(

@@ -16,6 +16,7 @@ from torch import Tensor
 from dcar.pipeline import TextToImage
 from dcar.pipeline.results import StepPreview
 from dcar.pipeline.settings import Settings
+from dcht.display.html import embedded
 from dcht.images import grid
 
 FRAME_MS, LAST_FRAME_MS = 250, 2000
@@ -67,8 +68,9 @@ class Film:
             for preview, last in zip(self.previews, before, strict=True)
         ]
 
-    def _repr_mimebundle_(self, **_: object) -> dict[str, bytes]:
-        return {"image/gif": self.gif()}
+    def _repr_html_(self) -> str:
+        # Not `image/gif`: nbconvert, which makes the site's notebooks, would show the text instead.
+        return embedded(self.gif(), "gif")
 
 
 def unmasking_film(

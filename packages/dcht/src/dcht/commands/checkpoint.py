@@ -19,13 +19,13 @@ from dcht.files import begin, locked
 def add_convert(verbs: Any) -> None:
     """Add `dcht convert` to a command line's subparsers."""
     convert = verbs.add_parser(
-        "convert", help="a published DC-AE or DC-HT (a file, a folder, a Hub id) as a tokenizer"
+        "convert", help="a published DC-AE or DC-HT (a file, a folder, a Hub id) to a tokenizer"
     )
     convert.add_argument(
         "source",
         help="weights file or .index.json, folder (of a pipeline too: its vae/), or Hub id",
     )
-    convert.add_argument("--variant", choices=VARIANTS, help="refuse anything else")
+    convert.add_argument("--variant", choices=VARIANTS, help="refuse any other layout")
     convert.add_argument(
         "--codebook", type=positive, metavar="N",
         help="give a DC-AE N random codes, and fold its latents' norm: the start of dcht-train",

@@ -64,16 +64,15 @@ COMMON: dict[str, dict[str, Any]] = {
         "choices": PRECISIONS,
         "default": "fp32",
         "metavar": "NAME",
-        "help": "auto (what the device is fast in), fp32, bf16, fp16, or, where images are "
-        "drawn, int8 [fp32]",
+        "help": "auto (the fastest that the device computes in), fp32, bf16 or fp16 [fp32]",
     },
     "strict": {"action": "store_true", "help": "stop at the first bad input"},
     "force": {"action": "store_true", "help": "replace what --out holds"},
-    "resume": {"action": "store_true", "help": "what repeating a command does anyway"},
+    "resume": {"action": "store_true", "help": "no need for it: a repeated command continues"},
     "offline": {"action": "store_true", "help": "never ask the Hub"},
     "follow_links": {
         "action": "store_true",
-        "help": "follow links in folders wherever they lead, to folders too",
+        "help": "follow links that lead out of the folder, also to folders",
     },
     "json": {"action": "store_true", "help": "print one JSON object"},
 }
@@ -97,6 +96,11 @@ def add_common(verb: argparse.ArgumentParser, *names: str, **changes: dict[str, 
         verb.add_argument(f"--{name.replace('_', '-')}", **keywords | change)
 
 
+PRECISION_WITH_INT8 = {
+    "help": "auto (the fastest that the device computes in), fp32, bf16, fp16, or int8 (extra: "
+    "dcar[int8]) [fp32]"
+}
+"""`--precision` of a verb that generates images."""
 TRACEBACK = "HYDRA_FULL_ERROR"
 """The variable that has errors shown with their traceback, in Hydra's commands as in ours."""
 
@@ -150,6 +154,18 @@ def _add_debug(parser: argparse.ArgumentParser) -> None:
                 _add_debug(verb)
 
 
+def _share_examples(parser: argparse.ArgumentParser) -> None:
+    """Show a verb that has no examples of its own those of the whole command that are about it."""
+    lines = (parser.epilog or "").splitlines()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                about = [line for line in lines if f"{line.strip()} ".startswith(f"{verb.prog} ")]
+                if verb.epilog is None and about:
+                    verb.epilog = "\n".join(["examples:", *about])
+                    verb.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
 def run_verb(parser: argparse.ArgumentParser) -> NoReturn:
     """Parse the command line, call its verb's `function(arguments)`, exit with what it returns.
 
@@ -158,6 +174,7 @@ def run_verb(parser: argparse.ArgumentParser) -> NoReturn:
     ready_streams()
     let_threads_sleep()
     _add_debug(parser)
+    _share_examples(parser)
     arguments = parser.parse_args()
     if "debug" in arguments:
         os.environ[TRACEBACK] = "1"

@@ -63,7 +63,7 @@ def add(
     )
     verb.add_argument(
         "--compare", type=Path, metavar="RUN",
-        help="hold a run's curves against the reference of its experiment; 1 if they differ",
+        help="compare a run's curves with its experiment's reference; exit code 1 if they differ",
     )  # fmt: skip
     add_common(verb, "json")
     verb.set_defaults(
@@ -88,7 +88,7 @@ def _report(
         for part, rows in found.items():
             print(part)
             for name, value in rows.items():
-                print(f"  {name:<16} {printable(value)}")
+                print(f"  {name:<17} {printable(value)}")
     return OK
 
 
@@ -133,7 +133,10 @@ def _devices() -> dict[str, str]:
 
     from dcht.device import pick_device, pick_precision
 
-    rows = {"cpu": f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"}
+    threads = torch.get_num_threads()
+    rows = {
+        "cpu": f"{threads} thread{'s' * (threads != 1)}, {torch.backends.cpu.get_cpu_capability()}"
+    }
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         rows[f"cuda:{index}"] = f"{card.name}, {card.total_memory / 2**30:.0f} GiB"

@@ -17,7 +17,7 @@ from dcht.errors import printable
 
 EXAMPLES = """examples:
   dcht shard photos/ --out shards/
-  dcht shard photos/ --out shards/ --shard-size 5000 --seed 0      in an order by lot
+  dcht shard photos/ --out shards/ --shard-size 5000 --seed 0      shuffled
   dcht shard hf://user/name --out shards/                          once, and then from disk
 """
 
@@ -32,11 +32,11 @@ def add(verbs: Any, *, sources: str) -> None:
     )
     verb.add_argument("images", nargs="+", help=sources)
     verb.add_argument(
-        "--shard-size", type=positive, default=1000, metavar="N", help="images a tar [1000]"
+        "--shard-size", type=positive, default=1000, metavar="N", help="images per tar [1000]"
     )
     add_common(
         verb, "follow_links", "seed", "out", "strict", "force", "resume", "offline", "json",
-        seed={"default": None, "help": "of the order of the images [sorted by name]"},
+        seed={"default": None, "help": "shuffle the images by this seed [sorted by name]"},
     )  # fmt: skip
     verb.set_defaults(function=run)
 

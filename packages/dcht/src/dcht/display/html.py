@@ -17,12 +17,15 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def embedded(content: bytes, kind: str) -> str:
+    """An image file (`kind` is png or gif) as an element that holds all of it."""
+    data = base64.b64encode(content).decode()
+    return f'<img src="data:image/{kind};base64,{data}" style="max-width:100%" alt="">'
+
+
 def figure(image: Image.Image | None, rows: Mapping[str, object]) -> str:
     """An image (None: there is none) and rows of a name and a value, which are escaped."""
-    shown = ""
-    if image is not None:
-        data = base64.b64encode(png(image)).decode()
-        shown = f'<img src="data:image/png;base64,{data}" style="max-width:100%" alt="">'
+    shown = "" if image is None else embedded(png(image), "png")
     table = "".join(
         f'<tr><th style="text-align:left">{escape(name)}</th>'
         f'<td style="text-align:left">{escape(str(value))}</td></tr>'
