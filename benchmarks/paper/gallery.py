@@ -93,7 +93,7 @@ without a warning.
 
 ![three images](pictures/outside.png)
 
-Edits: [editing.md](editing.md).
+Edits: [Editing](editing.md).
 """
 
 

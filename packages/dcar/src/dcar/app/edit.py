@@ -32,11 +32,11 @@ def edit_tab(studio: Studio) -> None:
             photo = upload("Image", "edited")
             way = gr.Radio(WAYS, value=WAYS[0], label="What to do", elem_id="way")
             mask = painter("painter")
-            with (
-                gr.Group(visible=False, elem_id="margins") as margins,
-                gr.Row(),
-            ):
-                around = [_margin(side, patch) for side in SIDES]
+            with gr.Group(visible=False, elem_id="margins") as margins:
+                around = []
+                for pair in (SIDES[:2], SIDES[2:]):  # four in a row have no room for their numbers
+                    with gr.Row():
+                        around += [_margin(side, patch) for side in pair]
             strength = gr.Slider(
                 0.05, 1, 1, step=0.05, label="Strength", elem_id="strength",
                 info="share of the tokens that is generated anew",

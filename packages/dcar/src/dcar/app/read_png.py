@@ -124,8 +124,8 @@ def _table(record: Record) -> str:
         "Safety": None if record.safety is None else str(record.safety),
         "Sampling": ", ".join(f"{name} {settings[name]}" for name in SHOWN),
         "Weights": record.weights,
-        "Computed": f"{record.device}, {record.threads} thread(s), image {record.row} of "
-        f"{record.batch_size} in a batch",
+        "Computed": f"{record.device}, {record.threads} thread{'s' * (record.threads != 1)}, "
+        f"row {record.row} of a batch of {record.batch_size}",
     }
     body = "".join(
         f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"

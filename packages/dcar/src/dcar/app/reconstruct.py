@@ -119,5 +119,5 @@ def _usage(shown: Reconstruction) -> str:
         for code, count in usage[:SHOWN_CODES]
     )
     rest = len(usage) - SHOWN_CODES
-    more = f"<p>and {rest} codes more, each no more often</p>" if rest > 0 else ""
+    more = f"<p>and {rest} more, none of them more often</p>" if rest > 0 else ""
     return f'<div class="usage"><h4>How often each code is used</h4>{bars}{more}</div>'

@@ -39,7 +39,7 @@ def results_column(name: str, hint: str) -> Results:
     steps = stage(f"{name}-stage", hint)
     kept = gr.State([])
     gallery = gr.Gallery(
-        label="Images of this window", columns=4, height="auto", fit_columns=False,
+        label="Images so far", columns=4, height="auto", fit_columns=False,
         object_fit="contain",
         elem_id=f"{name}-gallery", visible=False, buttons=["download"], interactive=False,
     )  # fmt: skip
