@@ -1,7 +1,7 @@
 """Whether a run learned as it should: its curves beside the committed ones of its experiment.
 
 A reference is `references/EXPERIMENT.json` in a package: the settings of a run, what it read, and
-the rows of its `metrics.jsonl`. `benchmarks/reference_curves.py` makes them.
+the first rows of its `metrics.jsonl`. `benchmarks/reference_curves.py` makes them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dcht.files import read_json
 
 FREE = (
     "out", "root", "tokenizer_ckpt", "init_from", "device", "workers", "trackers", "residual_std",
+    "bf16", "compile",
 )  # fmt: skip
 """Settings that do not tell what a run should learn."""
 NOT_CURVES = (

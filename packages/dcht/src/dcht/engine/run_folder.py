@@ -227,4 +227,7 @@ def differences(before: Any, now: Any, free: Collection[str] = (), name: str = "
             differences(before[key], now[key], free, f"{name}.{key}".strip(".")) for key in inner
         )
         return set().union(*found)
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = zip(before, now, strict=True)
+        return set().union(*(differences(*pair, free, name) for pair in pairs))
     return set() if before == now else {name}
