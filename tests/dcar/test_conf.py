@@ -68,6 +68,7 @@ def test_the_papers_comparisons_differ_from_the_paper_in_what_they_compare() -> 
     assert replace(baseline.model, discrete_only=False) == paper.model
     finetune = composed("+experiment=finetune512", "init_from=x", *GIVEN)
     scratch = composed("+experiment=scratch512", *GIVEN)
+    assert finetune.data.size == scratch.data.size == 512  # what plan=true counts
     assert scratch.init_from == "scratch" and scratch.steps == paper.steps + finetune.steps
     same = replace(scratch, init_from="x", steps=finetune.steps, optimizer=finetune.optimizer)
     assert same == finetune
