@@ -114,9 +114,34 @@ def test_captions_of_a_set_for_its_store(
     for config in (on_the_fly, stored):
         data = open_data(config, tokenizer)
         assert data.captions == [["a photo of an apple"], ["a photo of a great auk"]]
+    for name in ("2", "3"):  # images that came after the store
+        shutil.copy(captioned / "00.png", root / "apple" / f"{name}.png")
+    data = open_data(stored, tokenizer)
+    assert len(data) == 2 and len(data.notes) == 1
+    assert "2 of 4 images are not in" in data.notes[0] and "apple/2.png" in data.notes[0]
     with pytest.raises(UsageError, match=r"1 of 2 images have no caption.*apple/1\.png"):
         shutil.rmtree(root / "apple")
         open_data(stored, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"flip": True}, r"data\.flip is of images that are encoded on the fly"),
+        ({"buckets": ["64x64"]}, r"data\.buckets is of images that are encoded on the fly"),
+        ({"kind": DataKind.folder, "latents": "x", "flip": True}, r"data\.flip .*--flip both"),
+        ({"latents": "x"}, r"data\.latents=x is the store of a folder of images, and y is one"),
+    ],
+)
+def test_options_that_nothing_would_heed_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        DataConfig(**{"kind": DataKind.latents, "root": "y", **settings})
+
+
+def test_what_of_a_mixture_is_encoded_on_the_fly_has_flips_and_buckets() -> None:
+    fly = SourceConfig(kind=DataKind.folder, root="z")
+    config = DataConfig(kind=DataKind.latents, root="y", mixture=[fly], flip=True, buckets=["64"])
+    assert config.flip
 
 
 def test_a_mixture_reads_from_every_source(

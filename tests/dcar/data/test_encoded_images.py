@@ -47,6 +47,18 @@ def test_each_image_takes_the_bucket_nearest_to_its_shape(
         data.read(rows)  # of one grid, or this would not stack
 
 
+def test_a_turned_tiff_takes_the_bucket_of_what_it_shows(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    """Pillow turns a TIFF itself, and says so in its size already."""
+    image = save(tmp_path, "a.tif", (200, 110))
+    for turn in (3, 6, 8):
+        image.save(tmp_path / f"b{turn}.tif", tiffinfo={0x0112: turn})
+        (tmp_path / f"b{turn}.txt").write_text("a scene")
+    data = opened(tmp_path, tokenizer, buckets=["96x64", "64x96"])
+    assert [data.grid(row) for row in range(4)] == [(2, 3), (2, 3), (3, 2), (3, 2)]
+
+
 def test_flips_are_rows_of_their_own_but_not_of_captions_that_name_a_side(
     tmp_path: Path, tokenizer: Tokenizer
 ) -> None:

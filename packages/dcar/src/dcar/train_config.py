@@ -50,6 +50,11 @@ class SourceConfig:
     def __post_init__(self) -> None:
         """Refuse values without sense."""
         check_ranges(self)
+        if self.kind is DataKind.latents and self.latents is not None:
+            raise UsageError(
+                f"data.latents={self.latents} is the store of a folder of images, and "
+                f"{self.root} is one itself; name one of them, or data=folder"
+            )
 
 
 @dataclass(kw_only=True)
@@ -67,9 +72,10 @@ class DataConfig(SourceConfig):
     `dcht encode --flip both` decides."""
 
     def __post_init__(self) -> None:
-        """Refuse weights that say nothing."""
-        check_ranges(self)
-        weights = [source.weight for source in (self, *self.mixture)]
+        """Refuse weights that say nothing, and options that nothing would heed."""
+        super().__post_init__()
+        sources = (self, *self.mixture)
+        weights = [source.weight for source in sources]
         given = [weight for weight in weights if weight is not None]
         if given and (len(given) < len(weights) or min(given) <= 0):
             raise UsageError(
@@ -77,6 +83,13 @@ class DataConfig(SourceConfig):
             )
         for size in self.buckets:
             parse_size(size)
+        stored = [s.kind is DataKind.latents or s.latents is not None for s in sources]
+        for name, option in (("flip", "--flip both"), ("buckets", "--size, a store each size")):
+            if getattr(self, name) and all(stored):
+                raise UsageError(
+                    f"data.{name} is of images that are encoded on the fly; of latents dcht encode "
+                    f"decides ({option})"
+                )
 
 
 class Parallel(Enum):

@@ -244,8 +244,22 @@ def _open_source(
     found = list_images(source.root, source.kind, follow_links=source.follow_links)
     if source.latents is not None:
         rows = [image.row for image in found.images]
-        return LatentSource(source.latents, tokenizer, rows, read=read)
+        stored = LatentSource(source.latents, tokenizer, rows, read=read)
+        stored.notes = [*found.notes, *stored.notes, *_not_encoded(source.root, stored, rows)]
+        return stored
     return EncodedImages(source.root, found, config, tokenizer, read=read)
+
+
+def _not_encoded(root: str, source: LatentSource, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The sentence on images that a store of a folder does not have, if there are any."""
+    there = {row["file"] for row in source.store.rows}
+    absent = [row["file"] for row in rows if row["file"] not in there]
+    if not absent:
+        return []
+    return [
+        f"{root}: {len(absent)} of {len(rows)} images are not in {source.root} and are not shown, "
+        f"for instance {absent[0]}; encode the folder again"
+    ]
 
 
 def residual_std(data: Data, tokenizer: Tokenizer) -> float:

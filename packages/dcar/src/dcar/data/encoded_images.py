@@ -25,6 +25,8 @@ Size = tuple[int, int]
 """(width, height) in pixels."""
 LYING = (5, 6, 7, 8)
 """Orientations in EXIF under which width and height change places."""
+TURNED = ("TIFF",)
+"""Formats that Pillow turns itself: what its header's size says of them depends on its version."""
 
 
 class EncodedImages:
@@ -118,7 +120,9 @@ def _shape(listed: ImageEntry) -> Size:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             with Image.open(io.BytesIO(listed.entry.image.read()), formats=FORMATS) as image:
-                lying = image.getexif().get(ExifTags.Base.Orientation, 1) in LYING
-                return (image.height, image.width) if lying else image.size
+                if image.format not in TURNED:
+                    lying = image.getexif().get(ExifTags.Base.Orientation, 1) in LYING
+                    return (image.height, image.width) if lying else image.size
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            return _open(listed).size
+            pass
+        return _open(listed).size
