@@ -54,6 +54,13 @@ def classes_of(folder: Path) -> ClassEncoder:
     return text
 
 
+def test_the_order_of_classes_is_one_whatever_the_hash_of_texts() -> None:
+    """Folders `1` and `01` are two classes: which is which must not change when a run goes on."""
+    names = ["b", "10", *("0" * k + "1" for k in range(8)), "02", "2", "a"]
+    wanted = [*("0" * k + "1" for k in reversed(range(8))), "02", "2", "10", "a", "b"]
+    assert sort_classes(names) == sort_classes(reversed(names)) == wanted
+
+
 def test_a_class_is_learned_and_generated_by_name_or_number(run: TrainConfig) -> None:
     run.optimizer = replace(run.optimizer, lr=1e-2)
     assert train(replace(run, steps=60, sample_every=60, save_every=60))

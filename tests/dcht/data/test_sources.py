@@ -350,6 +350,18 @@ def test_tables_and_texts_that_are_not_read_are_named(images: Path, archive: Pat
     assert find_inputs(archive).unread == ["007.tar/labels.csv"]
 
 
+def test_what_macos_adds_to_an_archive_is_no_image(archive: Path) -> None:
+    twin = b"\0\5\26\7 of macOS"
+    write_tar(
+        archive,
+        {"./._1.png": twin, "./1.png": png("red"), "./1.txt": b"x", "._1.txt": twin,
+         "__MACOSX/1.png": twin},
+    )  # fmt: skip
+    found = find_inputs(archive)
+    assert [(entry.row()["caption"], entry.problem) for entry in found.entries] == [("x", "")]
+    assert found.unread == []
+
+
 def test_lists_of_different_folders_keep_their_images_apart(tmp_path: Path) -> None:
     for name, color in (("one", "red"), ("two", "blue")):
         (tmp_path / name).mkdir()

@@ -45,6 +45,19 @@ def test_tars_say_again_what_was_read(described: Path, tmp_path: Path) -> None:
     assert (tmp_path / "again" / "00001.tar").read_bytes() == first
 
 
+@pytest.mark.parametrize("label", ["", "  ", " cat", "x" * 5000, "\ufeffcat", "a\nb", ["cat"]])
+def test_a_label_that_no_cls_can_say_loses_nothing(
+    label: object, images: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {"file_name": "c.webp", "caption": "\ufeffa cat", "label": label},
+        {"file_name": "d.bmp", "captions": ["one", "\x1dtwo"], "label": "cat"},
+    ]
+    (images / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert write_shards(images, tmp_path / "out").skipped == 0
+    assert said(tmp_path / "out") == said(images)
+
+
 def test_a_run_goes_on_and_what_changed_is_refused(
     described: Path, tmp_path: Path, monkeypatch
 ) -> None:

@@ -20,6 +20,8 @@ def test_members_are_the_files(images: Path, tmp_path: Path, method: int) -> Non
         archive.mkdir("folder.png")
         for name in ("more/f.jpg", "a.png", "a.txt"):
             archive.write(images / name, name)
+        for name in ("__MACOSX/a.png", "__MACOSX/more/._f.jpg", "more/._f.jpg"):
+            archive.writestr(name, b"\0\5\26\7 of macOS")  # beside every file
     entries = list_zip(tmp_path / "x.zip")
     assert [entry.name for entry in entries] == ["more/f.jpg", "a.png"]
     for entry in entries:

@@ -11,7 +11,7 @@ from einops import rearrange
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from dcht import CheckpointError, LatentDataset, Tokenizer
+from dcht import CheckpointError, LatentDataset, Tokenizer, UsageError
 from dcht.latents import LatentsStore
 from dcht.latents.decode import decode_store
 from dcht.latents.encode import encode_images
@@ -46,6 +46,9 @@ def test_samples_are_what_the_store_holds(latents: Path) -> None:
     assert data[3].caption == ""
     with pytest.raises(IndexError):
         data[5]
+    for name in ("indices", "residual"):  # a column of that name would take the tensor's place
+        with pytest.raises(UsageError, match=f"field '{name}' is the name of a tensor"):
+            LatentDataset(latents, fields=["file", name])
 
 
 def test_a_loader_collates_samples(latents: Path) -> None:

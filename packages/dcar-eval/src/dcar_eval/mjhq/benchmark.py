@@ -85,9 +85,8 @@ def find_images(entries: Sequence[Entry], prompts: Sequence[Prompt], where: str)
     wanted = {prompt.key for prompt in prompts}
     found: dict[str, Entry] = {}
     for entry in entries:
-        # macOS puts an empty twin of every file into its zips.
         key = PurePosixPath(entry.name).stem
-        if key not in wanted or entry.name.startswith("__MACOSX/"):
+        if key not in wanted:
             continue
         if key in found:
             raise UsageError(f"{where} has {key} twice: {found[key].name} and {entry.name}")

@@ -98,4 +98,4 @@ class ClassEncoder(nn.Module):
 
 def sort_classes(names: Iterable[str]) -> list[str]:
     """Names, each once: those that are numbers by number, then the others in alphabetical order."""
-    return sorted(set(names), key=lambda n: (0, int(n), "") if n.isdecimal() else (1, 0, n))
+    return sorted(set(names), key=lambda n: (0, int(n), n) if n.isdecimal() else (1, 0, n))

@@ -13,7 +13,7 @@ import tarfile
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from dcht.data.beside import FindName, among, find_beside, suffix_of
+from dcht.data.beside import FindName, among, find_beside, is_twin, suffix_of
 from dcht.data.captions import TEXT_SUFFIXES
 from dcht.data.entries import Entry, Part, file_part, join_entry
 from dcht.files import open_regular
@@ -74,6 +74,8 @@ def _read_members(path: str, members: dict[str, Part | str]) -> str:
                     if member.offset <= last:
                         return f"damaged: headers go back from byte {last}"
                     last = member.offset
+                    if is_twin(member.name):
+                        continue
                     if suffix_of(member.name) in (*MEMBER_SUFFIXES, *TEXT_SUFFIXES):
                         part = whole._replace(size=member.size, offset=member.offset_data)
                         members[member.name] = _refusal(member, whole.size) or part

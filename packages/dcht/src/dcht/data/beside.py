@@ -58,6 +58,14 @@ def on_disk(name: str) -> str | None:
     return next((there for there in (name, stem + suffix.upper()) if os.path.lexists(there)), None)
 
 
+def is_twin(name: str) -> bool:
+    """Whether a member of an archive is what macOS adds to a file: no image, whatever its name.
+
+    On disk such names are hidden, and left out as all hidden ones are.
+    """
+    return name.startswith("__MACOSX/") or posixpath.basename(name).startswith("._")
+
+
 def suffix_of(name: str) -> str:
     """The suffix of a name in small letters."""
     return posixpath.splitext(name)[1].lower()

@@ -49,6 +49,17 @@ def split_lines(text: str) -> Iterator[str]:
     return (line.removesuffix("\n") for line in io.StringIO(text, newline=None))
 
 
+def text_captions(text: str) -> list[str]:
+    """The captions of a text: its lines, without the blank ones and the blanks around them."""
+    return [line.strip() for line in split_lines(text) if line.strip()]
+
+
+def encode_captions(captions: Sequence[str]) -> bytes | None:
+    """The `.txt` that says captions; None where none would give them back as they are."""
+    content = "".join(f"{text}\n" for text in captions).encode()
+    return content if text_captions(decode_text("", content)) == list(captions) else None
+
+
 def caption_row(
     name: str,
     text: str | None,
@@ -66,7 +77,7 @@ def caption_row(
     Raises:
         UsageError: a caption is no text: it holds half of a surrogate pair.
     """
-    captions = [line.strip() for line in split_lines(text or "") if line.strip()]
+    captions = text_captions(text or "")
     captions = captions or find_captions(fields or {}) or find_captions(metadata or {})
     for caption in captions:
         try:

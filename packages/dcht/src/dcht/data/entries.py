@@ -23,7 +23,7 @@ from PIL import Image
 from dcht.data.beside import FIELDS, TEXTS, FindName, find_beside, on_disk
 from dcht.data.captions import caption_row, decode_text
 from dcht.data.cells import Cell, read_cell
-from dcht.data.labels import CLASS_SUFFIX, LABEL, MAX_LABEL, parse_label
+from dcht.data.labels import CLASS_SUFFIX, LABEL, MAX_LABEL, decode_class
 from dcht.errors import UsageError
 from dcht.files import open_regular, parse_json
 from dcht.images import ImageError, open_image
@@ -207,14 +207,13 @@ def read_class(part: Part) -> dict[str, Any]:
         ImageError: it is none, or cannot be read.
     """
     try:
-        text = decode_text(CLASS_SUFFIX, part.read(cap=MAX_LABEL)).strip()
-    except UsageError as error:
+        content = part.read(cap=MAX_LABEL)
+    except ImageError as error:
         raise ImageError(f"{CLASS_SUFFIX}: {error}") from None
-    if not text or "\n" in text:
-        raise ImageError(
-            f"{CLASS_SUFFIX} holds {text[:20]!r}; expected one class: a number or a name"
-        )
-    return {LABEL: parse_label(text)}
+    try:
+        return {LABEL: decode_class(content)}
+    except UsageError as error:
+        raise ImageError(str(error)) from None
 
 
 def hash_entries(entries: Sequence[Entry]) -> str:

@@ -9,6 +9,9 @@ import posixpath
 import re
 from collections.abc import Iterable
 
+from dcht.data.captions import decode_text
+from dcht.errors import UsageError
+
 LABEL = "label"
 CLASS_SUFFIX = ".cls"
 """A file, or a member of an archive, beside an image: WebDataset's."""
@@ -21,6 +24,30 @@ def parse_label(text: str) -> int | str:
     text = text.strip()
     # No other way to write the number: what has leading zeros is a name.
     return int(text) if re.fullmatch("0|[1-9][0-9]{0,8}", text) else text
+
+
+def decode_class(content: bytes) -> int | str:
+    """The class that a `.cls` holds.
+
+    Raises:
+        UsageError: it holds none, or several.
+    """
+    text = decode_text(CLASS_SUFFIX, content).strip()
+    if not text or "\n" in text:
+        raise UsageError(
+            f"{CLASS_SUFFIX} holds {text[:20]!r}; expected one class: a number or a name"
+        )
+    return parse_label(text)
+
+
+def encode_class(label: object) -> bytes | None:
+    """The `.cls` that says a label; None where none would give it back as it is."""
+    try:
+        content = f"{label}\n".encode()
+        same = len(content) <= MAX_LABEL and decode_class(content) == label
+    except (UnicodeEncodeError, UsageError):
+        return None
+    return content if same else None
 
 
 def class_folders(names: Iterable[str]) -> dict[str, int | str]:

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 from PIL import Image
 from tqdm import tqdm
 
+from dcht.data.captions import encode_captions
 from dcht.data.entries import READERS, Entry, digest_all, hash_entries
-from dcht.data.labels import LABEL, parse_label
+from dcht.data.labels import LABEL, encode_class
 from dcht.data.sources import Inputs, find_inputs
 from dcht.errors import UsageError
 from dcht.files import ERRORS, begin, jsonl, locked, partial_path, read_json, write_atomic
@@ -201,19 +202,13 @@ def _beside(name: str, row: dict[str, Any]) -> dict[str, bytes]:
     captions = row.pop("captions", [row["caption"]] if row["caption"] is not None else [])
     del row["caption"]
     members: dict[str, bytes] = {}
-    # A line is a caption: one that has lines of its own, or blanks around it, is a field.
-    if all(text == text.strip() and "\n" not in text and "\r" not in text for text in captions):
-        if captions:
-            members["txt"] = "".join(f"{text}\n" for text in captions).encode()
-    else:
+    if (text := encode_captions(captions)) is None:
         row["captions"] = captions
-    label = row.get(LABEL)
-    if (
-        isinstance(label, (int, str))
-        and parse_label(str(label)) == label
-        and "\n" not in str(label)
-    ):
-        members["cls"] = f"{row.pop(LABEL)}\n".encode()
+    elif captions:
+        members["txt"] = text
+    if (label := encode_class(row.get(LABEL))) is not None:
+        members["cls"] = label
+        del row[LABEL]
     row.setdefault("source", name)
     members["json"] = jsonl([row])
     return members

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
+from dcht.data.beside import is_twin
 from dcht.data.entries import Entry, Part, file_part
 from dcht.errors import UsageError
 from dcht.files import open_regular
@@ -31,7 +32,8 @@ def list_zip(path: str | Path) -> list[Entry]:
             return [
                 _entry(member, file, whole)
                 for member in archive.infolist()
-                if Path(member.filename).suffix.lower() in IMAGE_SUFFIXES and not member.is_dir()
+                if Path(member.filename).suffix.lower() in IMAGE_SUFFIXES
+                and not (member.is_dir() or is_twin(member.filename))
             ]
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None

@@ -57,11 +57,17 @@ class LatentDataset(Dataset[Sample]):
                 tokenizer without a codebook it is `latent`, and `ContinuousSample`.
 
         Raises:
-            UsageError: there is none, or it is not finished.
+            UsageError: there is none, it is not finished, or a field is called like a tensor.
             CheckpointError: it is damaged.
         """
         self.store = LatentsStore(folder)
         self.fields = None if fields is None else list(fields)
+        names = ("latent",) if self.store.continuous else ("indices", "residual")
+        if taken := [name for name in self.fields or () if name in names]:
+            raise UsageError(
+                f"field {taken[0]!r} is the name of a tensor, which every sample has: leave it out "
+                "of fields"
+            )
 
     def __len__(self) -> int:
         return len(self.store)
