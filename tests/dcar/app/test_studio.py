@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,18 @@ def test_any_prompt_is_one_word_of_the_command(prompt: str) -> None:
     words = shlex.split(recipe.command())
     assert words.count(prompt) == 1
     assert not prompt.startswith("-") or words[-2:] == ["--", prompt]
+
+
+def test_a_recipe_keeps_the_threshold_of_the_checker(studio: Studio) -> None:
+    """What an app rejects, the command that it shows must not draw."""
+    series, _ = studio.plan("a dog", seed=0, num_images=1, settings={})
+    assert "threshold" not in studio.recipe(series, "a dog").command()
+    studio.safety = "shield"
+    for threshold, shown in ((0.2, False), (0.05, True)):
+        studio.pipe.safety = SimpleNamespace(threshold=threshold)  # type: ignore[assignment]
+        recipe = studio.recipe(series, "a dog")
+        assert ("--safety shield --safety-threshold 0.05" in recipe.command()) == shown
+        assert ("safety='shield', safety_threshold=0.05)" in recipe.python()) == shown
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,13 @@ def test_captions_stand_beside_images_as_encoding_reads_them(dcar: Dcar, tmp_pat
     assert dcar("generate", "a red apple", "a\ndog", "--captions", "--out", out)[0] == 0
     rows = [entry.row() for entry in list_inputs(out)]
     assert [row["caption"] for row in rows] == ["a red apple", "a dog"]
+    mine = out / "00001.txt"
+    mine.write_text("my dog Rex\n")  # a caption that its owner has mended, before a repetition
+    again = ("generate", "a red apple", "a\ndog", "--captions", "--out", out)
+    code, _, stderr = dcar(*again)
+    assert (code, "00001.txt exists and says something else" in stderr) == (2, True)
+    assert mine.read_text() == "my dog Rex\n"
+    assert dcar(*again, "--force")[0] == 0 and mine.read_text() == "a dog\n"
     code, _, stderr = dcar("generate", "a", "--captions", "--out", tmp_path / "x.png")
     assert (code, "give --out a folder" in stderr) == (2, True)
 

@@ -200,6 +200,16 @@ def test_a_replacement_is_said_on_stderr_in_json_and_in_the_png(
     assert (tmp_path / "again.png").read_bytes() == (out / "00000.png").read_bytes()
 
 
+@pytest.mark.parametrize("threshold", [0.2, 0.05])
+def test_a_threshold_without_a_checker_checks_nothing_and_is_refused(
+    dcar: Callable[..., tuple[int, str, str]], tmp_path: Path, threshold: float
+) -> None:
+    words = ("generate", "a dog", "--safety-threshold", threshold, "--out", tmp_path / "x.png")
+    code, stdout, stderr = dcar(*words)
+    assert (code, stdout) == (2, "") and "and none is named: no prompt would be" in stderr
+    assert not (tmp_path / "x.png").exists()
+
+
 def test_without_the_checker_that_was_asked_for_nothing_is_drawn(
     dcar: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:

@@ -31,6 +31,7 @@ class Recipe:
         settings: by name, those that are not the checkpoint's own.
         ckpt: the generator; None is the bundled one.
         safety: the checker of prompts, if there is one.
+        safety_threshold: its own, where that is not the usual one.
         precision: of the generator and its tokenizer.
         mask: whether an edit has a mask.
         margins: of an outpainting, in pixels by side.
@@ -44,6 +45,7 @@ class Recipe:
     settings: Mapping[str, Any]
     ckpt: str | None = None
     safety: str | None = None
+    safety_threshold: float | None = None
     precision: Precision = Precision.fp32
     mask: bool = False
     margins: Mapping[str, int] | None = None
@@ -76,6 +78,8 @@ class Recipe:
             words += [FLAGS[name], str(value)]
         for flag, name in (("--ckpt", self.ckpt), ("--safety", self.safety)):
             words += [] if name is None else [flag, name]
+        if self.safety_threshold is not None:
+            words += ["--safety-threshold", str(self.safety_threshold)]
         for value in self.precision.noted().values():
             words += ["--precision", value]
         words += ["--out", "images" if self.num_images > 1 else "image.png"]
@@ -91,6 +95,8 @@ class Recipe:
         options |= self.settings
         loads = [] if self.ckpt is None else [repr(self.ckpt)]
         loads += [] if self.safety is None else [f"safety={self.safety!r}"]
+        if self.safety_threshold is not None:
+            loads.append(f"safety_threshold={self.safety_threshold}")
         loads += [f"{name}={value!r}" for name, value in self.precision.noted().items()]
         if self.margins is not None:
             options |= {side: pixels for side, pixels in self.margins.items() if pixels}

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from dcar.app.recipes import Recipe, changed, file_name
+from dcar.config import SAFETY_THRESHOLD
 from dcar.pipeline import TextToImage
 from dcar.pipeline.edit import Edit
 from dcar.pipeline.film import overlaid
@@ -159,6 +160,8 @@ class Studio:
         """A series as what makes it again; `edit` are the fields of `Recipe` about one."""
         size = (series.width, series.height)
         own = (self.pipe.size[1], self.pipe.size[0])
+        checker = self.pipe.safety
+        threshold = SAFETY_THRESHOLD if checker is None else checker.threshold
         return Recipe(
             prompt=prompt.strip(),
             seed=series.seed,
@@ -167,6 +170,7 @@ class Studio:
             settings=changed(series.settings, self.pipe.sampling),
             ckpt=self.ckpt,
             safety=self.safety,
+            safety_threshold=None if threshold == SAFETY_THRESHOLD else threshold,
             precision=self.pipe.precision,
             **edit,
         )

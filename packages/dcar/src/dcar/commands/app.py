@@ -43,7 +43,7 @@ def add(verbs: Any) -> None:
         help="ask this ShieldGemma (folder or Hub id) about every prompt [no check]",
     )  # fmt: skip
     verb.add_argument(
-        "--safety-threshold", type=float, default=SAFETY_THRESHOLD, metavar="P",
+        "--safety-threshold", type=float, metavar="P",
         help=f"P(Yes) from which a prompt is rejected [{SAFETY_THRESHOLD}]",
     )  # fmt: skip
     add_common(

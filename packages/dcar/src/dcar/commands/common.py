@@ -66,7 +66,7 @@ def add_series(verb: argparse.ArgumentParser, *, out: dict[str, Any], size: str)
         "'A red heart' [no check]",
     )  # fmt: skip
     verb.add_argument(
-        "--safety-threshold", type=float, default=SAFETY_THRESHOLD, metavar="P",
+        "--safety-threshold", type=float, metavar="P",
         help=f"P(Yes) from which a prompt is rejected [{SAFETY_THRESHOLD}]",
     )  # fmt: skip
     verb.add_argument("--no-metadata", dest="metadata", action="store_false", help=NO_METADATA)

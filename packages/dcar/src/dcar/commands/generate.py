@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from dcar.commands.common import (
@@ -123,12 +125,33 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         metadata=arguments.metadata,
     )
+    captions = _captions(arguments, plan.prompts) if arguments.captions else {}
     code = write_series(pipe, plan, arguments, {})
-    if arguments.captions:
-        for number, prompt in enumerate(plan.prompts):
-            caption = " ".join(prompt.split())  # a line is a caption
-            write_atomic(arguments.out / f"{number:05d}.txt", f"{caption}\n".encode())
+    for path, content in captions.items():
+        write_atomic(path, content)
     return code
+
+
+def _captions(arguments: argparse.Namespace, prompts: Sequence[str]) -> dict[Path, bytes]:
+    """The files of `--captions`, by path, without those that are there and say the same.
+
+    Raises:
+        UsageError: one is there and says something else, as its owner has written it.
+    """
+    found = {}
+    for number, prompt in enumerate(prompts):
+        path = arguments.out / f"{number:05d}.txt"
+        caption = " ".join(prompt.split())  # a line is a caption
+        content = f"{caption}\n".encode()
+        there = path.read_bytes() if path.exists() else None
+        if there not in (None, content) and not arguments.force:
+            raise UsageError(
+                f"{path} exists and says something else; use --force or another --out, or leave "
+                "--captions out"
+            )
+        if there != content:
+            found[path] = content
+    return found
 
 
 def _list_words(arguments: argparse.Namespace) -> int:

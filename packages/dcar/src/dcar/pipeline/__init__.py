@@ -84,7 +84,7 @@ class TextToImage:
         device: torch.device | str | None = None,
         precision: Precision | str | None = None,
         safety: str | Path | None = None,
-        safety_threshold: float = SAFETY_THRESHOLD,
+        safety_threshold: float | None = None,
     ) -> TextToImage:
         """Load a folder, a Hub id, or (None) the checkpoint that ships with the package.
 
@@ -99,12 +99,13 @@ class TextToImage:
             precision: in place of `dtype`, by name: `auto`, fp32, bf16, fp16, or int8 (the linear
                 layers of transformer and head; the rest is fp32).
             safety: a ShieldGemma that judges every prompt (appendix A.1); None: no check.
-            safety_threshold: P(Yes) from which a prompt is rejected.
+            safety_threshold: P(Yes) from which a prompt is rejected; None: `SAFETY_THRESHOLD`.
 
         Raises:
             CheckpointError: files that are missing or do not fit, another image tokenizer than
                 the one the generator was trained on, or a checker that cannot be loaded.
-            UsageError: a precision that is not known or not to be had, or a `dtype` beside it.
+            UsageError: a precision that is not known or not to be had, or a `dtype` beside it; or a
+                threshold and no checker.
         """
         if precision is not None:
             precision = pick_precision(precision, device or "cpu", int8=True)
@@ -113,8 +114,14 @@ class TextToImage:
         else:
             dtype = dtype_of(precision, dtype, device)
         checker = None
+        threshold = SAFETY_THRESHOLD if safety_threshold is None else safety_threshold
         if safety is not None:
-            checker = SafetyChecker.from_pretrained(safety, threshold=safety_threshold)
+            checker = SafetyChecker.from_pretrained(safety, threshold=threshold)
+        elif safety_threshold is not None:
+            raise UsageError(
+                f"safety threshold {safety_threshold} is of a checker, and none is named: no "
+                "prompt would be checked; name a ShieldGemma (--safety)"
+            )
         access = Access(token=token, cache_dir=cache_dir, local_files_only=local_files_only)
         found = load_pretrained(name, revision=revision, **access)
         config = found.config
