@@ -105,7 +105,9 @@ def test_every_verb_spells_its_options_alike(verb: str) -> None:
         assert hasattr(arguments, name)
 
 
-def test_scenes_without_sprites_are_their_captions(tmp_path: Path) -> None:
+def test_scenes_without_sprites_are_their_captions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Nothing is rendered, and no caption shows what is held out."""
     from dcar_eval.scenes.prompts import sample_captions
     from dcar_eval.scenes.world import WORLDS, Split
@@ -122,3 +124,11 @@ def test_scenes_without_sprites_are_their_captions(tmp_path: Path) -> None:
         arguments = build_parser().parse_args(odd)
         with pytest.raises(UsageError, match=r"go into --out X\.txt|holds other captions"):
             arguments.function(arguments)
+    for odd in ("--webdataset", "--backgrounds varied"):
+        arguments = build_parser().parse_args([*command, str(out), *odd.split()])
+        with pytest.raises(UsageError, match="is of scenes that are rendered; name"):
+            arguments.function(arguments)
+    capsys.readouterr()
+    arguments = build_parser().parse_args([*command, str(out), "--json"])
+    assert arguments.function(arguments) == 0
+    assert json.loads(capsys.readouterr().out) == {"out": str(out), "captions": 30}

@@ -80,6 +80,14 @@ def test_statistics_are_written_and_compared(ask: Ask, images: Path, tmp_path: P
         ("stats . --out x.txt", "--out x.txt should end in .npz"),
         ("fid {images} {images} --size 64", "python -m dcar_eval.inception --out DIR"),
         ("fid {images} {images} --extractor resnet", "extractor 'resnet' is not known"),
+        ("fid {images} {images} --crop adm", "--crop adm says how images come to a --size"),
+        ("stats {images} --out x.npz --crop cover", "--crop cover says how images come to a"),
+        (
+            "fid {images} {images} --extractor efficientnet-lite0 --inception-weights w",
+            "--inception-weights w are of FID's network, and the extractor is efficientnet-lite0",
+        ),
+        ("mjhq --data . --images . --steps 4 --out x", "--images are judged as they are"),
+        ("mjhq --data . --images . --ckpt x --size 256 --out x", "--images are judged as they are"),
         ("mjhq --data no/such --out x", "meta_data.json is not there; the benchmark is"),
         ("mjhq --data . --out x --size 512x256", "both sets are square, not 512 x 256"),
         ("mjhq --data . --out x --shard 2/2", "'2/2' is not I/N with 0 <= I < N"),
@@ -90,6 +98,21 @@ def test_mistakes_are_named(ask: Ask, images: Path, words: str, message: str) ->
     assert answer.code == 2
     assert message in answer.err
     assert answer.out == ""
+
+
+def test_few_images_are_few_on_either_side(
+    ask: Ask, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dcar_eval.fid.FEW_IMAGES", 5)
+    monkeypatch.setattr("dcar_eval.metrics.distances.FEW_IMAGES", 5)
+    how = ("--size", 32, "--device", "cpu", "--extractor", "somebodys:means")
+    few = tmp_path / "few"
+    few.mkdir()
+    for name in ("a.png", "b.jpg", "c.webp"):
+        (few / name).write_bytes((images / name).read_bytes())
+    assert ask("fid", images, images, *how).err == ""
+    for sets in ((few, images), (images, few)):
+        assert "is of 3 images: below 5 it is biased" in ask("fid", *sets, *how).err
 
 
 def test_further_metrics_stand_beside_the_distances(ask: Ask, images: Path) -> None:

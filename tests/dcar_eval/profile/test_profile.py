@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dcar.config import PRESETS, GeneratorConfig, HeadConfig
+from dcar.modules.classes import ClassEncoder
 from dcar.pipeline import TextToImage
 from dcar.sampling_config import SamplingConfig
 from dcar_eval.metrics.random_weights import random_pipeline
@@ -16,6 +17,7 @@ from dcar_eval.profile.measure import (
     count_parameters,
     generation_parts,
     profile,
+    prompt_for,
     table,
 )
 from dcar_eval.profile.memory import PeakMemory
@@ -45,6 +47,13 @@ def test_the_parts_draw_the_images(pipe: TextToImage) -> None:
     drawn = pipe(prompts, height=64, width=96, seed=5, num_steps=3, num_diffusion_steps=4)
     expected = [image.tobytes() for image in drawn.images]
     assert [to_pil(pixels).tobytes() for pixels in made["decoder"]] == expected
+
+
+def test_a_checkpoint_of_classes_is_asked_for_one(pipe: TextToImage) -> None:
+    text = prompt_for(pipe)
+    pipe.text = ClassEncoder(["tench", "goldfish"], 8)
+    assert text != prompt_for(pipe) == "tench"
+    assert pipe.text.tokenize([prompt_for(pipe)]).ids.tolist() == [[0]]
 
 
 def transformer_macs(config: GeneratorConfig, n: int) -> tuple[int, int, int]:

@@ -146,6 +146,49 @@ def test_scores_of_generators(tmp_path: Path) -> None:
     assert second.rows[-1].cells[Column("paper, 512 x 512 on A100", "latency fp16 (s)")] == "0.432"
 
 
+def test_other_benchmarks_of_scenes_have_tables_of_their_own(tmp_path: Path) -> None:
+    settings = {"weights": "b" * 64, "recognizer_sha256": "c" * 64, "size": 256}
+    column = {"overall": 0.2, "tasks": {"one": 0.2, "sizes": 0.1}, "n": 14}
+    own = {"overall": 0.9, "tasks": {"one": 0.91, "sizes": 0.92}, "things": {"fox": 0.8, "cup": 1}}
+    hard = column | {
+        "task": "scenes", "benchmark": "hard", "unseen": column, "recognizer": own,
+        "seen": column | {"overall": 0.75, "n": 15}, "n": 29,
+        "settings": settings | {"benchmark": "hard", "prompts_sha256": "1" * 64},
+    }  # fmt: skip
+    things = {
+        "task": "scenes", "benchmark": "things", "overall": 0.25, "drawn": 1, "known": 1, "n": 4,
+        "things": {"fox": 0.25}, "recognizer": own,
+        "settings": settings | {"benchmark": "things", "things": ["fox"]},
+    }  # fmt: skip
+    made = {"standard": scenes(), "hard": hard, "things": things}
+    runs = find_runs([write(tmp_path / name, results) for name, results in made.items()])
+    assert [run.provenance()["protocol"].rpartition(" ")[0] for run in runs] == [
+        "scenes, 1 objects, 256 x 256", "hard scenes, 256 x 256", "1 things, 256 x 256",
+    ]  # fmt: skip
+    standard, harder, alone = build_sections(runs)
+    assert [row.name for row in harder.rows] == [
+        "hard (bbbbbbbb), unseen", "hard (bbbbbbbb), seen", "the recognizer on true scenes",
+    ]  # fmt: skip
+    assert [list(row.cells.values()) for row in harder.rows] == [
+        ["0.200", "0.100", "0.200", "14"], ["0.200", "0.100", "0.750", "15"],
+        ["0.910", "0.920", "0.900"],
+    ]  # fmt: skip
+    # Of the same things: what the recognizer is worth on others is another question.
+    assert [list(row.cells.values()) for row in alone.rows] == [["0.250", "1 of 1", "4"], ["0.800"]]
+    assert standard.rows[0].cells[Column("scenes, 1 objects, 256 x 256", "images")] == "240"
+
+
+def test_given_images_have_no_weights(tmp_path: Path) -> None:
+    """The tokenizer in their settings made the ceiling, and none of the images."""
+    given = scenes()
+    given["settings"] |= {"images_sha256": "2" * 64, "tokenizer_sha256": "a" * 64}
+    for name in ("weights", "size"):  # neither is known
+        del given["settings"][name]
+    (run,) = find_runs([write(tmp_path / "theirs", given)])
+    assert run.name == "theirs" and run.provenance()["weights"] == "-"
+    assert run.provenance()["protocol"].startswith("scenes, 1 objects, images as given ")
+
+
 def test_unlike_protocols_of_one_name_are_refused(tmp_path: Path) -> None:
     first = write(tmp_path / "a", reconstruction(DCAR, 25.0))
     second = write(tmp_path / "b", reconstruction(DCAR | {"sha256": "0" * 64}, 24.0))

@@ -53,6 +53,13 @@ def test_a_run_knows_its_objects_and_its_prompts(folder: Path) -> None:
         find(folder)
 
 
+@pytest.mark.parametrize("other", ["hard", "things"])
+def test_images_of_another_benchmark_are_of_other_prompts(folder: Path, other: str) -> None:
+    settle(folder, recognizer_sha256="r", benchmark=other, seed=3, num_per_task=2)
+    with pytest.raises(UsageError, match=f"of a run of --benchmark {other}, whose prompts are"):
+        find(folder)
+
+
 def test_settings_of_something_else_say_nothing(folder: Path, tmp_path: Path) -> None:
     settle(folder, objects=["cat", "dog"], seed=9)
     assert find(folder).objects == tuple(sorted(WORLDS["wide"]))
@@ -70,6 +77,10 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
         find(folder, num_per_task=3)
     with pytest.raises(UsageError, match=r"00006\.png is one image too many: 1 of a task are 6"):
         find(folder, num_per_task=1)
+    Image.new("RGB", (32, 32)).save(folder / "00100.png")  # behind a gap
+    with pytest.raises(UsageError, match=r"00100\.png is one image too many: 2 of a task are 12"):
+        find(folder)
+    (folder / "00100.png").unlink()
     (folder / "00003.png").write_bytes(b"no picture")
     with pytest.raises(UsageError, match=r"00003\.png: not a PNG"):
         find(folder)

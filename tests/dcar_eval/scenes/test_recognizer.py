@@ -131,14 +131,17 @@ def test_a_run_that_was_stopped_goes_on_exactly(
     from dcar_eval.scenes import recognizer_train
 
     training = Training(classes=CLASSES, steps=4, batch_size=2, warmup_steps=1)
-    ceiling = {"overall": 0.5, "tasks": {}}
+    ceiling = {"overall": 0.5, "tasks": {}, "num_per_task": 3}
 
-    def run(out: Path, settings: Training = training, *, force: bool = False) -> bool:
+    def run(
+        out: Path, settings: Training = training, *, force: bool = False, num_per_task: int = 3
+    ) -> bool:
         return train_recognizer(
             npm_folder,
             out,
             training=settings,
-            measure=lambda _: ceiling,
+            measure=lambda _: ceiling | {"num_per_task": num_per_task},
+            measured_on={"num_per_task": num_per_task},
             workers=0,
             save_every=2,
             log_every=2,
@@ -170,6 +173,12 @@ def test_a_run_that_was_stopped_goes_on_exactly(
     before = (broken / "model.safetensors").stat().st_mtime_ns
     assert run(tmp_path / "broken")
     assert (broken / "model.safetensors").stat().st_mtime_ns == before
+    # On other images it is measured again, with the same weights.
+    assert run(tmp_path / "broken", num_per_task=7)
+    again = json.loads((broken / "config.json").read_text())
+    assert again == config | {"ceiling": ceiling | {"num_per_task": 7}}
+    weights = [(path / "model.safetensors").read_bytes() for path in (whole, broken)]
+    assert weights[0] == weights[1]
     other = Training(classes=CLASSES, steps=4, batch_size=2, warmup_steps=1, seed=1)
     with pytest.raises(UsageError, match=r"other settings \(seed\)"):
         run(tmp_path / "broken", other)

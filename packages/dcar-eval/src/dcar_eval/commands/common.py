@@ -97,8 +97,12 @@ def end_judging(
     return SKIPPED if results["missing"] else code
 
 
-def check_given(arguments: argparse.Namespace) -> None:
+def check_given(arguments: argparse.Namespace, *, resized: bool = False) -> None:
     """Refuse `--images` beside what generates others, or where nothing is.
+
+    Args:
+        arguments: of the verb.
+        resized: whether `--size` is what images that are there are brought to.
 
     Raises:
         UsageError: so it is.
@@ -106,8 +110,8 @@ def check_given(arguments: argparse.Namespace) -> None:
     if arguments.images is None:
         return
     generating = (
-        arguments.size, sampling_settings(arguments), arguments.ckpt, arguments.seed,
-        arguments.precision != "fp32",
+        arguments.size and not resized, sampling_settings(arguments), arguments.ckpt,
+        arguments.seed, arguments.precision != "fp32",
     )  # fmt: skip
     if any(generating):
         raise UsageError("--images are judged as they are; leave out what generates others")

@@ -46,7 +46,7 @@ def add(verbs: Any) -> None:
 def _add_reading(verb: argparse.ArgumentParser) -> None:
     size = {"default": None, "help": "N or WxH [as they are, which must be one size]"}
     verb.add_argument(
-        "--crop", choices=[crop.name for crop in Crop], default="cover",
+        "--crop", choices=[crop.name for crop in Crop],
         help="how images are brought to --size [cover]",
     )  # fmt: skip
     add_inception(verb)
@@ -55,8 +55,7 @@ def _add_reading(verb: argparse.ArgumentParser) -> None:
 
 def run_fid(arguments: argparse.Namespace) -> int:
     """Print the distances."""
-    for place in (arguments.reference, arguments.images):
-        _check(place)
+    _check(arguments, arguments.reference, arguments.images)
     metrics = _metrics(arguments)
     from dcar_eval.fid import FEW_IMAGES, Statistics, load_statistics
     from dcar_eval.metrics.distances import distances, few_images, frechet
@@ -68,6 +67,7 @@ def run_fid(arguments: argparse.Namespace) -> int:
         load_statistics(place) if _is_statistics(place) else _features(place, arguments, extractor)
         for place in (arguments.reference, arguments.images)
     )
+    counts = [FEW_IMAGES if isinstance(one, Statistics) else len(one) for one in (real, fake)]
     found: dict[str, dict[str, Any]]
     if not isinstance(fake, Statistics):
         found = distances(real, fake, kind="fid", extractor=extractor.name)
@@ -78,7 +78,7 @@ def run_fid(arguments: argparse.Namespace) -> int:
         found = {fid_name("fid", extractor.name): {"value": frechet(real, fake)}}
     if arguments.json:
         facts = {"name": extractor.name, "sha256": extractor.sha256}
-        reading = {"size": arguments.size, "crop": arguments.crop if arguments.size else None}
+        reading = {"size": arguments.size, "crop": arguments.crop}
         packages = versions(("dcar-eval", "torch", "numpy", "pillow"))
         print(json.dumps({**found, "extractor": facts, **reading, "versions": packages}))
     else:
@@ -89,7 +89,9 @@ def run_fid(arguments: argparse.Namespace) -> int:
             for key in named or ["value"]:
                 print(f"{f'{name} {key}' if named else name} {values[key]:.4f}{beside}")
     for name, values in found.items():
-        for note in few_images(name, values.get("n", FEW_IMAGES)) if name[:3] == "fid" else []:
+        # Either set biases it: a reference of few images as much as few images.
+        fewest = min(values.get("n", FEW_IMAGES), *counts)
+        for note in few_images(name, fewest) if name[:3] == "fid" else []:
             print(printable(note), file=sys.stderr)
     return OK
 
@@ -142,7 +144,7 @@ def _more(
 
 def run_stats(arguments: argparse.Namespace) -> int:
     """Write the file, unless it holds the same already, and print its name."""
-    _check(arguments.images)
+    _check(arguments, arguments.images)
     if arguments.out.suffix != ".npz":
         raise UsageError(f"--out {arguments.out} should end in .npz")
     from numpy import array_equal
@@ -161,9 +163,13 @@ def run_stats(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _check(place: Path) -> None:
+def _check(arguments: argparse.Namespace, *places: Path) -> None:
     # Before torch and the weights are loaded: a typing mistake should answer at once.
-    require_sources([str(place)])
+    require_sources(map(str, places))
+    if arguments.crop is not None and arguments.size is None:
+        raise UsageError(f"--crop {arguments.crop} says how images come to a --size; give that too")
+    if arguments.size is not None and arguments.crop is None:
+        arguments.crop = Crop.cover.name
 
 
 def _extractor(arguments: argparse.Namespace) -> Extractor:
@@ -194,6 +200,6 @@ def _features(place: Path, arguments: argparse.Namespace, extractor: Extractor) 
         entries,
         extractor,
         size=parse_size(arguments.size) if arguments.size else None,
-        crop=Crop[arguments.crop],
+        crop=Crop[arguments.crop or Crop.cover.name],
         batch_size=arguments.batch_size,
     )

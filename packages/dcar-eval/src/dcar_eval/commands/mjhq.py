@@ -10,6 +10,7 @@ from dcar.commands.common import CKPT, add_sampling, sampling_settings
 from dcar_eval.commands.common import (
     add_inception,
     add_share,
+    check_given,
     load_pipe,
     pick_metrics,
     pick_share,
@@ -71,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     width, height = parse_size(arguments.size)
     if width != height:
         raise UsageError(f"both sets are square, not {width} x {height}; give --size N")
+    check_given(arguments, resized=True)
     protocol = GENERATION_PROTOCOLS[arguments.protocol]
     protocol = replace(protocol, size=width, fid=arguments.extractor or protocol.fid)
 

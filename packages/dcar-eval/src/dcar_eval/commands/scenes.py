@@ -129,6 +129,9 @@ def _captions(arguments: argparse.Namespace) -> int:
             "scenes are rendered from --sprites; without them the standard grammar's captions go "
             "into --out X.txt"
         )
+    if arguments.webdataset or arguments.backgrounds:
+        name = "--webdataset" if arguments.webdataset else "--backgrounds"
+        raise UsageError(f"{name} is of scenes that are rendered; name their --sprites too")
     from dcar_eval.scenes.prompts import sample_captions
     from dcar_eval.scenes.things import parse_objects
     from dcht.files import write_atomic
@@ -145,5 +148,8 @@ def _captions(arguments: argparse.Namespace) -> int:
     if there and not arguments.force:
         raise UsageError(f"{arguments.out} holds other captions; use --force or another --out")
     write_atomic(arguments.out, content)
-    print(f"{printable(arguments.out)}: {len(lines)} captions")
+    if arguments.json:
+        print(json.dumps({"out": str(arguments.out), "captions": len(lines)}))
+    else:
+        print(f"{printable(arguments.out)}: {len(lines)} captions")
     return OK

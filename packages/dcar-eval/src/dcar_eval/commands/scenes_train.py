@@ -85,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed + 1,
             tokenizer=Tokenizer.from_pretrained(),
         ),
+        measured_on={"num_per_task": arguments.num_per_task},
         compose=compose,
         start=start,
         workers=arguments.workers,

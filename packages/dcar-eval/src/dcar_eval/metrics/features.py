@@ -37,6 +37,8 @@ from dcht.images import Fitting, ImageError
 
 CACHE_VARIABLE = "DCAR_EVAL_CACHE"
 EXTRACTORS = ("inception", "inception-tf1", "efficientnet-lite0", "dinov2", "clip")
+INCEPTION = ("inception", "inception-tf1")
+"""Those whose weights are FID's, or made of them."""
 SAVED_EVERY = 512
 """Images between two states on disk: what a killed run does again at most."""
 KIND = "images"
@@ -77,7 +79,12 @@ def load_extractor(
         CheckpointError: weights that are other ones than they should be.
     """
     code = b""
-    if name in ("inception", "inception-tf1"):
+    if inception_weights is not None and name not in INCEPTION:
+        raise UsageError(
+            f"--inception-weights {inception_weights} are of FID's network, and the extractor is "
+            f"{name}; leave one of them out"
+        )
+    if name in INCEPTION:
         module: nn.Module = load_inception(inception_weights, tf1=name == "inception-tf1")
     elif name == "efficientnet-lite0":
         module = load_efficientnet()

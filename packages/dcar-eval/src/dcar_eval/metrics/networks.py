@@ -82,6 +82,10 @@ def load_networks(
     for place in (lpips_weights, inception_weights):
         if place and not Path(place).exists():
             raise UsageError(f"{place} does not exist; expected weights, or a folder with them")
+    if lpips_weights and not LPIPS_NETS[protocol.lpips]:
+        raise UsageError(
+            f"--lpips-weights {lpips_weights} are for LPIPS, which protocol {protocol.name} has not"
+        )
     networks = MetricNetworks(protocol=protocol, further=list(further))
     for net in LPIPS_NETS[protocol.lpips]:
         try:

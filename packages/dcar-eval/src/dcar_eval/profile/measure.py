@@ -21,6 +21,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from dcar.modules.classes import ClassEncoder
 from dcar.pipeline import TextToImage
 from dcar.pipeline.edit import token_grid
 from dcar.pipeline.settings import Settings, resolve
@@ -48,7 +49,7 @@ from dcht.files import read_json, write_atomic
 
 PACKAGES = ("dcar-eval", "dcar", "dcht", "torch", "transformers")
 PROMPT = "a photo of a red apple"
-"""Any will do: text is padded to the encoder's length."""
+"""Any will do: text is padded to the encoder's length. Where there are classes, the first does."""
 
 
 @dataclass(kw_only=True)
@@ -121,7 +122,7 @@ def measure_speed(
     repeats: int = 5,
 ) -> Speed:
     """Time batches of `batch_size`; `size` is (height, width)."""
-    prompts = [PROMPT] * batch_size
+    prompts = [prompt_for(pipe)] * batch_size
     runs = [
         _seconds(generation_parts(pipe, prompts, settings=settings, size=size), pipe.device)
         for _ in range(warmup + repeats)
@@ -155,13 +156,18 @@ def _wait(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
+def prompt_for(pipe: TextToImage) -> str:
+    """A prompt that a checkpoint takes."""
+    return pipe.text.names[0] if isinstance(pipe.text, ClassEncoder) else PROMPT
+
+
 def count_flops(
     pipe: TextToImage, *, settings: SamplingConfig, size: tuple[int, int]
 ) -> dict[str, int]:
     """FLOPs of one image by part, as executed; `size` is (height, width)."""
     flops, before = {}, 0
     with FlopCounterMode(display=False) as counter:
-        for part, _ in generation_parts(pipe, [PROMPT], settings=settings, size=size):
+        for part, _ in generation_parts(pipe, [prompt_for(pipe)], settings=settings, size=size):
             total = counter.get_total_flops()
             flops[part], before = total - before, total
     return flops

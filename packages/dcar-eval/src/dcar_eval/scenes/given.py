@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dcar_eval.given.pairs import numbered
-from dcar_eval.runs.results import SETTINGS
+from dcar_eval.runs.results import RESULTS, SETTINGS
 from dcar_eval.scenes.judge import SIDES
 from dcar_eval.scenes.world import BENCHMARK, WORLDS
 from dcht.errors import UsageError
@@ -60,6 +60,11 @@ def find_images(
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder of images")
     known = _run_of(folder)
+    if "benchmark" in known:
+        raise UsageError(
+            f"{folder} is of a run of --benchmark {known['benchmark']}, whose prompts are others; "
+            f"its score is in {folder.parent / RESULTS}"
+        )
     for key, value in (("seed", seed), ("num_per_task", num_per_task)):
         if known.get(key, value) != value:
             raise UsageError(f"{folder} is of a run with {key} {known[key]}, not {value}")
@@ -72,9 +77,9 @@ def find_images(
     files = [folder / found.get(index, f"{index:05d}.png") for index in range(count)]
     for file in files:
         _check(file, truths=truths)
-    if (more := found.get(count)) is not None:
+    if more := [name for number, name in found.items() if number >= count]:
         raise UsageError(
-            f"{folder / more} is one image too many: {num_per_task} of a task are {count}"
+            f"{folder / more[0]} is one image too many: {num_per_task} of a task are {count}"
         )
     return GivenImages(
         files=files,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -166,6 +166,7 @@ def train_recognizer(
     *,
     training: Training,
     measure: Callable[[Recognizer], dict[str, Any]],
+    measured_on: Mapping[str, Any] | None = None,
     compose: Compose = compose,
     start: Recognizer | None = None,
     log_every: int = 50,
@@ -180,6 +181,8 @@ def train_recognizer(
         out: the run.
         training: what the weights depend on.
         measure: the ceiling of a recognizer in eval mode.
+        measured_on: what that ceiling says of how it was measured: a finished run with another one
+            is measured again, and not trained.
         compose: the images; a function that other processes can import.
         start: whose weights to begin with; it knows all the classes.
         log_every: steps.
@@ -201,7 +204,9 @@ def train_recognizer(
     settings = asdict(training) | {"sprites_sha256": compositions.sprites.sha256()}
     check_settings(out, settings, free=(), resuming=resumed is not None)
     if resumed is not None and resumed[0] == training.steps and (out / RESULT / WEIGHTS).exists():
-        return True
+        known = Recognizer.from_pretrained(out / RESULT)[0].config.ceiling
+        if all(known.get(key) == value for key, value in (measured_on or {}).items()):
+            return True
     torch.manual_seed(training.seed)
     network = Recognizer(
         RecognizerConfig(
