@@ -87,7 +87,8 @@ def commands(tmp_path: Path) -> Iterator[Commands]:
         path = tmp_path / "photographs" / f"{name}.png"
         Image.fromarray(getattr(skimage.data, name)()).save(path)
         path.with_suffix(".txt").write_text(f"a photograph: {name}\n")
-    save_file(LPIPS("vgg").state_dict(), tmp_path / "vgg16.safetensors")
+    for net, file in (("vgg", "vgg16"), ("alex", "alexnet")):
+        save_file(LPIPS(net).state_dict(), tmp_path / f"{file}.safetensors")
     layout = T5Config(
         vocab_size=32128, d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12
     )
@@ -124,7 +125,8 @@ def test_from_photographs_to_numbers(commands: Commands) -> None:
     del made
     run(
         "dcar-eval reconstruction --ckpt published-tokenizer --images photographs --size 256 "
-        "--batch-size 1 --lpips-weights . --smoke --device cpu --out reconstruction"
+        "--batch-size 1 --lpips-weights . --extractor efficientnet-lite0 --device cpu "
+        "--out reconstruction"
     )
     for size in (256, 512):
         run(
@@ -165,8 +167,8 @@ def test_from_photographs_to_numbers(commands: Commands) -> None:
     with Image.open(folder / "cat.png") as image:
         assert image.size == (512, 512)
     run(
-        "dcar-eval scenes-eval --ckpt published --size 256 --num-per-task 1 --batch-size 6 "
-        "--device cpu --out scenes"
+        "dcar-eval scenes-eval --ckpt published --objects wide --size 256 --num-per-task 1 "
+        "--steps 2 --diffusion-steps 8 --batch-size 6 --device cpu --out scenes"
     )
     assert json.loads((folder / "scenes" / "results.json").read_text())["n"] == 6
     run("dcar export --ckpt published --out graphs")
