@@ -234,7 +234,7 @@ def test_twelve_images_are_the_same_in_every_form(
 
 def test_the_same_from_the_command_line_and_in_the_evaluations(pictures, tmp_path, capsys) -> None:
     """One reader: what encoding reads, the others read."""
-    from dcar_eval.commands.fid import _check
+    from dcar_eval.commands.fid import require_sources
     from dcht.data.sources import find_inputs
     from dcht.train.dataset import split_inputs
     from dcht.train_config import DataConfig
@@ -243,7 +243,7 @@ def test_the_same_from_the_command_line_and_in_the_evaluations(pictures, tmp_pat
     split = split_inputs(DataConfig(root=str(source), num_val=2, size=32, crop=32))
     assert (len(split.training), len(split.validation)) == (10, 2)
     assert split.training[0].open().size[1] == 36
-    _check(source)
+    require_sources([str(source)])
     assert find_inputs(csv(pictures, tmp_path / "c")).tables == ["captions.csv"]
     arguments = build_parser().parse_args(
         ["shard", str(source), "--out", str(tmp_path / "s"), "--seed", "1"]
