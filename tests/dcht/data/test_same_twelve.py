@@ -234,7 +234,7 @@ def test_twelve_images_are_the_same_in_every_form(
 
 def test_the_same_from_the_command_line_and_in_the_evaluations(pictures, tmp_path, capsys) -> None:
     """One reader: what encoding reads, the others read."""
-    from dcar_eval.commands.fid import require_sources
+    from dcht.commands.common import require_sources
     from dcht.data.sources import find_inputs
     from dcht.train.dataset import split_inputs
     from dcht.train_config import DataConfig
