@@ -142,6 +142,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="PACKAGE/NAME")
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
+    known = [f"{run.package}/{run.name}" for run in RUNS]
+    if unknown := sorted(set(arguments.names) - {*known}):
+        parser.error(f"{unknown[0]} is none of {', '.join(known)}")
     if arguments.data is not None:
         write_images(arguments.data)
         return
@@ -152,7 +155,7 @@ def main() -> None:
             words = ["dcht", "encode", "images", "--size", size, "--out", latents]
             subprocess.run(words, cwd=work, check=True)
         for run in RUNS:
-            if not arguments.names or f"{run.package}/{run.name}" in arguments.names:
+            if f"{run.package}/{run.name}" in (arguments.names or known):
                 record(run, work)
 
 
