@@ -64,6 +64,8 @@ class EncodePlan:
     """`both`: every image has a second row, of its mirror image, with `flip: true`."""
     precision: str = "fp32"
     """Of the encoder; the quantizer works in fp32."""
+    compiled: bool = False
+    """Whether torch.compile's encoder worked; it differs from the plain one in its last bits."""
     device: str = "cpu"
     """Its kind; results of another kind differ in their last bits."""
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, assert_never
 
 from tqdm import tqdm
 
+from dcht.compiled import compiled_forward
 from dcht.data.entries import READERS, Entry
 from dcht.data.reader import Reader
 from dcht.data.sources import Inputs, find_inputs
@@ -217,11 +218,12 @@ def estimate(
     reader = Reader(settings.size, fit=settings.fit, captions=True)
     sample = good[: settings.batch_size]
     seconds = 0.0
-    for _ in range(2 if sample else 0):  # the first time includes what is done once
-        start = time.perf_counter()
-        for batch in reader.batches([sample]):
-            encode_batch(tokenizer, batch.images, plan)
-        seconds = (time.perf_counter() - start) * len(good) / len(sample)
+    with compiled_forward(tokenizer.encoder, enabled=plan.compiled):
+        for _ in range(2 if sample else 0):  # the first time includes what is done once
+            start = time.perf_counter()
+            for batch in reader.batches([sample]):
+                encode_batch(tokenizer, batch.images, plan)
+            seconds = (time.perf_counter() - start) * len(good) / len(sample)
     positions = plan.latent_height * plan.latent_width
     indices = 0 if plan.codebook_size is None else 1
     each = 2 * positions * (indices + plan.latent_channels) * settings.flip.views

@@ -9,6 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from dcht.compiled import compiled_forward
 from dcht.data.reader import Batch, Reader, split
 from dcht.device import Precision
 from dcht.errors import UsageError
@@ -32,21 +33,22 @@ def encode_shards(
     reader = Reader((plan.width, plan.height), fit=Fit(plan.transform), captions=True,
                     strict=job.strict)  # fmt: skip
     batches = reader.batches(part for shard in parts for part in shard)
-    for shard, in_shard in zip(shards, parts, strict=True):
-        rows, errors, digests = [], [], []
-        found = [_nothing(plan)]
-        for _ in in_shard:
-            batch = next(batches)
-            found.append(encode_batch(tokenizer, batch.images, plan))
-            rows += _with_flips(batch, plan)
-            errors += batch.errors
-            digests += batch.sha256
-            progress(len(batch.sha256))
-        values = torch.cat([coded.values for coded in found])
-        indices = [coded.indices for coded in found if coded.indices is not None]
-        data = ShardData(rows, errors, torch.cat(indices) if indices else None, values, digests)
-        writer.write(shard, data)
-        write_stamp(job.out, shard, job.inputs(shard))
+    with compiled_forward(tokenizer.encoder, enabled=plan.compiled):
+        for shard, in_shard in zip(shards, parts, strict=True):
+            rows, errors, digests = [], [], []
+            found = [_nothing(plan)]
+            for _ in in_shard:
+                batch = next(batches)
+                found.append(encode_batch(tokenizer, batch.images, plan))
+                rows += _with_flips(batch, plan)
+                errors += batch.errors
+                digests += batch.sha256
+                progress(len(batch.sha256))
+            values = torch.cat([coded.values for coded in found])
+            indices = [coded.indices for coded in found if coded.indices is not None]
+            data = ShardData(rows, errors, torch.cat(indices) if indices else None, values, digests)
+            writer.write(shard, data)
+            write_stamp(job.out, shard, job.inputs(shard))
 
 
 class Coded(NamedTuple):
@@ -77,9 +79,10 @@ def encode_batch(tokenizer: Tokenizer, images: Tensor, plan: EncodePlan) -> Code
     views = [images, images.flip(-1)][: Flip(plan.flip).views]
     found = []
     for view in views if len(images) else ():
+        view = _padded(view, plan.batch_size) if plan.compiled else view
         with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
             z = tokenizer.encode(view.to(device))
-        z = z.float()
+        z = z[: len(images)].float()
         if bad := int((~z.isfinite()).any(dim=(1, 2, 3)).sum()):
             raise UsageError(
                 f"z of {bad} of {len(z)} images is NaN or infinite with --precision "
@@ -98,6 +101,12 @@ def encode_batch(tokenizer: Tokenizer, images: Tensor, plan: EncodePlan) -> Code
         rearrange(torch.stack(indices), "flip b h w -> (b flip) h w") if indices else None,
         rearrange(values, "flip b c h w -> (b flip) c h w"),
     )
+
+
+def _padded(images: Tensor, batch_size: int) -> Tensor:
+    """Images (b, ...) repeated to a full batch: another shape would be compiled anew."""
+    rows = torch.arange(batch_size) % len(images)
+    return images if len(images) == batch_size else images[rows]
 
 
 def _with_flips(batch: Batch, plan: EncodePlan) -> Iterator[dict[str, Any]]:

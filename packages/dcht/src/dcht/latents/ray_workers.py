@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from dcht.compiled import compile_method
 from dcht.errors import UsageError
 from dcht.latents.encode_job import Job
 from dcht.latents.encode_shards import encode_shards
@@ -30,6 +31,8 @@ class EncodeShards:
         self.job: Job = ray.get(job)
         loaded: Tokenizer = ray.get(tokenizer)  # type: ignore[assignment]
         self.tokenizer = loaded.to(self.job.plan.device)
+        if self.job.plan.compiled:  # once, and not for each shard
+            compile_method(self.tokenizer.encoder, "forward")
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[int]]:
         """Encode the shards in column `shard`; gives how many inputs each covers."""
