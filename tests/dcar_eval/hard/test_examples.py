@@ -7,14 +7,23 @@ import numpy as np
 import pytest
 
 from dcar_eval.geneval import Detection, Options, relations
-from dcar_eval.hard import places, sample
+from dcar_eval.hard import examples, places, sample
 from dcar_eval.hard.examples import make_hard_example
+from dcar_eval.hard.grammar import Group, HardScene, HardTask
 from dcar_eval.hard.judge import judge
-from dcar_eval.hard.places import HIDDEN, SIDES, SIZE_SIDES, SPREAD, THRESHOLDS, sample_layout
+from dcar_eval.hard.places import (
+    HIDDEN,
+    SIDES,
+    SIZE_SIDES,
+    SPREAD,
+    THRESHOLDS,
+    NoRoomError,
+    sample_layout,
+)
 from dcar_eval.hard.sample import sample_hard_scene
 from dcar_eval.scenes.dataset import Settings
 from dcar_eval.scenes.held_out import placed
-from dcar_eval.scenes.layout import render_layout, sprite_of
+from dcar_eval.scenes.layout import Layout, render_layout, sprite_of
 from dcar_eval.scenes.sprites import Sprites
 from dcar_eval.scenes.world import COLORS, Split
 
@@ -125,3 +134,31 @@ def test_a_image_can_be_drawn_again(sprites: Sprites) -> None:
     assert sorted(groups) == [k for k, g in enumerate(scene.groups) for _ in range(g.count)]
     assert render_layout(layout, sprites).tobytes() == render_layout(layout, sprites).tobytes()
     assert "#" in layout.background
+
+
+def test_a_scene_without_room_gives_way_to_another(
+    sprites: Sprites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three scissors and three pizzas, say, of which too much is held out: 14,000 images went on."""
+    refused = []
+
+    def refuse_first(scene: HardScene, *rest: Any, **options: Any) -> tuple[Layout, list[int]]:
+        if not refused:
+            refused.append(scene)
+            raise NoRoomError("no room was found")
+        return sample_layout(scene, *rest, **options)
+
+    plain = make_hard_example(0, SETTINGS, sprites)
+    monkeypatch.setattr(examples, "sample_layout", refuse_first)
+    other = make_hard_example(0, SETTINGS, sprites)
+    again = make_hard_example(0, SETTINGS, sprites)
+    assert refused and other.captions != plain.captions
+    assert again.captions == plain.captions and again.truth == plain.truth
+
+
+def test_who_asks_for_a_scene_hears_that_it_has_no_room(sprites: Sprites) -> None:
+    crowd = HardScene(
+        task=HardTask.GROUPS, groups=(Group(name="apple", count=40), Group(name="car", count=40))
+    )
+    with pytest.raises(NoRoomError, match="no room was found"):
+        sample_layout(crowd, sprites, SETTINGS.size, np.random.default_rng(0))

@@ -9,7 +9,7 @@ import numpy as np
 from dcar_eval.hard.captions import captions
 from dcar_eval.hard.grammar import HardScene, HardTask
 from dcar_eval.hard.judge import metadata
-from dcar_eval.hard.places import sample_layout
+from dcar_eval.hard.places import NoRoomError, sample_layout
 from dcar_eval.hard.sample import sample_hard_scene
 from dcar_eval.scenes.dataset import Example, Settings
 from dcar_eval.scenes.layout import box_of, render_layout
@@ -25,10 +25,14 @@ def make_hard_example(index: int, settings: Settings, sprites: Sprites) -> Examp
     split = Split(settings.split)
     rng = np.random.default_rng([settings.seed, index, list(Split).index(split), GRAMMAR])
     task = None if settings.task is None else HardTask(settings.task)
-    scene = sample_hard_scene(settings.objects, split, rng, task, settings.styles)
-    if not all(sprites.has(group.name, scene.style) for group in scene.groups):
-        scene = replace(scene, style=PLAIN)
-    return example_of(scene, settings, sprites, rng)
+    while True:
+        scene = sample_hard_scene(settings.objects, split, rng, task, settings.styles)
+        if not all(sprites.has(group.name, scene.style) for group in scene.groups):
+            scene = replace(scene, style=PLAIN)
+        try:
+            return example_of(scene, settings, sprites, rng)
+        except NoRoomError:  # about one of 20,000; another is drawn
+            continue
 
 
 def example_of(

@@ -36,6 +36,11 @@ TRIES = 40
 """Places that are tried for an object before all begin anew, a little smaller."""
 ATTEMPTS = 1000
 
+
+class NoRoomError(UsageError):
+    """No arrangement of a scene was found: too much is held out of it, or it is too crowded."""
+
+
 Square = tuple[int, int, int]
 """Left, top and side, in pixels."""
 
@@ -46,6 +51,9 @@ def sample_layout(
     """The scene in an image of `size` pixels, and the number of each object's group.
 
     With `strict`, no two objects stand, unsaid, in a relation that is held out.
+
+    Raises:
+        NoRoomError: no arrangement was found.
     """
     groups = [number for number, group in enumerate(scene.groups) for _ in range(group.count)]
     groups = [groups[k] for k in rng.permutation(len(groups))]
@@ -85,7 +93,7 @@ class _Room:
             squares = self._try(rng, 0.97**attempt)
             if squares is not None:
                 return squares
-        raise UsageError(f"no room was found for {self.scene.groups} in {ATTEMPTS} attempts")
+        raise NoRoomError(f"no room was found for {self.scene.groups} in {ATTEMPTS} attempts")
 
     def _try(self, rng: np.random.Generator, shrunk: float) -> list[Square] | None:
         squares: list[Square] = []
