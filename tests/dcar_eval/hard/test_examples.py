@@ -139,7 +139,7 @@ def test_a_image_can_be_drawn_again(sprites: Sprites) -> None:
 def test_a_scene_without_room_gives_way_to_another(
     sprites: Sprites, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three scissors and three pizzas, say, of which too much is held out: 14,000 images went on."""
+    """Three scissors and three pizzas, say: a set of 14,000 images ended at them."""
     refused = []
 
     def refuse_first(scene: HardScene, *rest: Any, **options: Any) -> tuple[Layout, list[int]]:
@@ -156,7 +156,10 @@ def test_a_scene_without_room_gives_way_to_another(
     assert again.captions == plain.captions and again.truth == plain.truth
 
 
-def test_who_asks_for_a_scene_hears_that_it_has_no_room(sprites: Sprites) -> None:
+def test_who_asks_for_a_scene_hears_that_it_has_no_room(
+    sprites: Sprites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "ATTEMPTS", 3)
     crowd = HardScene(
         task=HardTask.GROUPS, groups=(Group(name="apple", count=40), Group(name="car", count=40))
     )

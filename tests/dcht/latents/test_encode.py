@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from dcht import LatentsStore, Tokenizer, UsageError
 from dcht.device import Precision
@@ -235,6 +236,45 @@ def test_lower_precision_changes_little_and_is_recorded(
     assert not torch.equal(exact.load_all()[1], rough.load_all()[1])
 
 
+@pytest.mark.slow
+def test_a_compiled_encoder_makes_the_same_latents(encode: Encode, tmp_path: Path) -> None:
+    encode(tmp_path / "plain", batch_size=4)
+    encode(batch_size=4, compile=True)
+    plain, fast = LatentsStore(tmp_path / "plain"), LatentsStore(tmp_path / "latents")
+    for here, there in zip(plain.load_all(), fast.load_all(), strict=True):
+        assert here.shape == there.shape
+        assert (here.float() - there.float()).abs().max() <= 1e-3
+
+
+def test_compiled_it_sees_full_batches_alone_and_the_plan_says_so(
+    encode: Encode, saved_tokenizer: Path, images: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Six images are a batch of four and one of two, which another graph would be made for."""
+    shapes = []
+
+    def compile(call: Callable[..., Tensor], **_: Any) -> Callable[..., Tensor]:
+        def compiled(images: Tensor) -> Tensor:
+            shapes.append(tuple(images.shape))
+            return call(images)
+
+        return compiled
+
+    encode(tmp_path / "plain", batch_size=4)
+    monkeypatch.setattr(torch, "compile", compile)
+    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
+    settings = EncodeSettings(size=(96, 64), batch_size=4, shard_size=4, compile=True)
+    encode_images(tokenizer, images, tmp_path / "latents", settings)
+    assert set(shapes) == {(4, 3, 64, 96)} and len(shapes) == 2
+    assert "forward" not in vars(tokenizer.encoder)
+    plain, fast = LatentsStore(tmp_path / "plain"), LatentsStore(tmp_path / "latents")
+    assert fast.plan.compiled and not plain.plan.compiled
+    for here, there in zip(plain.load_all(), fast.load_all(), strict=True):
+        assert (here.float() - there.float()).abs().max() <= 1e-3
+    with pytest.raises(UsageError, match="was begun with compiled True, not False"):
+        encode(batch_size=4)
+
+
 def test_the_estimate_counts_what_encoding_writes(
     encode: Encode, saved_tokenizer: Path, images: Path, tmp_path: Path
 ) -> None:
@@ -262,7 +302,7 @@ def test_a_store_of_the_first_release_is_read(encode: Encode, tmp_path: Path) ->
     path = tmp_path / "latents" / "manifest.json"
     manifest = json.loads(path.read_text())
     del manifest["sha256"]
-    for name in ("flip", "precision", "device"):
+    for name in ("flip", "precision", "compiled", "device"):
         del manifest["plan"][name]
     path.write_text(json.dumps(manifest))
     assert len(LatentsStore(tmp_path / "latents")) == 6
