@@ -128,6 +128,7 @@ def test_captions_of_a_set_for_its_store(
     ("settings", "message"),
     [
         ({"flip": True}, r"data\.flip is of images that are encoded on the fly"),
+        ({"follow_links": True}, r"data\.follow_links is of folders of images"),
         ({"buckets": ["64x64"]}, r"data\.buckets is of images that are encoded on the fly"),
         ({"kind": DataKind.folder, "latents": "x", "flip": True}, r"data\.flip .*--flip both"),
         ({"latents": "x"}, r"data\.latents=x is the store of a folder of images, and y is one"),

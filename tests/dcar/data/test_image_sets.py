@@ -106,3 +106,17 @@ def test_a_set_without_a_image(tmp_path: Path) -> None:
     (tmp_path / "a.heic").write_bytes(b"")
     with pytest.raises(UsageError, match=r"holds no images that can be used: \.heic is not read"):
         list_images(str(tmp_path), DataKind.folder)
+
+
+def test_an_image_whose_text_cannot_be_read_is_left_out_and_named(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    """As `dcht encode` leaves it out; a run ended at one of them."""
+    for name, text in (("a", b"a red square"), ("b", b"caf\xe9"), ("c", b"a red square")):
+        (tmp_path / f"{name}.png").write_bytes(png())
+        (tmp_path / f"{name}.txt").write_bytes(text)
+    (tmp_path / "c.json").write_bytes(b"{")
+    found = list_images(str(tmp_path), DataKind.folder)
+    assert [image.entry.name for image in found.images] == ["a.png"]
+    assert "2 left out, for instance b.png: b.txt: not a text in UTF-8 (byte 3)" in found.notes[0]
+    assert captions(tmp_path, DataKind.folder, tokenizer) == [["a red square"]]

@@ -78,13 +78,15 @@ def test_a_plan_is_of_the_largest_size_that_a_run_shows(
     text = plan(replace(config, data=stored), Cluster(gpus=2))
     assert "dcar-train, 96 x 64 px, 6 tokens" in text and "at most" not in text
     later = SourceConfig(kind=DataKind.latents, root="later")
+    text = plan(replace(config, data=replace(stored, mixture=[later])), Cluster(gpus=2))
+    assert "not there yet       later: counted as 512 px" in text
     assert sizes_of(replace(stored, mixture=[later])) == [(96, 64), (512, 512)]
     fly = DataConfig(kind=DataKind.folder, root="x", buckets=["32x32", "32x64"], mixture=[later])
     assert sizes_of(fly) == [(32, 32), (32, 64)]
     text = plan(replace(config, data=fly), Cluster(gpus=2))
     assert "dcar-train, 32 x 64 px, 2 tokens" in text
     assert "all that at most    32 x 64 px is the largest of 2 sizes" in text
-    assert grids == [(2, 3), (2, 1)]  # height before width
+    assert grids == [(2, 3), (16, 16), (2, 1)]  # height before width
 
 
 def test_a_plan_of_lora_is_refused(config: TrainConfig) -> None:

@@ -122,3 +122,31 @@ def test_labels_reach_the_store_and_the_samples(labeled, tokenizer: Tokenizer, t
         path = labeled["csv"]
         path.write_text(path.read_text().replace(",3\n", ",4\n"))
         encode_images(saved, path, tmp_path / "csv", settings)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_number_is_one_as_pandas_writes_it_where_another_is_missing(tmp_path, form):
+    pandas = pytest.importorskip("pandas")
+    for name in "abc":
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{name}.png")
+    table = pandas.DataFrame(
+        {"file_name": ["a.png", "b.png", "c.png"], "caption": ["x"] * 3, "label": [3, None, 0]}
+    )
+    path = tmp_path / f"metadata.{form}"
+    if form == "csv":
+        table.to_csv(path, index=False)
+    elif form == "jsonl":
+        table.to_json(path, orient="records", lines=True)
+    else:
+        table.to_parquet(path)
+    labels = [entry.row().get("label") for entry in list_inputs(tmp_path)]
+    assert labels == [3, None, 0] and isinstance(labels[0], int)
+
+
+def test_a_name_with_a_dot_stays_a_name(tmp_path):
+    rows = ["file_name,label", "a.png,v1.0", "b.png,1.00", "c.png,1.5", "d.png,01.0"]
+    for row in rows[1:]:
+        Image.new("RGB", (32, 32)).save(tmp_path / row.split(",")[0])
+    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    labels = [entry.row()["label"] for entry in list_inputs(tmp_path)]
+    assert labels == ["v1.0", "1.00", "1.5", "01.0"]

@@ -91,6 +91,14 @@ def kohya(pictures, root):
     return found
 
 
+def kohya_as_its_scripts_write_it(pictures, root):
+    """Under a name of their own, and keyed without suffixes."""
+    found = _images(root, pictures)
+    rows = {row.pop("file_name").rpartition(".")[0]: row for row in _rows()}
+    (found / "meta_cap.json").write_text(json.dumps(rows))
+    return found
+
+
 def metadata_parquet(pictures, root):
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -193,7 +201,8 @@ def packed(pictures, root):
 
 
 FORMS: list[Callable[[dict[str, bytes], Path], Path]] = [
-    folder, tar, listed, jsonl, csv, kohya, metadata_parquet, parquet, saved, pushed, snapshot,
+    folder, tar, listed, jsonl, csv, kohya, kohya_as_its_scripts_write_it, metadata_parquet,
+    parquet, saved, pushed, snapshot,
     packed,
 ]  # fmt: skip
 

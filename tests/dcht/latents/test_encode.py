@@ -287,6 +287,10 @@ def test_the_estimate_counts_what_encoding_writes(
     numbers = sum(part.numel() for pair in tensors for part in pair if part is not None)
     assert (found.images, found.problems, found.shards) == (6, 1, 2)
     assert found.bytes == 2 * numbers
+    part = dataclasses.replace(settings, part=(1, 2))
+    half = estimate(Tokenizer.from_pretrained(saved_tokenizer), images, part)
+    assert (half.images, half.problems, half.shards) == (2, 1, 1)
+    assert half.bytes == 2 * sum(part.numel() for part in tensors[1] if part is not None)
     assert found.seconds > 0
 
 

@@ -55,6 +55,11 @@ class SourceConfig:
                 f"data.latents={self.latents} is the store of a folder of images, and "
                 f"{self.root} is one itself; name one of them, or data=folder"
             )
+        if self.follow_links and self.kind in (DataKind.latents, DataKind.journeydb):
+            raise UsageError(
+                f"data.follow_links is of folders of images, and data={self.kind.value} looks for "
+                "none; of latents, dcht encode --follow-links decides"
+            )
 
 
 @dataclass(kw_only=True)

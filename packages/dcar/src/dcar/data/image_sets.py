@@ -52,10 +52,7 @@ def list_images(root: str, kind: DataKind, *, follow_links: bool = False) -> Ima
         case DataKind.journeydb:
             found = _list_journeydb(Path(root))
         case DataKind.folder | DataKind.webdataset:
-            found = (
-                ImageEntry(entry, {"file": entry.name} if entry.problem else entry.row())
-                for entry in list_inputs(root, follow_links=follow_links)
-            )
+            found = (_with_row(entry) for entry in list_inputs(root, follow_links=follow_links))
         case DataKind.latents:
             raise UsageError(f"{root} is a store of latents, which holds no images")
         case _:
@@ -71,6 +68,16 @@ def list_images(root: str, kind: DataKind, *, follow_links: bool = False) -> Ima
     first = bad[0].entry
     note = f"{root}: {len(bad)} left out, for instance {first.name}: {first.problem}"
     return ImageSet(good, [note])
+
+
+def _with_row(entry: Entry) -> ImageEntry:
+    """An input with its captions; where they cannot be read it is one with a problem."""
+    if not entry.problem:
+        try:
+            return ImageEntry(entry, entry.row())
+        except UsageError as error:
+            entry = Entry(entry.name, problem=str(error))
+    return ImageEntry(entry, {"file": entry.name})
 
 
 def _list_imagenet(root: Path, follow_links: bool) -> Iterator[ImageEntry]:

@@ -17,7 +17,7 @@ from dcar.masking import mask_ratio
 from dcar.model import DCAR
 from dcar.modules.t5 import T5Encoder
 from dcar.modules.transformer import position_table
-from dcar.train_config import DataConfig, DataKind, TrainConfig
+from dcar.train_config import DataConfig, DataKind, SourceConfig, TrainConfig
 from dcht.config import parse_size
 from dcht.engine.plan import Cluster, Cost, Work, cost_of, describe
 from dcht.errors import UsageError
@@ -67,6 +67,8 @@ def work(config: TrainConfig) -> Work:
     frozen = 0 if model.text.joint or model.text.classes else T5_BASE
     latent = 2 * positions * (1 + (0 if model.discrete_only else config.tokenizer.latent_channels))
     notes = [f"latents             {(latent + ROW) / 1e3:,.1f} GB a million images of {pixels}"]
+    if absent := [store for store in _stores(config.data) if not _has_manifest(store)]:
+        notes.append(f"not there yet       {', '.join(absent)}: counted as {pixels}")
     if len(sizes) > 1:
         notes.append(f"all that at most    {pixels} is the largest of {len(sizes)} sizes")
     if frozen:
@@ -95,13 +97,25 @@ def sizes_of(data: DataConfig) -> list[tuple[int, int]]:
     """
     found: dict[tuple[int, int], None] = {}
     for source in (data, *data.mixture):
-        store = source.root if source.kind is DataKind.latents else source.latents
+        store = _store(source)
         sizes = [parse_size(size) for size in data.buckets]
-        if store is not None and (Path(store) / MANIFEST).is_file():
+        if store is not None and _has_manifest(store):
             stored = read_manifest(Path(store)).plan
             sizes = [(stored.width, stored.height)]
         found |= dict.fromkeys(sizes or [(data.size, data.size)])
     return list(found)
+
+
+def _store(source: SourceConfig) -> str | None:
+    return source.root if source.kind is DataKind.latents else source.latents
+
+
+def _stores(data: DataConfig) -> list[str]:
+    return [store for source in (data, *data.mixture) if (store := _store(source)) is not None]
+
+
+def _has_manifest(store: str) -> bool:
+    return (Path(store) / MANIFEST).is_file()
 
 
 def costs(model: DCARConfig, grid: Grid, masked: int, *, bf16: bool = True) -> tuple[Cost, Cost]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,11 +170,18 @@ class _Walk:
         except ImageError:
             return False
         first = first_path(os.path.basename(path), content)
-        return first is not None and os.path.lexists(os.path.join(os.path.dirname(path), first))
+        if first is None:
+            return False
+        named = os.path.join(os.path.dirname(path), first)
+        return any(os.path.lexists(named + suffix) for suffix in ("", *IMAGE_SUFFIXES))
 
     def _add_metadata(self) -> Iterator[Entry]:
         """Give images the fields that tables have of them; what they name in vain is a problem."""
         fields: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        # Kohya's JSON leaves the suffix out; where two images share a name it says neither.
+        stems = Counter(posixpath.splitext(name)[0] for name in self.images)
+        plain = {posixpath.splitext(name)[0]: name for name in self.images}
+        plain = {stem: name for stem, name in plain.items() if stems[stem] == 1}
         for table in sorted(self.tables, key=lambda table: table.name):
             folder, base = posixpath.split(table.name)
             if table.image is None:
@@ -184,6 +191,7 @@ class _Walk:
             try:
                 for row in read_table(base, table.image.read()):
                     name = posixpath.normpath(posixpath.join(folder, row.path))
+                    name = plain.get(name, name)
                     if row.problem is not None:
                         yield Entry(name, problem=row.problem)
                     elif name not in self.images:

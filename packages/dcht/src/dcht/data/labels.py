@@ -8,6 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from dcht.data.captions import decode_text
 from dcht.errors import UsageError
@@ -24,6 +25,16 @@ def parse_label(text: str) -> int | str:
     text = text.strip()
     # No other way to write the number: what has leading zeros is a name.
     return int(text) if re.fullmatch("0|[1-9][0-9]{0,8}", text) else text
+
+
+def column_label(value: Any) -> Any:
+    """A label as a column of a table has it, in which pandas writes whole numbers as 3.0.
+
+    It does so where one is missing.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
 def decode_class(content: bytes) -> int | str:

@@ -1,7 +1,8 @@
 """Tables of images, a row each: JSONL, JSON, CSV, TSV or Parquet; and plain lists of paths.
 
 A row names its image (`file_name`, as Hugging Face's imagefolder has it, or another of `PATH_KEYS`)
-and has its captions and other fields. Kohya's JSON is an object with a key for each image.
+and has its captions and other fields. Kohya's JSON is an object with a key for each image: its
+file, or the same without its suffix.
 """
 
 from __future__ import annotations
@@ -9,17 +10,20 @@ from __future__ import annotations
 import csv
 import io
 import posixpath
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from dcht.data.captions import CAPTION_KEYS, decode_text, split_lines
-from dcht.data.labels import LABEL, parse_label
+from dcht.data.labels import LABEL, column_label, parse_label
 from dcht.errors import UsageError
 from dcht.files import parse_json
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.json", "metadata.parquet")
 TABLES = (".jsonl", ".csv", ".tsv", ".json", ".parquet")
 PATH_KEYS = ("file_name", "path", "file", "image", "filename", "image_path")
+WHOLE = re.compile(r"^\s*(0|[1-9][0-9]{0,8})\.0\s*$")
+"""A whole number as pandas writes it where another one is missing."""
 
 # A field is as long as it is: the module's own limit ends a table at 131,072 characters.
 csv.field_size_limit(1 << 30)
@@ -122,13 +126,15 @@ def _read_csv(name: str, text: str, delimiter: str) -> Iterator[Named]:
         else:
             fields: dict[str, Any] = {key.strip(): value for key, value in row.items() if value}
             if LABEL in fields:  # a column of JSON has numbers, one of CSV texts
-                fields[LABEL] = parse_label(fields[LABEL])
+                fields[LABEL] = parse_label(re.sub(WHOLE, r"\1", fields[LABEL]))
             yield _pick_path(place, fields)
 
 
 def _pick_path(place: str, fields: object) -> Named:
     if not isinstance(fields, dict):
         return Named(place, {}, "not an object with a file_name")
+    if LABEL in fields:
+        fields = {**fields, LABEL: column_label(fields[LABEL])}
     for key in PATH_KEYS:
         if isinstance(path := fields.get(key), str) and path:
             return Named(path, {other: fields[other] for other in fields if other != key})

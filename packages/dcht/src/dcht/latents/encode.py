@@ -206,12 +206,18 @@ def estimate(
 ) -> Estimate:
     """What encoding some sources would take in one process, from one timed batch; writes nothing.
 
+    Of `settings.part` alone.
+
     Raises:
         UsageError: no images.
         CheckpointError: the tokenizer has no hash.
     """
     entries, unread, tables = find_inputs(sources, follow_links=follow_links)
     plan = plan_encoding(tokenizer, entries, settings)
+    job = Job(plan, entries, Path(), settings.strict)
+    number, of = settings.part
+    own = range(job.num_shards)[number::of]
+    entries = [entry for shard in own for entry in job.inputs(shard)]
     with ThreadPoolExecutor(READERS) as pool:
         captioned = list(pool.map(_is_captioned, entries))
     good = [entry for entry, known in zip(entries, captioned, strict=True) if known is not None]
@@ -231,7 +237,7 @@ def estimate(
         len(good),
         captioned.count(True),
         len(entries) - len(good),
-        -(-len(entries) // plan.shard_size),
+        len(own),
         len(good) * each,
         seconds / settings.workers,
         unread,
