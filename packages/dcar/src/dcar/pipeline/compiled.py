@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import nn
 
 from dcar.model import DCAR
-from dcht.compiled import compile_method
+from dcht.modules.compiled import compile_method
 
 
 def compile_networks(model: DCAR, decoder: nn.Module) -> None:

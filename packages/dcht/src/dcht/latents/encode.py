@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, assert_never
 
 from tqdm import tqdm
 
-from dcht.compiled import compiled_forward
 from dcht.data.entries import READERS, Entry
 from dcht.data.reader import Reader
 from dcht.data.sources import Inputs, find_inputs
@@ -25,6 +24,7 @@ from dcht.latents.encode_shards import encode_batch, encode_shards
 from dcht.latents.kept import find_change
 from dcht.latents.shards import read_shard_rows
 from dcht.latents.writer import LatentsWriter
+from dcht.modules.compiled import compiled_forward
 from dcht.reconstruct.fidelity import mean_psnr
 from dcht.tokenizer import Tokenizer
 

@@ -9,7 +9,6 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from dcht.compiled import compiled_forward
 from dcht.data.reader import Batch, Reader, split
 from dcht.device import Precision
 from dcht.errors import UsageError
@@ -18,6 +17,7 @@ from dcht.latents import EncodePlan
 from dcht.latents.encode_job import Flip, Job
 from dcht.latents.kept import write_stamp
 from dcht.latents.shards import ShardData
+from dcht.modules.compiled import compiled_forward
 from dcht.tokenizer import Tokenizer
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from dcht.compiled import compile_method
 from dcht.errors import UsageError
 from dcht.latents.encode_job import Job
 from dcht.latents.encode_shards import encode_shards
+from dcht.modules.compiled import compile_method
 from dcht.tokenizer import Tokenizer
 
 
