@@ -81,10 +81,15 @@ class Estimator(Trunk):
 
     @torch.inference_mode()
     def estimate(self, image: Image.Image, found: Sequence[Detection]) -> Estimate:
-        """Of the objects found in a square image; of all of it where none are."""
-        stacked = rearrange(to_tensor(image), "c h w -> 1 c h w")
-        cells = self(shrink(stacked, SIDE).to(self.answer.weight))
-        return pool(cells, covered(found, image.width).to(cells))
+        """Of the objects found in a square image; of all of it where none are.
+
+        It is the mean of what is said of the image and of its mirror image, which is nearer.
+        """
+        stacked = shrink(rearrange(to_tensor(image), "c h w -> 1 c h w"), SIDE)
+        cells = self(torch.cat([stacked, stacked.flip(-1)]).to(self.answer.weight))
+        inside = covered(found, image.width).to(cells)
+        guess = pool(cells, torch.cat([inside, inside.flip(-1)]))
+        return Estimate(*(reduce(each, "two -> 1", "mean") for each in guess))
 
     def save_pretrained(self, folder: str | Path) -> str:
         """Write `config.json` and `model.safetensors` (float16); returns their hash."""
