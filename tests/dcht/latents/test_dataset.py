@@ -129,7 +129,7 @@ def test_another_tokenizer_does_not_decode(
 ) -> None:
     other = tmp_path / "other"
     with torch.no_grad():
-        tokenizer.decoder.input.weight.mul_(2)
+        tokenizer.encoder.output.weight.mul_(2)
     tokenizer.save_pretrained(other)
     with pytest.raises(CheckpointError, match="was encoded by tokenizer"):
         decode_store(Tokenizer.from_pretrained(other), LatentsStore(latents), tmp_path / "x")

@@ -22,10 +22,10 @@ from dcar.data.captions import Captions, name_a_side, read_captions, read_labels
 from dcar.data.encoded_images import EncodedImages
 from dcar.data.image_sets import list_images
 from dcar.train_config import DataConfig, DataKind, SourceConfig
-from dcht.errors import CheckpointError, UsageError
+from dcht.errors import UsageError
 from dcht.files import file_sha256
 from dcht.latents import MANIFEST, LatentsStore
-from dcht.releases import holder
+from dcht.latents.maker import require_maker
 from dcht.tokenizer import Tokenizer
 
 IN_MEMORY = 4 << 30
@@ -162,7 +162,7 @@ class LatentSource:
 
         Args:
             root: the store.
-            tokenizer: the one that encoded it.
+            tokenizer: the one that encoded it, or one that differs in its decoder alone.
             described: rows with captions in place of the store's, joined by `file`.
             read: what of its rows the images are conditioned on.
 
@@ -173,12 +173,7 @@ class LatentSource:
         self.root = root
         self.store = LatentsStore(root)
         plan = self.store.plan
-        if plan.tokenizer_sha256 != tokenizer.sha256:
-            raise CheckpointError(
-                f"{root} was encoded by tokenizer {plan.tokenizer_sha256}, not by "
-                f"{tokenizer.sha256}; encode again, or set tokenizer_ckpt"
-                f"{holder(plan.tokenizer_sha256)}"
-            )
+        require_maker(tokenizer, plan, root, remedy="encode again, or set tokenizer_ckpt")
         rows = self.store.rows
         if described is not None:
             known = {row["file"]: row for row in described}

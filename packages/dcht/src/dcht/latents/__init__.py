@@ -68,6 +68,8 @@ class EncodePlan:
     """Whether torch.compile's encoder worked; it differs from the plain one in its last bits."""
     device: str = "cpu"
     """Its kind; results of another kind differ in their last bits."""
+    latents_sha256: str | None = None
+    """Of the tokenizer without its decoder (`dcht.latents.maker`); None: of an older dcht."""
 
     def __post_init__(self) -> None:
         """Refuse what no store can have."""

@@ -10,11 +10,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dcht.data.image_folder import ImageFolder, ImageOrigin
-from dcht.errors import CheckpointError, UsageError
+from dcht.errors import UsageError
 from dcht.files import locked
 from dcht.images import ImageError, to_pil
 from dcht.latents import LatentsStore
-from dcht.releases import holder
+from dcht.latents.maker import require_maker
 from dcht.tokenizer import Tokenizer
 
 
@@ -35,7 +35,7 @@ def decode_store(
     name no file can have is listed in `errors.jsonl`.
 
     Args:
-        tokenizer: the one that made the store.
+        tokenizer: the one that made the store, or one that differs in its decoder alone.
         store: what to decode.
         out: folder for the images, named after what they were encoded from.
         path: `hybrid`, or `discrete`: without the residual, which continuous latents have not.
@@ -47,12 +47,7 @@ def decode_store(
         CheckpointError: another tokenizer made the store, or it is damaged.
         UsageError: `out` holds something else, or another process is writing it.
     """
-    made_by = store.plan.tokenizer_sha256
-    if tokenizer.sha256 != made_by:
-        raise CheckpointError(
-            f"{store.folder} was encoded by tokenizer {made_by}, not by {tokenizer.sha256}; "
-            f"name that one with --ckpt{holder(made_by)}"
-        )
+    require_maker(tokenizer, store.plan, store.folder, remedy="name that one with --ckpt")
     if path not in ("hybrid", "discrete"):
         raise UsageError(f"path {path!r} is not known; use hybrid or discrete")
     if path == "discrete" and store.continuous:
@@ -65,7 +60,7 @@ def decode_store(
         locked(out),
         tqdm(total=count, unit="img", desc="decode", disable=None) as progress,
     ):
-        settings = {"tokenizer": made_by, "path": path, **tokenizer.precision.noted()}
+        settings = {"tokenizer": tokenizer.sha256, "path": path, **tokenizer.precision.noted()}
         folder = ImageFolder(out, settings, force=force)
         for start in range(0, count, batch_size):
             numbers = range(start, min(start + batch_size, count))

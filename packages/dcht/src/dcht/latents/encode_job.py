@@ -15,6 +15,7 @@ from dcht.errors import CheckpointError, UsageError
 from dcht.images import Fit
 from dcht.latents import EncodePlan
 from dcht.latents.kept import find_other_input
+from dcht.latents.maker import latents_sha256
 from dcht.latents.writer import LatentsWriter
 from dcht.tokenizer import Tokenizer
 
@@ -138,4 +139,5 @@ def plan_encoding(
         precision=pick_precision(settings.precision, device).value,
         compiled=settings.compile,
         device=device.type,
+        latents_sha256=latents_sha256(tokenizer),
     )

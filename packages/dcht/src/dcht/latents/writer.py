@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +74,14 @@ class LatentsWriter:
     def _read_plan(self) -> EncodePlan | None:
         path = self.folder / PLAN
         try:
-            return from_dict(EncodePlan, read_json(path), str(path))
+            known = from_dict(EncodePlan, read_json(path), str(path))
         except (OSError, CheckpointError, UsageError):
             return None
+        ours = (self.plan.tokenizer_sha256, self.plan.latents_sha256)
+        same_weights = known.tokenizer_sha256 == ours[0] and known.latents_sha256 is None
+        if same_weights or known.latents_sha256 == ours[1]:  # perhaps with another decoder
+            known = replace(known, tokenizer_sha256=ours[0], latents_sha256=ours[1])
+        return known
 
     def _difference(self, known: EncodePlan | None) -> str:
         if known is None:
