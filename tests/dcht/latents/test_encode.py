@@ -253,7 +253,9 @@ def test_compiled_it_sees_full_batches_alone_and_the_plan_says_so(
     """Six images are a batch of four and one of two, which another graph would be made for."""
     shapes = []
 
-    def compile(call: Callable[..., Tensor], **_: Any) -> Callable[..., Tensor]:
+    def compile(call: Callable[..., Tensor], *, graphs: bool) -> Callable[..., Tensor]:
+        assert not graphs
+
         def compiled(images: Tensor) -> Tensor:
             shapes.append(tuple(images.shape))
             return call(images)
@@ -261,7 +263,7 @@ def test_compiled_it_sees_full_batches_alone_and_the_plan_says_so(
         return compiled
 
     encode(tmp_path / "plain", batch_size=4)
-    monkeypatch.setattr(torch, "compile", compile)
+    monkeypatch.setattr("dcht.modules.compiled._compiled", compile)
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
     settings = EncodeSettings(size=(96, 64), batch_size=4, shard_size=4, compile=True)
     encode_images(tokenizer, images, tmp_path / "latents", settings)
