@@ -30,9 +30,13 @@ import strategies
 import sweeps
 import table2
 import table4
+import tokenizer_legs
 import truth
 
-PAGES = [result_files.DOCS / name for name in ("miniature.md", "finetune.md", "train-generator.md")]
+PAGES = [
+    result_files.DOCS / name
+    for name in ("miniature.md", "finetune.md", "train-generator.md", "train-tokenizer.md")
+]
 RESULTS: dict[str, ModuleType] = {
     "reconstruction": reconstruction,
     "table2": table2,
@@ -51,6 +55,7 @@ RESULTS: dict[str, ModuleType] = {
     "estimator": estimator,
     "rehearsal": rehearsal,
     "classes": classes,
+    "tokenizer": tokenizer_legs,
 }
 """What gathers, tabulates and draws each."""
 

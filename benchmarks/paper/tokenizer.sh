@@ -1,15 +1,12 @@
 #!/usr/bin/env bash
-# The tokenizer `small_deep`, from the bundled `small`: data and legs, about 150,000 images at 128 and 256 px.
+# The tokenizer `small_deep`, from the bundled `small`: data and legs, 40,000 crops of 128 px and 44,000 of 256 px.
 #   benchmarks/paper/tokenizer.sh SPRITES PHOTOS WEIGHTS WORK
 # SPRITES: node_modules with the four packages of tokenizer_data.py. PHOTOS: the unpacked packages of
 # benchmarks/paper/photos.py. WEIGHTS: what `python -m dcht.perceptual convert` wrote. WORK: data/ and runs/ are made there.
 #
 # A leg that is done is not done again, and one that was stopped or killed goes on: the same command. While
 # WORK/runs/LEG/PAUSE exists the leg waits. Hardware: 2 CPU cores with AVX512-BF16 or AMX, in bf16. Time: data 6
-# minutes; the legs not measured. Bare steps of a layout with fewer blocks (encoder 0 1 1 1 2 2, decoder 0 2 4 3 2 2),
-# eight images of 256 px, ran at 8 to 10 images a second on a machine that was not quite quiet.
-# Run: NOT RUN but for 53 steps of the first leg, as one process with two threads, at 0.7 images a second on a machine with
-# fifteen other processes.
+# minutes; the legs about 15 core-hours on a machine that did other work, 3 to 6 images of 256 px a second of a core.
 # START, if set, is what the first leg starts from in place of the bundled weights (an earlier session's last leg).
 set -euo pipefail
 [ $# -eq 4 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
@@ -38,21 +35,31 @@ leg() { # NAME FROM STAGE STEPS OPTION...
         loss.l1=1 loss.l2=1 loss.lpips_net=alex loss.lpips_weights="$weights" \
         optimizer.warmup_steps=100 optimizer.ema_decay=0.998 codebook.revive_every=200 \
         log_every=50 eval_every=500 save_every=100000 save_minutes=10 "${@:5}"
-    python "$here/tokenizer_report.py" "$work/runs/$1/tokenizer" --scenes "$work/data/held-out" \
-        --photos "$work/data/kept" --weights "$weights" --out "$work/runs/$1/report.json"
+    report "$1" "$work/runs/$1/tokenizer"
+}
+report() { # LEG TOKENIZER
+    [ -f "$work/runs/$1/report.json" ] && return
+    mkdir -p "$work/runs/$1"
+    python "$here/tokenizer_report.py" "$2" --scenes "$work/data/held-out" --photos "$work/data/kept" --weights "$weights" \
+        --out "$work/runs/$1/report.json"
 }
 start=${START:-$here/../../packages/dcht/src/dcht/checkpoints/small}
+report bundled "$start"
 # Crops of 128 px are a quarter of the work, and of the same scale: a token sees the same pixels.
 leg warmup-128 "$start" continuous_warmup 2500 seed=0 data.crop=128 batch_size=16 loss.lpips=0 loss.gan=0 \
     optimizer.lr=1e-3 optimizer.final_lr=5e-4
-leg warmup-256 "$work/runs/warmup-128/tokenizer" continuous_warmup 3750 seed=1 data.crop=256 batch_size=8 loss.lpips=0 \
+leg warmup-256 "$work/runs/warmup-128/tokenizer" continuous_warmup 1000 seed=1 data.crop=256 batch_size=8 loss.lpips=0 \
     loss.gan=0 optimizer.lr=1e-3 optimizer.final_lr=3e-4
 # LPIPS from here on. Half of the images stay on the continuous path (stage2.sh holds that against the paper's stage 2).
-leg discrete "$work/runs/warmup-256/tokenizer" discrete_learning 5000 seed=2 data.crop=256 batch_size=8 loss.lpips=0.3 \
+leg discrete "$work/runs/warmup-256/tokenizer" discrete_learning 1600 seed=2 data.crop=256 batch_size=8 loss.lpips=0.3 \
     loss.gan=0 discrete_learning.discrete_prob=0.5 codebook.kmeans_start=true optimizer.lr=6e-4 optimizer.final_lr=1e-4
-leg alternate "$work/runs/discrete/tokenizer" alternate_finetune 3750 seed=3 data.crop=256 batch_size=8 loss.lpips=0.5 \
+leg alternate "$work/runs/discrete/tokenizer" alternate_finetune 1000 seed=3 data.crop=256 batch_size=8 loss.lpips=0.5 \
     loss.gan=0 optimizer.lr=6e-4 optimizer.final_lr=5e-5
+# Most images on the path that ships, and LPIPS weighs less: both paths gain, on 1,500 more steps.
+leg refine "$work/runs/alternate/tokenizer" alternate_finetune 1500 seed=5 data.crop=256 batch_size=8 loss.lpips=0.3 \
+    loss.gan=0 alternate_finetune.discrete_prob=0.3 optimizer.lr=5e-4 optimizer.final_lr=2e-5
 # The GAN pulls a tenth as hard as the other terms, whatever it says (loss.gan_adaptive). It ships only if LPIPS falls.
-leg gan "$work/runs/alternate/tokenizer" alternate_finetune 1250 seed=4 data.crop=256 batch_size=8 loss.lpips=0.5 \
+leg gan "$work/runs/refine/tokenizer" alternate_finetune 400 seed=4 data.crop=256 batch_size=8 loss.lpips=0.5 \
     loss.gan=0.1 loss.gan_adaptive=true loss.gan_start_in_stage=100 loss.discriminator_channels=32 \
     optimizer.lr=1e-4 optimizer.final_lr=2e-5
+python "$here/miniature.py" gather tokenizer "$work"

@@ -1,0 +1,67 @@
+"""The tokenizer `small_deep` leg by leg: what each gives back of what no training saw."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from result_files import Rows, markdown
+
+LEGS = {
+    "bundled": "the bundled `small`, from which it starts",
+    "warmup-128": "continuous warm-up, 128 px",
+    "warmup-256": "continuous warm-up, 256 px",
+    "discrete": "discrete learning, half of the images; LPIPS from here on",
+    "alternate": "the decoder alone, both paths",
+    "refine": "the same, 0.3 of the images on the discrete path",
+    "gan": "the same, with a GAN",
+}
+"""Folders of tokenizer.sh."""
+COLUMNS = [
+    ("scenes", "hybrid", "psnr", "scenes, hybrid, PSNR", 2),
+    ("scenes", "hybrid", "psnr_objects", "of the objects", 2),
+    ("scenes", "hybrid", "lpips_alex", "LPIPS (alex)", 3),
+    ("scenes", "hybrid", "lpips_vgg", "LPIPS (vgg)", 3),
+    ("scenes", "discrete", "psnr", "scenes, discrete, PSNR", 2),
+    ("scenes", "discrete", "psnr_objects", "of the objects", 2),
+    ("photos", "hybrid", "psnr", "photographs, hybrid, PSNR", 2),
+    ("photos", "hybrid", "lpips_alex", "LPIPS (alex)", 3),
+]
+
+
+def gather(work: Path) -> dict[str, Any]:
+    """A row a leg that is done: `tokenizer_report.py`'s."""
+    found = ((name, work / "runs" / name / "report.json") for name in LEGS)
+    rows = [{"leg": name} | json.loads(file.read_text()) for name, file in found if file.exists()]
+    return {"rows": rows}
+
+
+def table(result: dict[str, Any]) -> str:
+    """A line a leg."""
+    rows: Rows = result["rows"]
+    lines = [
+        [LEGS[row["leg"]], *(f"{row[kind][path][key]:.{n}f}" for kind, path, key, _, n in COLUMNS)]
+        for row in rows
+    ]
+    return markdown(["after", *(column[3] for column in COLUMNS)], lines)
+
+
+def plot(result: dict[str, Any]) -> Figure:
+    """PSNR and LPIPS of the scenes, leg by leg."""
+    rows: Rows = result["rows"]
+    names = [row["leg"] for row in rows]
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for panel, key, label in (
+        (panels[0], "psnr_objects", "PSNR of the objects in dB"),
+        (panels[1], "lpips_alex", "LPIPS (alex)"),
+    ):
+        for path in ("hybrid", "discrete"):
+            panel.plot(names, [row["scenes"][path][key] for row in rows], "o-", label=path)
+        panel.set(ylabel=label)
+        panel.tick_params(axis="x", rotation=30)
+    panels[0].legend(frameon=False)
+    figure.suptitle("Held-out scenes, 256 px")
+    return figure
