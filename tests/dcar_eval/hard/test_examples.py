@@ -156,6 +156,22 @@ def test_a_scene_without_room_gives_way_to_another(
     assert again.captions == plain.captions and again.truth == plain.truth
 
 
+def test_where_no_scene_has_room_it_is_said(
+    sprites: Sprites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not tried for ever."""
+    tried = []
+
+    def refuse(scene: HardScene, *_: Any, **__: Any) -> tuple[Layout, list[int]]:
+        tried.append(scene)
+        raise NoRoomError("no room was found")
+
+    monkeypatch.setattr(examples, "sample_layout", refuse)
+    with pytest.raises(NoRoomError):
+        make_hard_example(0, SETTINGS, sprites)
+    assert len(tried) == examples.SCENES
+
+
 def test_who_asks_for_a_scene_hears_that_it_has_no_room(
     sprites: Sprites, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,19 @@ def test_a_number_is_one_as_pandas_writes_it_where_another_is_missing(tmp_path, 
     assert labels == [3, None, 0] and isinstance(labels[0], int)
 
 
+def test_a_number_is_one_in_a_json_beside_and_in_parquet_with_images(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    (tmp_path / "a.json").write_text('{"label": 3.0, "size": 2.0}')
+    image = {"bytes": (tmp_path / "a.png").read_bytes(), "path": "b.png"}
+    rows = [{"image": image, "label": 4.0}, {"image": image, "label": 0.5}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    found = [entry.row() for entry in list_inputs(tmp_path)]
+    labels = [row["label"] for row in found]
+    assert labels == [3, 4, 0.5] and [type(label) for label in labels] == [int, int, float]
+    assert isinstance(found[0]["size"], float)
+
+
 def test_a_name_with_a_dot_stays_a_name(tmp_path):
     rows = ["file_name,label", "a.png,v1.0", "b.png,1.00", "c.png,1.5", "d.png,01.0"]
     for row in rows[1:]:

@@ -1,5 +1,6 @@
 """Which tokenizers a store serves: all that would have made it."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from dcht.latents.decode import decode_store
 from dcht.latents.encode import encode_images
 from dcht.latents.encode_job import EncodeSettings
 from dcht.latents.maker import latents_sha256, require_maker
+from dcht.latents.writer import LatentsWriter
 
 SETTINGS = EncodeSettings(size=(64, 64), batch_size=2)
 
@@ -55,6 +57,17 @@ def test_another_encoder_or_codebook_is_not(
         decode_store(other, store, tmp_path / "decoded")
     with pytest.raises(UsageError, match="was begun with tokenizer_sha256"):
         encode_images(other, images, store.folder, SETTINGS)
+
+
+def test_two_plans_that_do_not_say_are_not_the_same(store: LatentsStore, tmp_path: Path) -> None:
+    """A writer's own plan may leave it out, and so may a store's: then the tokenizer decides."""
+    plan = dataclasses.replace(store.plan, latents_sha256=None)
+    LatentsWriter(tmp_path / "own", plan, num_shards=1)
+    (tmp_path / "own" / "shard-00000.safetensors").write_bytes(b"")
+    LatentsWriter(tmp_path / "own", plan, num_shards=1)
+    other = dataclasses.replace(plan, tokenizer_sha256="d" * 64)
+    with pytest.raises(UsageError, match="was begun with tokenizer_sha256"):
+        LatentsWriter(tmp_path / "own", other, num_shards=1)
 
 
 def test_a_store_of_an_older_release_is_its_own_tokenizers_alone(

@@ -18,6 +18,8 @@ from dcar_eval.scenes.world import PLAIN, Split
 
 GRAMMAR = 1
 """Told apart from the standard grammar's images of the same seed."""
+SCENES = 8
+"""Scenes that are tried for one image."""
 
 
 def make_hard_example(index: int, settings: Settings, sprites: Sprites) -> Example:
@@ -25,14 +27,17 @@ def make_hard_example(index: int, settings: Settings, sprites: Sprites) -> Examp
     split = Split(settings.split)
     rng = np.random.default_rng([settings.seed, index, list(Split).index(split), GRAMMAR])
     task = None if settings.task is None else HardTask(settings.task)
+    tried = 0
     while True:
         scene = sample_hard_scene(settings.objects, split, rng, task, settings.styles)
         if not all(sprites.has(group.name, scene.style) for group in scene.groups):
             scene = replace(scene, style=PLAIN)
         try:
             return example_of(scene, settings, sprites, rng)
-        except NoRoomError:  # about one of 20,000; another is drawn
-            continue
+        except NoRoomError:  # one of 150,000 did not fit; where none does, it says so
+            tried += 1
+            if tried == SCENES:
+                raise
 
 
 def example_of(

@@ -23,7 +23,7 @@ from PIL import Image
 from dcht.data.beside import FIELDS, TEXTS, FindName, find_beside, on_disk
 from dcht.data.captions import caption_row, decode_text
 from dcht.data.cells import Cell, read_cell
-from dcht.data.labels import CLASS_SUFFIX, LABEL, MAX_LABEL, decode_class
+from dcht.data.labels import CLASS_SUFFIX, LABEL, MAX_LABEL, decode_class, plain_label
 from dcht.errors import UsageError
 from dcht.files import open_regular, parse_json
 from dcht.images import ImageError, open_image
@@ -185,7 +185,10 @@ class Entry(NamedTuple):
             fields = found if isinstance(found, dict) else {"json": found}
         if content.text is not None:
             text = decode_text(self.beside(self.text_suffix), content.text)
-        return caption_row(self.name, text, fields, self.metadata)
+        row = caption_row(self.name, text, fields, self.metadata)
+        if LABEL in row:
+            row[LABEL] = plain_label(row[LABEL])
+        return row
 
     def parts(self) -> Iterator[Part]:
         """The places on disk that it is read from."""

@@ -27,11 +27,8 @@ def parse_label(text: str) -> int | str:
     return int(text) if re.fullmatch("0|[1-9][0-9]{0,8}", text) else text
 
 
-def column_label(value: Any) -> Any:
-    """A label as a column of a table has it, in which pandas writes whole numbers as 3.0.
-
-    It does so where one is missing.
-    """
+def plain_label(value: Any) -> Any:
+    """A label that is a whole number as one: pandas writes 3.0 where another one is missing."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from dcht.data.captions import CAPTION_KEYS, decode_text, split_lines
-from dcht.data.labels import LABEL, column_label, parse_label
+from dcht.data.labels import LABEL, parse_label
 from dcht.errors import UsageError
 from dcht.files import parse_json
 
@@ -133,8 +133,6 @@ def _read_csv(name: str, text: str, delimiter: str) -> Iterator[Named]:
 def _pick_path(place: str, fields: object) -> Named:
     if not isinstance(fields, dict):
         return Named(place, {}, "not an object with a file_name")
-    if LABEL in fields:
-        fields = {**fields, LABEL: column_label(fields[LABEL])}
     for key in PATH_KEYS:
         if isinstance(path := fields.get(key), str) and path:
             return Named(path, {other: fields[other] for other in fields if other != key})

@@ -78,8 +78,8 @@ class LatentsWriter:
         except (OSError, CheckpointError, UsageError):
             return None
         ours = (self.plan.tokenizer_sha256, self.plan.latents_sha256)
-        same_weights = known.tokenizer_sha256 == ours[0] and known.latents_sha256 is None
-        if same_weights or known.latents_sha256 == ours[1]:  # perhaps with another decoder
+        older = known.latents_sha256 is None  # of a dcht that did not say
+        if known.tokenizer_sha256 == ours[0] if older else known.latents_sha256 == ours[1]:
             known = replace(known, tokenizer_sha256=ours[0], latents_sha256=ours[1])
         return known
 
