@@ -2,6 +2,7 @@
 # Class-conditional training in small: ten classes of scenes (docs/train-generator.md): sh classes.sh SPRITES WORK
 # SPRITES: node_modules with the art (docs/scenes.md). bf16 wants AVX512-BF16. A run that was stopped goes on.
 set -eu
+[ $# -eq 2 ] || { sed -n '2,/^set/s/^# //p' "$0" >&2; exit 2; }
 sprites=$(cd "$1" && pwd) work=$2 here=$(cd "$(dirname "$0")" && pwd)
 classes=apple,banana,bicycle,bus,cake,car,cat,clock,dog,umbrella
 mkdir -p "$work" && cd "$work" && work=$PWD

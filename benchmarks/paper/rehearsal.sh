@@ -4,6 +4,7 @@
 # one of its thirty objects drawn anew: that would be a contradiction, not forgetting. bf16 wants AVX512-BF16. A run
 # that was stopped goes on.
 set -eu
+[ $# -eq 2 ] || { sed -n '2,/^set/s/^# //p' "$0" >&2; exit 2; }
 sprites=$(cd "$1" && pwd) work=$2 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$work" && cd "$work" && work=$PWD
 dcar-eval scenes --sprites "$sprites" --grammar hard --objects things --task one --num 20 --seed 5 --out things

@@ -1,5 +1,10 @@
 from dcar.modules.text import TextEncoder
-from dcar.pipeline.vocabulary import NAMED_THINGS, group_words
+from dcar.pipeline.vocabulary import (
+    NAMED_THINGS,
+    group_words,
+    nearest,
+    parts_of_names,
+)
 
 SCENES = [
     "a", "an", "and", "are", "of", "photo", "there", "2", "apple", "apples", "bus", "buses", "cat",
@@ -36,3 +41,33 @@ def test_of_many_things_the_rest_is_counted() -> None:
 
 def test_a_checkpoint_is_asked(text: TextEncoder) -> None:
     assert group_words(text.known_words() or []).things == ["car"]
+
+
+HOUSES = [
+    "a", "of", "two", "red", "light", "bulb", "bulbs", "fire", "fires", "truck", "trucks",
+    "t", "-", "rex", "rexes", "fox", "foxes",
+]  # fmt: skip
+NAMES = ["light bulb", "fire", "fire truck", "t-rex", "fox"]
+
+
+def test_names_are_whole_where_the_checkpoint_lists_them() -> None:
+    found = group_words(HOUSES, NAMES)
+    assert found.things == sorted(NAMES)
+    assert found.other == ["-", "a", "of"]
+    assert found.colours == ["red"] and found.numbers == ["two"]
+
+
+def test_a_word_that_is_known_within_a_name_alone_is_said() -> None:
+    known = group_words(HOUSES, NAMES)
+    assert parts_of_names("two red trucks and a fox", known) == {"trucks": "fire truck"}
+    assert parts_of_names("a bulb of light", known) == {"bulb": "light bulb", "light": "light bulb"}
+    for whole in ("two fire trucks", "a T-rex and a fire", "foxes of fire", "two light bulbs"):
+        assert parts_of_names(whole, known) == {}
+    assert parts_of_names("a truck", group_words(HOUSES)) == {}  # which lists no names
+
+
+def test_what_is_spelled_alike_is_near() -> None:
+    known = group_words(HOUSES, NAMES)
+    assert nearest("Foxs", known) == ["fox"]
+    assert nearest("firetruck", known) == ["fire truck"]
+    assert nearest("zeppelin", known) == []

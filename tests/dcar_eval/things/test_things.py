@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dcar.config import JointTextConfig
 from dcar.pipeline import TextToImage
 from dcar.pipeline.series import ImageSeries
 from dcar.sampling_config import SamplingConfig
@@ -34,16 +35,25 @@ def pipe() -> TextToImage:
         identity={"weights": "1" * 64},
         device=torch.device("cpu"),
         settings=lambda **given: SamplingConfig(**given),
-        text=SimpleNamespace(known_words=lambda: WORDS),
+        text=SimpleNamespace(
+            known_words=lambda: WORDS,
+            unknown_words=lambda text: set(text.split()) - set(WORDS),
+        ),
+        model=SimpleNamespace(
+            config=SimpleNamespace(text=SimpleNamespace(joint=JointTextConfig(names=[])))
+        ),
     )
     return cast(TextToImage, made)
 
 
 def test_a_name_is_known_in_the_singular_and_in_the_plural(pipe: TextToImage) -> None:
     assert known_things(pipe) == ("apple", "dog", "fox")
+    cast(Any, pipe.model.config.text.joint).names = ["fox", "cat"]  # cats it does not know
+    assert known_things(pipe) == ("fox",)
     cast(Any, pipe.text).known_words = lambda: None  # it reads any text
     assert known_things(pipe) == NAMES
     cast(Any, pipe.text).known_words = lambda: ["a", "photo"]
+    cast(Any, pipe.text).unknown_words = lambda text: set(text.split()) - {"a", "photo"}
     with pytest.raises(UsageError, match=f"knows none of the {len(NAMES)} things"):
         known_things(pipe)
 

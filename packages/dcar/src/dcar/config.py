@@ -119,6 +119,11 @@ class JointTextConfig:
     distance, from which a small one learns the order of words very late, if ever."""
     vocabulary: Annotated[int, Range(4, 1 << 20), WEIGHTLESS] = 2048
     """Most words that the word-level tokenizer learns from the captions."""
+    names: Annotated[list[str], Length(0, 1 << 20), WEIGHTLESS] = field(
+        default_factory=list, metadata=WRITTEN_IF_SET
+    )
+    """Of the things that captions show, in the singular ("fire truck"): what `--list-words` lists,
+    and what a prompt is told to ask for. None: every word that has a plural counts as a name."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be built."""

@@ -237,8 +237,13 @@ def to_dict(config: Any) -> dict[str, Any]:
 def to_written(config: Any) -> dict[str, Any]:
     """`to_dict` as a checkpoint's `config.json` has it: see `dcht.ranges.WRITTEN_IF_SET`."""
     return _plain(
-        config, lambda field, value: field.metadata != WRITTEN_IF_SET or value != field.default
+        config, lambda field, value: field.metadata != WRITTEN_IF_SET or value != _default(field)
     )
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
 
 
 def _plain(value: Any, wanted: Callable[[dataclasses.Field[Any], Any], bool]) -> Any:

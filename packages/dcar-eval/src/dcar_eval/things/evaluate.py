@@ -20,21 +20,27 @@ from dcar_eval.hard.judge import metadata
 from dcar_eval.runs.results import alone as one_process
 from dcar_eval.runs.results import text_table
 from dcar_eval.scenes.captions import plural
+from dcar_eval.scenes.things import same_things
 from dcar_eval.things.recognizing import BUNDLED, NAMES, alone
 from dcht.errors import UsageError
 
 
 def known_things(pipe: TextToImage) -> tuple[str, ...]:
-    """The things whose names a checkpoint knows, in the singular and in the plural.
+    """The things whose names a checkpoint knows, in the singular and in the plural, and lists.
 
     Raises:
         UsageError: it knows none of them.
     """
-    words = pipe.text.known_words()
-    if words is None:
+    if pipe.text.known_words() is None:
         return NAMES
-    known = set(words)
-    found = tuple(name for name in NAMES if {*name.split(), *plural(name).split()} <= known)
+    joint = pipe.model.config.text.joint
+    first = same_things()
+    listed = {first[name] for name in joint.names if name in first} if joint else set()
+    found = tuple(
+        name
+        for name in NAMES
+        if (not listed or name in listed) and not pipe.text.unknown_words(f"{name} {plural(name)}")
+    )
     if not found:
         raise UsageError(f"this checkpoint knows none of the {len(NAMES)} things")
     return found

@@ -11,7 +11,7 @@ import gradio as gr
 from dcar.app.components import words
 from dcar.app.run import ERRORS, MODEL, failed, results_column, run_series
 from dcar.app.studio import MAX_IMAGES, MAX_SIDE, MAX_STEPS, Studio, settings_for
-from dcar.pipeline.vocabulary import group_words
+from dcar.pipeline.vocabulary import vocabulary_of
 from dcar.sampling_config import Order
 
 MAX_SEED = 2**31 - 1
@@ -22,8 +22,8 @@ def generate_tab(studio: Studio) -> gr.Textbox:
     """Build the tab; returns the prompt."""
     own = studio.pipe.sampling
     height, width = studio.pipe.size
-    known = studio.pipe.text.known_words()
-    kinds = {} if known is None else group_words(known)._asdict()
+    known = vocabulary_of(studio.pipe)
+    kinds = {} if known is None else known._asdict()
     # `colours` is the key of `--list-words --json`, which stays.
     kinds = {"colors" if name == "colours" else name: some for name, some in kinds.items()}
     with gr.Row(equal_height=False, elem_classes="work"):

@@ -217,7 +217,7 @@ def write_series(
     from dcar.pipeline.notes import left_out, unknown_words
     from dcar.pipeline.preview import live_preview
     from dcar.pipeline.series import generate_film, generate_images, generate_sheet
-    from dcar.pipeline.vocabulary import group_words
+    from dcar.pipeline.vocabulary import vocabulary_of
     from dcht.checkpoint import to_dict
 
     start = time.perf_counter()
@@ -230,8 +230,8 @@ def write_series(
             files = write(pipe, plan, out, force=arguments.force, show=show)
     for film in arguments.film:
         files += generate_film(pipe, plan, film, force=arguments.force)
-    unknown, words = unknown_words(pipe, plan.prompts), pipe.text.known_words()
-    knows = group_words(words)._asdict() if unknown and words is not None else None
+    unknown, known = unknown_words(pipe, plan.prompts), vocabulary_of(pipe)
+    knows = known._asdict() if unknown and known is not None else None
     extra = {
         "seed": plan.seed,
         "unknown_words": unknown,

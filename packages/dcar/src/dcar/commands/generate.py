@@ -155,7 +155,7 @@ def _captions(arguments: argparse.Namespace, prompts: Sequence[str]) -> dict[Pat
 
 
 def _list_words(arguments: argparse.Namespace) -> int:
-    from dcar.pipeline.vocabulary import group_words
+    from dcar.pipeline.vocabulary import vocabulary_of
 
     pipe = load_pipe(arguments)
     words = pipe.text.known_words()
@@ -167,7 +167,9 @@ def _list_words(arguments: argparse.Namespace) -> int:
         else:
             print(*map(printable, words), sep="\n")
         return OK
-    groups = group_words(words)._asdict()
+    known = vocabulary_of(pipe)
+    assert known is not None
+    groups = known._asdict()
     if arguments.json:
         print(json.dumps({"words": words, **groups}))
     else:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dcar.pipeline import TextToImage
 from dcar.pipeline.safety import Screened
-from dcar.pipeline.vocabulary import group_words
+from dcar.pipeline.vocabulary import nearest, parts_of_names, vocabulary_of
 from dcht.images import open_image, read_png_text
 
 SHOWN_PROMPT = 60
@@ -37,15 +37,29 @@ def prompt_notes(pipe: TextToImage, found: Screened, *, advice: str = "") -> lis
         f"leaves out {_beginning(rest)}"
         for prompt, rest in left_out(pipe, found.prompts).items()
     ]
+    known = vocabulary_of(pipe)
+    if known is None:
+        return lines
     unknown = [word for words in unknown_words(pipe, found.prompts).values() for word in words]
-    known = pipe.text.known_words()
-    if unknown and known is not None:
-        things = str(group_words(known))
+    if unknown:
+        named = [
+            repr(word) + (f" (near: {', '.join(near)})" if (near := nearest(word, known)) else "")
+            for word in dict.fromkeys(unknown)
+        ]
+        things = str(known)
         lines.append(
-            f"this checkpoint does not know {', '.join(map(repr, dict.fromkeys(unknown)))}."
+            f"this checkpoint does not know {', '.join(named)}."
             + (f" It knows: {things}." if things else "")
             + (f" {advice}" if advice else "")
         )
+    parts = {
+        word: name
+        for prompt in dict.fromkeys(found.prompts)
+        for word, name in parts_of_names(prompt, known).items()
+    }
+    if parts:
+        some = ", ".join(f"{word!r} in {name!r}" for word, name in parts.items())
+        lines.append(f"this checkpoint knows {some}, and not alone")
     return lines
 
 
