@@ -11,12 +11,9 @@ from result_files import Rows, markdown
 
 LEGS = {
     "bundled": "the bundled `small`, from which it starts",
-    "warmup-128": "continuous warm-up, 128 px",
-    "warmup-256": "continuous warm-up, 256 px",
-    "discrete": "discrete learning, half of the images; LPIPS from here on",
-    "alternate": "the decoder alone, both paths",
-    "refine": "the same, 0.3 of the images on the discrete path",
-    "gan": "the same, with a GAN",
+    "joint-128": "all parts, half of the images on each path, 128 px",
+    "joint-256": "the same at 256 px; LPIPS from here on",
+    "decoder": "the decoder alone, 0.3 of the images on the discrete path",
 }
 """Folders of tokenizer.sh."""
 COLUMNS = [

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# The generator of the big world, on a new tokenizer: single things, the harder grammar and the standard one, in three
-# styles, from random weights; a leg of close-ups, two at 256 px, one with 512 px. Then what it is worth, by all three benchmarks.
+# The generator of the big world, on a new tokenizer, from the bundled generator: names first, then sentences on the grid, then
+# objects anywhere, then 512 px. Then what it is worth, by all three benchmarks.
 #   benchmarks/paper/world.sh SPRITES TOKENIZER WORK [SHARE]
-# SPRITES: node_modules with the art of all three styles (docs/scenes.md). TOKENIZER: what tokenizer.sh made. SHARE: of the
-# images and steps, 1; a thousandth shows that everything fits. Data that is there is not made again, a leg that is done is not
-# done again, and one that was stopped goes on. What is held out appears in no set. Hardware: 2 CPU cores with AVX512-BF16.
-# Time: data 50 core-minutes (measured); legs 3, 4, 4 and 4 core-hours, estimated from 190 sequences a
-# second of a core at 128 px and 50 at 256 px.
-# world_things.txt: 300 things that people type, by their 358 names: the commoner half of things.json (frequency in English by
+# SPRITES: node_modules with the art (docs/scenes.md). TOKENIZER: what tokenizer.sh made; its codes still mean much what the
+# bundled ones do, so the bundled generator is a start. SHARE: of the images and steps, 1; a thousandth shows that everything
+# fits. Data that is there is not made again, a leg that is done is not done again, and one that was stopped goes on. What is
+# held out appears in no set. START, if set, is what leg 2 starts from, and leg 1 is left out (benchmarks/paper/start).
+# Hardware: 2 CPU cores with AVX512-BF16. Time: data 40 core-minutes, leg 1 10 minutes of a core (both measured); legs 2, 3
+# and 4 about 2, 2 and 1 core-hours, from the 140 sequences a second of a core that were measured at 256 px.
+# world_things.txt: 208 things that people type, by their 254 names: the commoner part of things.json (frequency in English by
 # the package wordfreq), people and what looks like something else left out by hand.
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
@@ -22,19 +23,21 @@ store() { # NAME NUMBER SEED SIZE OPTION...
 }
 hard=(--grammar hard --objects)
 # Each name is in 500 images or more.
-store things 36000 0 256 "${hard[@]}" "$things" --task one --styles 3d,noto,flat
-store places 24000 7 256 --objects "$things" --task single_object
-store scenes 60000 1 256 "${hard[@]}" "$things" --styles 3d,3d,noto,flat
-store grammar 14000 2 256 "${hard[@]}" wide
-store standard 14000 3 256 --objects wide
-store scenes512 8000 4 512 "${hard[@]}" "$things"
-store standard512 6000 5 512 --objects wide
+store one 25500 0 256 "${hard[@]}" "$things" --task one
+store places 25500 7 256 --objects "$things" --task single_object
+store grid 60000 21 256 --on-grid "${hard[@]}" "$things"
+store grid-wide 24000 22 256 --on-grid "${hard[@]}" wide
+store standard 10000 3 256 --objects wide
+store scenes 46000 1 256 "${hard[@]}" "$things"
+store grammar 12000 2 256 "${hard[@]}" wide
+store scenes512 5000 4 512 --on-grid "${hard[@]}" "$things"
+store standard512 4000 5 512 --objects wide
 close() { # NAME FROM... [--centered]: windows of 128 px, 16 tokens, of scenes that show one thing
     [ -f "$work/$1/manifest.json" ] && return
     python "$(dirname "$0")/close_ups.py" "${@:2}" --out "$work/$1-images"
     dcht encode "$work/$1-images" --ckpt "$tokenizer" --out "$work/$1" --size 128 --workers 2 --threads 1 --precision auto --compile
 }
-close near "$work/places-images" "$work/things-images"
+close near "$work/places-images" "$work/one-images"
 close fixed "$work/places-images" --centered
 
 # glibc gives large blocks back to the system after each use; keeping them saves a tenth of a step.
@@ -42,18 +45,22 @@ export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLO
 part() { echo "{kind: latents, root: $work/$1, weight: $2}"; }
 leg() { # NUMBER EXPERIMENT FROM STEPS STORE ITS-WEIGHT MIXTURE OPTION...
     dcar-train +experiment="$2" tokenizer=small_deep tokenizer_ckpt="$tokenizer" init_from="$3" seed="$1" \
-        model.generator.width=256 model.generator.mlp_dim=1024 model.generator.num_heads=8 \
-        model.head.condition_dim=256 model.head.width=256 \
-        data.root="$work/$5" data.weight="$6" "data.mixture=[$7]" steps="$(of "$4")" \
-        batch_size=64 save_minutes=10 out="$work/leg$1" "${@:8}"
+        "model.text.joint.names=[$things]" data.root="$work/$5" data.weight="$6" "data.mixture=[$7]" \
+        steps="$(of "$4")" batch_size=64 save_minutes=10 out="$work/leg$1" "${@:8}"
 }
-# Names come first, from close-ups: whole scenes of 358 names taught none in 1,800 steps (captions exchanged among images cost
-# no cross-entropy), close-ups did within 400.
-leg 1 scenes256 scratch 8000 fixed 0.5 "$(part near 0.5)" batch_size=256 optimizer.lr=1.5e-3 optimizer.final_lr=1.2e-3
-small="$(part scenes 0.35), $(part grammar 0.2), $(part standard 0.15)"
-leg 2 scenes256 "$work/leg1/checkpoint" 12000 things 0.3 "$small"
-leg 3 scenes256 "$work/leg2/checkpoint" 12000 things 0.25 "$small" optimizer.lr=8e-4 optimizer.final_lr=1e-4
-leg 4 scenes512 "$work/leg3/checkpoint" 3000 things 0.2 "$small, $(part scenes512 0.2), $(part standard512 0.15)" \
+start=${START:-$work/leg1/checkpoint}
+# Names come first, from close-ups: whole scenes of hundreds of names taught none in 1,800 steps, close-ups did within 400.
+[ -n "${START:-}" ] || leg 1 scenes256 bundled 850 fixed 0.4 "$(part near 0.6)" \
+    batch_size=256 optimizer.lr=1.5e-3 optimizer.final_lr=1.2e-3
+# Then sentences, on the grid: with objects anywhere, 400,000 sequences taught none of the sentences with several groups, and
+# the samples were empty backgrounds.
+leg 2 scenes256 "$start" 14000 grid 0.35 \
+    "$(part grid-wide 0.3), $(part standard 0.2), $(part one 0.1), $(part near 0.05)" optimizer.lr=1.2e-3 optimizer.final_lr=8e-4
+free="$(part scenes 0.1), $(part grammar 0.1), $(part one 0.1)"
+leg 3 scenes256 "$work/leg2/checkpoint" 14000 grid 0.3 "$(part grid-wide 0.2), $(part standard 0.2), $free" \
+    optimizer.lr=8e-4 optimizer.final_lr=1e-4
+leg 4 scenes512 "$work/leg3/checkpoint" 3000 grid 0.2 \
+    "$(part grid-wide 0.15), $(part standard 0.15), $free, $(part scenes512 0.1), $(part standard512 0.1)" \
     optimizer.lr=6e-4 optimizer.final_lr=1e-5
 
 judge() { # NAME OPTION...

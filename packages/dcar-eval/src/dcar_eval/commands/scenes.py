@@ -45,6 +45,11 @@ def add(verbs: Any) -> None:
         help=f"of the harder grammar's art, by commas: {', '.join(STYLES)} [{PLAIN}]",
     )  # fmt: skip
     verb.add_argument(
+        "--on-grid", action="store_true",
+        help="the harder grammar's sentences as a small model learns them first: whole cells of "
+        "an 8 x 8 grid, GenEval's own colors, plain backgrounds",
+    )  # fmt: skip
+    verb.add_argument(
         "--backgrounds", choices=BACKGROUNDS,
         help="of the standard grammar: gradients, patterns too, or textures of photographs too "
         "[plain]",
@@ -84,6 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--backgrounds is of the standard grammar; the harder one has textures")
     if not hard and arguments.styles != (PLAIN,):
         raise UsageError("--styles is of the harder grammar; add --grammar hard")
+    if not hard and arguments.on_grid:
+        raise UsageError("--on-grid is of the harder grammar; the standard one always is")
 
     if arguments.sprites is None:
         return _captions(arguments)
@@ -98,10 +105,13 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         split=arguments.split,
         webdataset=arguments.webdataset,
-        backgrounds="textured" if hard else arguments.backgrounds or "plain",
+        backgrounds="textured"
+        if hard and not arguments.on_grid
+        else arguments.backgrounds or "plain",
         task=arguments.task,
         grammar=arguments.grammar,
         styles=arguments.styles,
+        on_grid=arguments.on_grid,
     )
     start = time.perf_counter()
     rendered = write_scenes(

@@ -45,7 +45,9 @@ def example_of(
 ) -> Example:
     """A scene in an image, by lot."""
     strict = settings.split == Split.TRAIN.value
-    layout, groups = sample_layout(scene, sprites, settings.size, rng, strict=strict)
+    layout, groups = sample_layout(
+        scene, sprites, settings.size, rng, strict=strict, on_grid=settings.on_grid
+    )
     objects = [
         {
             "class": thing.name,

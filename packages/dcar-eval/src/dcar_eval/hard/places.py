@@ -11,8 +11,9 @@ import numpy as np
 from dcar_eval.geneval import relations
 from dcar_eval.hard.grammar import Group, HardScene
 from dcar_eval.hard.held_out import held_out
-from dcar_eval.scenes.backgrounds import sample_textured
+from dcar_eval.scenes.backgrounds import choose_background, sample_textured
 from dcar_eval.scenes.captions import OPPOSITES
+from dcar_eval.scenes.grid import CELLS, FILL
 from dcar_eval.scenes.held_out import Combination, placed
 from dcar_eval.scenes.layout import Layout, Placement
 from dcar_eval.scenes.sprites import Shade, Sprites
@@ -28,6 +29,8 @@ SIDES = {1: (0.2, 0.55), 2: (0.2, 0.55), 3: (0.2, 0.46), 4: (0.2, 0.4), 5: (0.2,
 """Least and greatest of the longer side of what is visible, as a share of the image, by how many
 there are; six are as five."""
 SIZE_SIDES = {"small": (0.2, 0.3), "large": (0.43, 0.55)}
+CELLS_OF_SIDE = (3, 4, 5)
+"""Sides of an object on the grid, in cells; of two, where none of these is within the limits."""
 SPREAD = 24
 """Greatest difference of a shade from its color, in each channel."""
 THRESHOLDS = (0.1, 0.2)
@@ -46,11 +49,15 @@ Square = tuple[int, int, int]
 
 
 def sample_layout(
-    scene: HardScene, sprites: Sprites, size: int, rng: np.random.Generator, *, strict: bool = True
-) -> tuple[Layout, list[int]]:
+    scene: HardScene, sprites: Sprites, size: int, rng: np.random.Generator, *,
+    strict: bool = True, on_grid: bool = False,
+) -> tuple[Layout, list[int]]:  # fmt: skip
     """The scene in an image of `size` pixels, and the number of each object's group.
 
-    With `strict`, no two objects stand, unsaid, in a relation that is held out.
+    With `strict`, no two objects stand, unsaid, in a relation that is held out. With `on_grid`,
+    places and sides are whole cells of the standard grammar's grid, colors are GenEval's own,
+    backgrounds plain, and nothing hides anything: one object of one side is then always the same
+    tokens.
 
     Raises:
         NoRoomError: no arrangement was found.
@@ -59,8 +66,12 @@ def sample_layout(
     groups = [groups[k] for k in rng.permutation(len(groups))]
     kinds = [scene.groups[number] for number in groups]
     shades = [sample_shade(kind.color, rng) if kind.color else None for kind in kinds]
-    background = sample_textured([shade for shade in shades if shade], rng)
-    room = _Room(scene, groups, sprites, size, held_out() if strict else frozenset())
+    if on_grid:
+        shades = [None] * len(kinds)
+        background = choose_background([COLORS[kind.color] for kind in kinds if kind.color], rng)
+    else:
+        background = sample_textured([shade for shade in shades if shade], rng)
+    room = _Room(scene, groups, sprites, size, held_out() if strict else frozenset(), on_grid)
     squares = room.fill(rng)
     objects = tuple(
         Placement(
@@ -83,10 +94,10 @@ class _Room:
 
     def __init__(
         self, scene: HardScene, groups: list[int], sprites: Sprites, size: int,
-        kept: frozenset[Combination],
+        kept: frozenset[Combination], on_grid: bool,
     ) -> None:  # fmt: skip
         self.scene, self.groups, self.sprites = scene, groups, sprites
-        self.size, self.kept = size, kept
+        self.size, self.kept, self.on_grid = size, kept, on_grid
 
     def fill(self, rng: np.random.Generator) -> list[Square]:
         for attempt in range(ATTEMPTS):
@@ -100,11 +111,10 @@ class _Room:
         shapes: list[np.ndarray] = []
         seen: list[np.ndarray] = []  # of each shape, what is not hidden
         for number in self.groups:
-            low, high = self._sides(self.scene.groups[number])
-            share = float(rng.uniform(low, low + (high - low) * shrunk))
             name = self.scene.groups[number].name
-            side = round(self.size * share / self.sprites.extent(name, self.scene.style))
-            for x, y in rng.integers(0, self.size - side + 1, (TRIES, 2)).tolist():
+            for x, y, side in self._squares(self.scene.groups[number], shrunk, rng):
+                if self.on_grid and any(_touch((x, y, side), there) for there in squares):
+                    continue
                 shape = self._shape(name, (x, y, side))
                 if not self._stands(number, shape, shapes) or not _fits(shape, shapes, seen):
                     continue
@@ -115,6 +125,22 @@ class _Room:
             else:
                 return None
         return squares
+
+    def _squares(self, group: Group, shrunk: float, rng: np.random.Generator) -> list[Square]:
+        """What is tried for an object: `TRIES` places of one side."""
+        low, high = self._sides(group)
+        high = low + (high - low) * shrunk
+        extent = self.sprites.extent(group.name, self.scene.style)
+        if not self.on_grid:
+            side = round(self.size * float(rng.uniform(low, high)) / extent)
+            corners = rng.integers(0, self.size - side + 1, (TRIES, 2))
+            return [(x, y, side) for x, y in corners.tolist()]
+        cell = self.size // CELLS
+        within = [k for k in CELLS_OF_SIDE if low <= k / CELLS * FILL * extent <= high]
+        cells = int(rng.choice(within)) if within else 4 if group.size == "large" else 2
+        side = round(cells * cell * FILL)
+        corners = rng.integers(0, CELLS - cells + 1, (TRIES, 2)) * cell
+        return [(x, y, side) for x, y in (corners + (cells * cell - side) // 2).tolist()]
 
     def _sides(self, group: Group) -> tuple[float, float]:
         if group.size is not None:
@@ -162,6 +188,13 @@ def _wanted(scene: HardScene, first: int, second: int) -> str | None:
         if (b, a) == (first, second):
             return OPPOSITES[relation]
     return None
+
+
+def _touch(first: Square, second: Square) -> bool:
+    """Whether two squares share a pixel."""
+    (left, top, side), (other_left, other_top, other) = first, second
+    across = left < other_left + other and other_left < left + side
+    return across and top < other_top + other and other_top < top + side
 
 
 def _fits(shape: np.ndarray, shapes: list[np.ndarray], seen: list[np.ndarray]) -> bool:

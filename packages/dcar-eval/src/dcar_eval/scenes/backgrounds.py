@@ -121,11 +121,18 @@ def ends(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sample_background(scene: Scene, rng: np.random.Generator, kind: str = "plain") -> str:
-    """A background that stands apart from every color that is asked for.
+    """A background that stands apart from every color that is asked for."""
+    return choose_background([COLORS[one.color] for one in scene.objects if one.color], rng, kind)
 
-    Where two colors leave none at `CONTRAST`, it is the one that comes closest.
+
+def choose_background(
+    shades: Sequence[Shade], rng: np.random.Generator, kind: str = "plain"
+) -> str:
+    """A background of a kind that stands apart from all of `shades`.
+
+    Where they leave none at `CONTRAST`, it is the one that comes closest.
     """
-    wanted = [np.array(COLORS[thing.color]) for thing in scene.objects if thing.color]
+    wanted = [np.array(shade) for shade in shades]
 
     def contrast(name: str) -> float:
         distances = [float(abs(end - color).max()) for end in ends(name) for color in wanted]
