@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tokenizer `small_deep`, from the bundled `small`: data and legs, 26,000 crops of 128 px and 36,000 images of 256 px.
+# The tokenizer `small_deep`, from the bundled `small`: data and legs, 26,000 crops of 128 px and 34,000 images of 256 px.
 #   benchmarks/paper/tokenizer.sh SPRITES PHOTOS WEIGHTS WORK
 # SPRITES: node_modules with the four packages of tokenizer_data.py. PHOTOS: the unpacked packages of
 # benchmarks/paper/photos.py. WEIGHTS: what `python -m dcht.perceptual convert` wrote. WORK: data/ and runs/ are made there.
@@ -14,14 +14,16 @@ sprites=$1 photos=$2 weights=$3 work=$4
 here=$(dirname "$0")
 mixed=$work/data/mixed
 
-# 51,000 images: scenes of the training split (what is held out never appears), sprites in three styles, photographs, and each
-# thing of world_things.txt alone.
+# 61,000 images: scenes of the training split (what is held out never appears), sprites in three styles, photographs, and the
+# things of world_things.txt, alone and several. The run of tokenizer.json saw 240 of their 254 names, and several of them in
+# its last leg alone.
 if [ ! -f "$work/data/drawn" ]; then
     scenes=(dcar-eval scenes --sprites "$sprites" --objects wide --workers 1)
     "${scenes[@]}" --out "$mixed/scenes" --num 9000 --seed 0
     "${scenes[@]}" --out "$mixed/varied" --num 4000 --seed 1 --backgrounds varied
-    dcar-eval scenes --sprites "$sprites" --grammar hard --objects "$(paste -sd, "$here/world_things.txt")" --task one \
-        --workers 1 --out "$mixed/one" --num 24000 --seed 0
+    things=(dcar-eval scenes --sprites "$sprites" --grammar hard --objects "$(paste -sd, "$here/world_things.txt")" --workers 1)
+    "${things[@]}" --out "$mixed/one" --num 24000 --seed 0 --task one
+    "${things[@]}" --out "$mixed/several" --num 10000 --seed 1
     "${scenes[@]}" --out "$work/data/held-out" --num 128 --seed 5 --split held-out
     [ -d "$work/data/kept" ] || python "$here/photos.py" "$photos" --tiles "$work/data/tiles" --kept "$work/data/kept"
     python "$here/tokenizer_data.py" "$sprites" "$photos" --out "$mixed" --collages 10000 --pieces 4000
@@ -57,6 +59,6 @@ leg joint-128 "$start" discrete_learning 1600 seed=0 data.crop=128 batch_size=16
 leg joint-256 "$work/runs/joint-128/tokenizer" discrete_learning 1000 seed=1 data.crop=256 batch_size=8 loss.lpips=0.3 \
     "${joint[@]}" optimizer.lr=6e-4 optimizer.final_lr=5e-5
 # The decoder alone, and most images on the path that ships. Latents are final from here on: a generator can be trained beside.
-leg decoder "$work/runs/joint-256/tokenizer" alternate_finetune 3500 seed=2 data.crop=256 batch_size=8 loss.lpips=0.3 \
+leg decoder "$work/runs/joint-256/tokenizer" alternate_finetune 3200 seed=2 data.crop=256 batch_size=8 loss.lpips=0.3 \
     alternate_finetune.discrete_prob=0.3 optimizer.lr=1e-3 optimizer.final_lr=1e-5
 python "$here/miniature.py" gather tokenizer "$work"

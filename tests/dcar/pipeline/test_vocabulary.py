@@ -71,3 +71,8 @@ def test_what_is_spelled_alike_is_near() -> None:
     assert nearest("Foxs", known) == ["fox"]
     assert nearest("firetruck", known) == ["fire truck"]
     assert nearest("zeppelin", known) == []
+
+
+def test_plurals_of_listed_names_are_no_other_words() -> None:
+    words = ["a", "butterfly", "butterflies", "snowman", "snowmen", "flies"]
+    assert group_words(words, ["butterfly", "snowman"]).other == ["a", "flies"]

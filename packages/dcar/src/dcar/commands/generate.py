@@ -174,5 +174,6 @@ def _list_words(arguments: argparse.Namespace) -> int:
         print(json.dumps({"words": words, **groups}))
     else:
         for name, group in groups.items():
-            print(f"{name}: {' '.join(map(printable, group)) or 'none'}")
+            between = ", " if any(" " in word for word in group) else " "  # "fire truck"
+            print(f"{name}: {between.join(map(printable, group)) or 'none'}")
     return OK

@@ -74,6 +74,9 @@ def group_words(words: Iterable[str], names: Sequence[str] = ()) -> Vocabulary:
         word for word in known if len(word) > 2 and known & {f"{word}s", f"{word}es"}
     } | known.intersection(SAME_IN_PLURAL)
     plurals = {f"{word}{ending}" for word in countable for ending in ("s", "es")}
+    # Other plurals, where names are listed.
+    plurals |= {f"{name[:-1]}ies" for name in names if name.endswith("y")}
+    plurals |= {f"{name[:-3]}men" for name in names if name.endswith("man")}
     groups = (sorted(names or countable), among(COLORS), among(NUMBERS), among(PLACES))
     said = {word for group in groups for name in group for word in _words(name)} | countable
     return Vocabulary(*groups, sorted(known - plurals - said))
