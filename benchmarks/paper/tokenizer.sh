@@ -48,17 +48,27 @@ report() { # LEG TOKENIZER
     python "$here/tokenizer_report.py" "$2" --scenes "$work/data/held-out" --photos "$work/data/kept" --weights "$weights" \
         --out "$work/runs/$1/report.json"
 }
-start=${START:-$here/../../packages/dcht/src/dcht/checkpoints/small}
-report bundled "$start"
+start=${START:-}
+bundled=$here/../../packages/dcht/src/dcht/checkpoints/small
 # Encoder and codebook go on from the bundled ones, gently: no k-means, no revival, so that a code goes on to mean much the
 # same and a generator of the bundled codes is a start for these. Half of the images take each path (stage2.sh holds that
 # against the paper's stage 2). Crops of 128 px are a quarter of the work, and of the same scale: a token sees the same pixels.
-joint=(discrete_learning.discrete_prob=0.5 codebook.kmeans_start=false codebook.revive_every=0)
-leg joint-128 "$start" discrete_learning 1600 seed=0 data.crop=128 batch_size=16 loss.lpips=0 \
-    "${joint[@]}" optimizer.lr=8e-4 optimizer.final_lr=5e-4
-leg joint-256 "$work/runs/joint-128/tokenizer" discrete_learning 1000 seed=1 data.crop=256 batch_size=8 loss.lpips=0.3 \
-    "${joint[@]}" optimizer.lr=6e-4 optimizer.final_lr=5e-5
-# The decoder alone, and most images on the path that ships. Latents are final from here on: a generator can be trained beside.
-leg decoder "$work/runs/joint-256/tokenizer" alternate_finetune 3200 seed=2 data.crop=256 batch_size=8 loss.lpips=0.3 \
-    alternate_finetune.discrete_prob=0.3 optimizer.lr=1e-3 optimizer.final_lr=1e-5
+joint=(codebook.kmeans_start=false codebook.revive_every=0)
+if [ -z "$start" ]; then
+    report bundled "$bundled"
+    leg joint-128 "$bundled" discrete_learning 1600 seed=0 data.crop=128 batch_size=16 loss.lpips=0 \
+        "${joint[@]}" discrete_learning.discrete_prob=0.5 optimizer.lr=8e-4 optimizer.final_lr=5e-4
+    leg joint-256 "$work/runs/joint-128/tokenizer" discrete_learning 1000 seed=1 data.crop=256 batch_size=8 loss.lpips=0.3 \
+        "${joint[@]}" discrete_learning.discrete_prob=0.5 optimizer.lr=6e-4 optimizer.final_lr=5e-5
+    # The decoder alone, and most images on the path that ships.
+    leg decoder "$work/runs/joint-256/tokenizer" alternate_finetune 3200 seed=2 data.crop=256 batch_size=8 loss.lpips=0.3 \
+        alternate_finetune.discrete_prob=0.3 optimizer.lr=1e-3 optimizer.final_lr=1e-5
+    start=$work/runs/decoder/tokenizer
+fi
+# All parts once more: what limits a decoder is what the encoder says.
+leg refine "$start" discrete_learning 4000 seed=3 data.crop=256 batch_size=8 loss.lpips=0.3 \
+    "${joint[@]}" discrete_learning.discrete_prob=0.3 optimizer.lr=6e-4 optimizer.final_lr=1e-4
+# Latents are final from here on: a generator can be trained beside.
+leg polish "$work/runs/refine/tokenizer" alternate_finetune 3000 seed=4 data.crop=256 batch_size=8 loss.lpips=0.3 \
+    alternate_finetune.discrete_prob=0.3 optimizer.lr=8e-4 optimizer.final_lr=1e-5
 python "$here/miniature.py" gather tokenizer "$work"

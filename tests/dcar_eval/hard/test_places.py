@@ -1,13 +1,17 @@
-"""Where the harder grammar's objects stand on the grid; without it the recognizer's tests say."""
+"""Where the harder grammar's objects stand when arranged; when not, recognizer's tests say it."""
 
 import numpy as np
 import pytest
 
+from dcar_eval.geneval import Detection, Options
+from dcar_eval.hard.captions import captions
 from dcar_eval.hard.grammar import Group, HardScene, HardTask
+from dcar_eval.hard.held_out import by_kind
+from dcar_eval.hard.judge import judge, metadata
 from dcar_eval.hard.places import NoRoomError, box_of_cells, sample_layout
 from dcar_eval.hard.sample import sample_hard_scene
 from dcar_eval.scenes.backgrounds import SHADES
-from dcar_eval.scenes.grid import CELLS, FILL
+from dcar_eval.scenes.layout import Layout
 from dcar_eval.scenes.world import WORLDS, Split
 
 SIZE = 256
@@ -26,36 +30,63 @@ class Squares:
         return np.ones((side, side), dtype=bool)
 
 
-def test_on_the_grid_sides_and_places_are_whole_cells_and_nothing_is_hidden() -> None:
-    rng, seen = np.random.default_rng(0), set()
-    for _ in range(60):
-        scene = sample_hard_scene(WORLDS["wide"], Split.TRAIN, rng, None, ("3d",))
+def arranged(scene: HardScene, art: Squares, *, strict: bool = True) -> tuple[Layout, list[int]]:
+    rng = np.random.default_rng(0)
+    return sample_layout(scene, art, SIZE, rng, strict=strict, arranged=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("task", HardTask)
+def test_what_is_arranged_shows_what_is_said_and_hides_nothing(task: HardTask) -> None:
+    rng, shown = np.random.default_rng(0), 0
+    while shown < 25:
+        scene = sample_hard_scene(WORLDS["wide"], Split.TRAIN, rng, task)
         try:
-            layout, groups = sample_layout(scene, Squares(), SIZE, rng, on_grid=True)  # type: ignore[arg-type]
+            layout, groups = arranged(scene, Squares(0.875))
         except NoRoomError:  # any two stand in some relation, and it may be held out
             continue
+        shown += 1
         assert layout.background in SHADES
-        taken = np.zeros((CELLS, CELLS), dtype=int)
+        taken = np.zeros((SIZE, SIZE), dtype=int)
+        found = []
         for thing, number in zip(layout.objects, groups, strict=True):
-            cells = round(thing.side / FILL / (SIZE / CELLS))
-            left, top = thing.x // (SIZE // CELLS), thing.y // (SIZE // CELLS)
-            assert thing.side == round(cells * (SIZE // CELLS) * FILL)
             assert thing.shade is None
-            taken[top : top + cells, left : left + cells] += 1
-            seen.add((scene.groups[number].size, cells))
+            taken[thing.y : thing.y + thing.side, thing.x : thing.x + thing.side] += 1
+            # What is seen of a square, in its middle.
+            margin = (1 - 0.875) / 2 * thing.side
+            box = (
+                thing.x + margin,
+                thing.y + margin,
+                thing.x + thing.side - margin,
+                thing.y + thing.side - margin,
+            )
+            found.append(
+                Detection(
+                    class_name=thing.name, score=1.0, box=box, color=scene.groups[number].color
+                )
+            )
         assert taken.max() == 1
-    assert {cells for size, cells in seen if size == "large"} <= {4, 5}
-    assert {cells for size, cells in seen if size == "small"} == {2}
-    assert {cells for size, cells in seen if size is None} >= {2, 3, 4}
+        assert taken.sum() == sum(thing.side**2 for thing in layout.objects), "all of it inside"
+        assert judge(metadata(scene), found, Options(), SIZE).correct
 
 
-def test_what_is_seen_of_an_object_says_how_many_cells_it_takes() -> None:
-    rng = np.random.default_rng(0)
-    for size, extent, cells in (("large", 0.8, 5), ("small", 1.0, 2), ("small", 0.7, 3)):
-        art = Squares(extent)
-        scene = HardScene(task=HardTask.ONE, groups=(Group(name="kite", size=size),))
-        layout, _ = sample_layout(scene, art, SIZE, rng, on_grid=True)  # type: ignore[arg-type]
-        assert layout.objects[0].side == round(cells * SIZE // CELLS * FILL)
+def test_objects_stand_in_the_order_of_the_words_and_the_words_say_all() -> None:
+    groups = (Group(name="cup", count=2), Group(name="kite", count=3))
+    scene = HardScene(task=HardTask.GROUPS, groups=groups)
+    layout, _ = arranged(scene, Squares())
+    assert layout.objects == arranged(scene, Squares())[0].objects
+    assert [thing.name for thing in layout.objects] == ["cup"] * 2 + ["kite"] * 3
+    places = [(thing.y, thing.x) for thing in layout.objects]
+    assert places == sorted(places)
+    assert all(text.index("cup") < text.index("kite") for text in captions(scene, in_order=True))
+    assert not all(text.index("cup") < text.index("kite") for text in captions(scene))
+
+
+def test_an_arrangement_that_shows_what_is_held_out_gives_way() -> None:
+    first, second = next((a, b) for a, r, b in by_kind()["relation"] if r == "left of")
+    scene = HardScene(task=HardTask.GROUPS, groups=(Group(name=first), Group(name=second)))
+    with pytest.raises(NoRoomError, match="held-out"):
+        arranged(scene, Squares())
+    arranged(scene, Squares(), strict=False)
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (3, 5)])

@@ -45,9 +45,9 @@ def add(verbs: Any) -> None:
         help=f"of the harder grammar's art, by commas: {', '.join(STYLES)} [{PLAIN}]",
     )  # fmt: skip
     verb.add_argument(
-        "--on-grid", action="store_true",
-        help="the harder grammar's sentences as a small model learns them first: whole cells of "
-        "an 8 x 8 grid, GenEval's own colors, plain backgrounds",
+        "--arranged", action="store_true",
+        help="the harder grammar's sentences as a small model learns them first: objects in the "
+        "order of the words, GenEval's own colors, plain backgrounds",
     )  # fmt: skip
     verb.add_argument(
         "--backgrounds", choices=BACKGROUNDS,
@@ -89,8 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--backgrounds is of the standard grammar; the harder one has textures")
     if not hard and arguments.styles != (PLAIN,):
         raise UsageError("--styles is of the harder grammar; add --grammar hard")
-    if not hard and arguments.on_grid:
-        raise UsageError("--on-grid is of the harder grammar; the standard one always is")
+    if not hard and arguments.arranged:
+        raise UsageError("--arranged is of the harder grammar; the standard one always is")
 
     if arguments.sprites is None:
         return _captions(arguments)
@@ -106,12 +106,12 @@ def run(arguments: argparse.Namespace) -> int:
         split=arguments.split,
         webdataset=arguments.webdataset,
         backgrounds="textured"
-        if hard and not arguments.on_grid
+        if hard and not arguments.arranged
         else arguments.backgrounds or "plain",
         task=arguments.task,
         grammar=arguments.grammar,
         styles=arguments.styles,
-        on_grid=arguments.on_grid,
+        arranged=arguments.arranged,
     )
     start = time.perf_counter()
     rendered = write_scenes(

@@ -10,9 +10,9 @@ OTHER_SIZES = {"large": "big", "small": "little"}
 """Other words for a size."""
 
 
-def captions(scene: HardScene) -> list[str]:
-    """Every wording of a scene."""
-    sentences = _related(scene) if scene.relations else _listed(scene.groups)
+def captions(scene: HardScene, *, in_order: bool = False) -> list[str]:
+    """Every wording of a scene; `in_order`: none that lists the groups in another order."""
+    sentences = _related(scene) if scene.relations else _listed(scene.groups, in_order)
     first, *_ = sentences
     texts = [f"a photo of {first}", *sentences]
     texts += [f"{start} {first}" for start in ("a picture of", "an image of", "draw")]
@@ -41,12 +41,14 @@ def _bare(group: Group) -> str:
     return " ".join(words) if group.count == 1 else described(group)
 
 
-def _listed(groups: tuple[Group, ...]) -> list[str]:
-    """In any order: places are free."""
+def _listed(groups: tuple[Group, ...], in_order: bool) -> list[str]:
+    """In any order where places are free."""
     phrases = [described(group) for group in groups]
     texts = [joined(phrases)]
     if len(groups) > 1:
-        texts += [joined(phrases[::-1]), ", ".join(phrases), joined(phrases[1:] + phrases[:1])]
+        texts.append(", ".join(phrases))
+        if not in_order:
+            texts += [joined(phrases[::-1]), joined(phrases[1:] + phrases[:1])]
         texts += [", ".join(map(_bare, groups)), f"{joined(phrases[:-1])} with {phrases[-1]}"]
     if any(group.count > 1 for group in groups):
         texts.append(joined([described(group, str(group.count)) for group in groups]))

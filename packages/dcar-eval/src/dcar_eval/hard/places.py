@@ -1,4 +1,4 @@
-"""Where the objects of a scene stand: anywhere, in any size, a quarter hidden at most.
+"""Where the objects of a scene stand: anywhere, in any size, a quarter hidden at most; or arranged.
 
 Shapes are compared on a coarse raster of opaque cells, so that what hides a quarter of a box but
 none of the sprite's own pixels is allowed.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from dcar_eval.geneval import relations
+from dcar_eval.hard.arranged import arrange
 from dcar_eval.hard.grammar import Group, HardScene
 from dcar_eval.hard.held_out import held_out
+from dcar_eval.hard.judge import LARGE
 from dcar_eval.scenes.backgrounds import choose_background, sample_textured
 from dcar_eval.scenes.captions import OPPOSITES
-from dcar_eval.scenes.grid import CELLS, FILL
 from dcar_eval.scenes.held_out import Combination, placed
 from dcar_eval.scenes.layout import Layout, Placement
 from dcar_eval.scenes.sprites import Shade, Sprites
@@ -29,8 +30,6 @@ SIDES = {1: (0.2, 0.55), 2: (0.2, 0.55), 3: (0.2, 0.46), 4: (0.2, 0.4), 5: (0.2,
 """Least and greatest of the longer side of what is visible, as a share of the image, by how many
 there are; six are as five."""
 SIZE_SIDES = {"small": (0.2, 0.3), "large": (0.43, 0.55)}
-CELLS_OF_SIDE = (3, 4, 5)
-"""Sides of an object on the grid, in cells; of two, where none of these is within the limits."""
 SPREAD = 24
 """Greatest difference of a shade from its color, in each channel."""
 THRESHOLDS = (0.1, 0.2)
@@ -50,29 +49,30 @@ Square = tuple[int, int, int]
 
 def sample_layout(
     scene: HardScene, sprites: Sprites, size: int, rng: np.random.Generator, *,
-    strict: bool = True, on_grid: bool = False,
+    strict: bool = True, arranged: bool = False,
 ) -> tuple[Layout, list[int]]:  # fmt: skip
     """The scene in an image of `size` pixels, and the number of each object's group.
 
-    With `strict`, no two objects stand, unsaid, in a relation that is held out. With `on_grid`,
-    places and sides are whole cells of the standard grammar's grid, colors are GenEval's own,
-    backgrounds plain, and nothing hides anything: one object of one side is then always the same
-    tokens.
+    With `strict`, no two objects stand, unsaid, in a relation that is held out. With `arranged`,
+    places and sides are those of `dcar_eval.hard.arranged`, colors GenEval's own, backgrounds
+    plain.
 
     Raises:
         NoRoomError: no arrangement was found.
     """
     groups = [number for number, group in enumerate(scene.groups) for _ in range(group.count)]
-    groups = [groups[k] for k in rng.permutation(len(groups))]
+    if not arranged:
+        groups = [groups[k] for k in rng.permutation(len(groups))]
     kinds = [scene.groups[number] for number in groups]
-    shades = [sample_shade(kind.color, rng) if kind.color else None for kind in kinds]
-    if on_grid:
-        shades = [None] * len(kinds)
+    room = _Room(scene, groups, sprites, size, held_out() if strict else frozenset())
+    if arranged:
+        shades: list[Shade | None] = [None] * len(kinds)
         background = choose_background([COLORS[kind.color] for kind in kinds if kind.color], rng)
+        squares = room.arranged()
     else:
+        shades = [sample_shade(kind.color, rng) if kind.color else None for kind in kinds]
         background = sample_textured([shade for shade in shades if shade], rng)
-    room = _Room(scene, groups, sprites, size, held_out() if strict else frozenset(), on_grid)
-    squares = room.fill(rng)
+        squares = room.fill(rng)
     objects = tuple(
         Placement(
             name=kind.name, color=kind.color, shade=shade, style=scene.style, x=x, y=y, side=side
@@ -94,10 +94,10 @@ class _Room:
 
     def __init__(
         self, scene: HardScene, groups: list[int], sprites: Sprites, size: int,
-        kept: frozenset[Combination], on_grid: bool,
+        kept: frozenset[Combination],
     ) -> None:  # fmt: skip
         self.scene, self.groups, self.sprites = scene, groups, sprites
-        self.size, self.kept, self.on_grid = size, kept, on_grid
+        self.size, self.kept = size, kept
 
     def fill(self, rng: np.random.Generator) -> list[Square]:
         for attempt in range(ATTEMPTS):
@@ -106,6 +106,27 @@ class _Room:
                 return squares
         raise NoRoomError(f"no room was found for {self.scene.groups} in {ATTEMPTS} attempts")
 
+    def arranged(self) -> list[Square]:
+        """The squares of `dcar_eval.hard.arranged`, if they may be shown."""
+        places = arrange(self.scene)
+        if places is None:
+            raise NoRoomError(f"of {self.scene.groups} something is too large to be arranged")
+        squares: list[Square] = []
+        shapes: list[np.ndarray] = []
+        for number, (left, top, side) in places:
+            group = self.scene.groups[number]
+            extent = self.sprites.extent(group.name, self.scene.style)
+            if group.size == "large" and side * extent < LARGE:
+                raise NoRoomError(f"{group} is not large where it is arranged")
+            squares.append(
+                (round(left * self.size), round(top * self.size), round(side * self.size))
+            )
+            shape = self._shape(group.name, squares[-1])
+            if not self._stands(number, shape, shapes):
+                raise NoRoomError(f"as {self.scene.groups} are arranged, a held-out relation shows")
+            shapes.append(shape)
+        return squares
+
     def _try(self, rng: np.random.Generator, shrunk: float) -> list[Square] | None:
         squares: list[Square] = []
         shapes: list[np.ndarray] = []
@@ -113,8 +134,6 @@ class _Room:
         for number in self.groups:
             name = self.scene.groups[number].name
             for x, y, side in self._squares(self.scene.groups[number], shrunk, rng):
-                if self.on_grid and any(_touch((x, y, side), there) for there in squares):
-                    continue
                 shape = self._shape(name, (x, y, side))
                 if not self._stands(number, shape, shapes) or not _fits(shape, shapes, seen):
                     continue
@@ -131,16 +150,9 @@ class _Room:
         low, high = self._sides(group)
         high = low + (high - low) * shrunk
         extent = self.sprites.extent(group.name, self.scene.style)
-        if not self.on_grid:
-            side = round(self.size * float(rng.uniform(low, high)) / extent)
-            corners = rng.integers(0, self.size - side + 1, (TRIES, 2))
-            return [(x, y, side) for x, y in corners.tolist()]
-        cell = self.size // CELLS
-        within = [k for k in CELLS_OF_SIDE if low <= k / CELLS * FILL * extent <= high]
-        cells = int(rng.choice(within)) if within else 4 if group.size == "large" else 2
-        side = round(cells * cell * FILL)
-        corners = rng.integers(0, CELLS - cells + 1, (TRIES, 2)) * cell
-        return [(x, y, side) for x, y in (corners + (cells * cell - side) // 2).tolist()]
+        side = round(self.size * float(rng.uniform(low, high)) / extent)
+        corners = rng.integers(0, self.size - side + 1, (TRIES, 2))
+        return [(x, y, side) for x, y in corners.tolist()]
 
     def _sides(self, group: Group) -> tuple[float, float]:
         if group.size is not None:
@@ -188,13 +200,6 @@ def _wanted(scene: HardScene, first: int, second: int) -> str | None:
         if (b, a) == (first, second):
             return OPPOSITES[relation]
     return None
-
-
-def _touch(first: Square, second: Square) -> bool:
-    """Whether two squares share a pixel."""
-    (left, top, side), (other_left, other_top, other) = first, second
-    across = left < other_left + other and other_left < left + side
-    return across and top < other_top + other and other_top < top + side
 
 
 def _fits(shape: np.ndarray, shapes: list[np.ndarray], seen: list[np.ndarray]) -> bool:

@@ -57,7 +57,7 @@ class Settings:
     """None: all of them, by their weights."""
     grammar: str = "standard"
     styles: tuple[str, ...] = (PLAIN,)
-    on_grid: bool = False
+    arranged: bool = False
     """Of the harder grammar."""
 
 
@@ -156,7 +156,7 @@ def write_scenes(
     make(0, settings, art)
     plan = json.loads(json.dumps(asdict(settings) | {"num": num}))
     plan["sprites_sha256"] = art.sha256()
-    for late in ("task", "grammar", "styles", "on_grid"):  # as it was before there was a choice
+    for late in ("task", "grammar", "styles", "arranged"):  # as it was before there was a choice
         if getattr(settings, late) == getattr(Settings, late):
             del plan[late]
     known = None if force else _read(out / MANIFEST)
