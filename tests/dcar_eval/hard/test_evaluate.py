@@ -1,6 +1,7 @@
 """The harder benchmark's report: a score that is known beforehand, in two columns."""
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,6 +13,7 @@ from PIL import Image
 from dcar.pipeline import TextToImage
 from dcar.pipeline.series import ImageSeries
 from dcar.sampling_config import SamplingConfig
+from dcar_eval import cli
 from dcar_eval.geneval import Detection
 from dcar_eval.hard import evaluate, fixed
 from dcar_eval.hard.evaluate import evaluate_hard, table
@@ -44,6 +46,15 @@ def obedient(row: dict[str, Any]) -> list[Detection]:
             )
         ] * clause["count"]  # fmt: skip
     return [detection for group in found.values() for detection in group]
+
+
+def main(words: list[str]) -> object:
+    """The exit code of `dcar-eval WORDS`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["dcar-eval", *words])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+    return stop.value.code
 
 
 @pytest.fixture
@@ -120,6 +131,41 @@ def test_a_score_that_is_known_beforehand(
     assert evaluate_hard(pipe, out, num_per_task=4, seed=3) == results
     with pytest.raises(UsageError, match="seed 3, not 4"):
         evaluate_hard(pipe, out, num_per_task=4, seed=4)
+
+    # The same images, given to the command, are judged the same.
+    given = ["scenes-eval", "--benchmark", "hard", "--images", str(out / "images")]
+    again = tmp_path / "again"
+    assert main([*given, "--num-per-task", "4", "--out", str(again)]) == 0
+    found = json.loads((again / "results.json").read_text())
+    assert (again / "images.jsonl").read_bytes() == (out / "images.jsonl").read_bytes()
+    ours = {"settings", "run"}
+    assert {k: v for k, v in found.items() if k not in ours} == {
+        k: v for k, v in results.items() if k not in ours
+    }
+    assert set(found["settings"]) - set(results["settings"]) == {"images_sha256"}
+
+
+def test_images_that_are_not_those_of_the_prompts_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["scenes-eval", "--benchmark", "hard", "--images", str(tmp_path)]
+    out = ["--out", str(tmp_path / "out")]
+    for options, message in (
+        (["--num-per-task", "1"], "00000.png: no such file; one image is needed for each prompt"),
+        (["--ckpt", "bundled"], "judged without a checkpoint; leave --ckpt out"),
+        (["--size", "64"], "--images are there already"),
+        (["--sprites", str(tmp_path)], "--sprites is of the standard benchmark"),
+    ):
+        assert main([*given, *options, *out]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_prompts_are_listed_in_the_order_of_their_images(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["scenes-eval", "--benchmark", "hard", "--num-per-task", "2", "--list-prompts"]
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines() == [row["prompt"] for row in prompts(2)]
 
 
 def test_more_images_of_a_prompt_are_one_prompt() -> None:

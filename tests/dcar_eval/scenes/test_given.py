@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dcar_eval.scenes.given import GivenImages, find_images
+from dcar_eval.scenes.given import GivenImages, find_images, sha256_of
 from dcar_eval.scenes.world import WORLDS
 from dcht.errors import UsageError
 
@@ -56,7 +56,7 @@ def test_a_run_knows_its_objects_and_its_prompts(folder: Path) -> None:
 @pytest.mark.parametrize("other", ["hard", "things"])
 def test_images_of_another_benchmark_are_of_other_prompts(folder: Path, other: str) -> None:
     settle(folder, recognizer_sha256="r", benchmark=other, seed=3, num_per_task=2)
-    with pytest.raises(UsageError, match=f"of a run of --benchmark {other}, whose prompts are"):
+    with pytest.raises(UsageError, match=f"of a run of --benchmark {other}, whose prompts are not"):
         find(folder)
 
 
@@ -94,7 +94,7 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_hash_is_of_the_images(folder: Path) -> None:
-    before = find(folder).sha256()
-    assert find(folder).sha256() == before
+    before = sha256_of(find(folder).files)
+    assert sha256_of(find(folder).files) == before
     Image.new("RGB", (64, 64), (99, 0, 0)).save(folder / "00003.png")
-    assert find(folder).sha256() != before
+    assert sha256_of(find(folder).files) != before

@@ -36,6 +36,8 @@ EXAMPLES = """examples:
   dcar-eval scenes --sprites node_modules --out data/held-out --num 1000 --split held-out --seed 1
   dcar-eval scenes-eval --out results/scenes/                    the bundled checkpoint
   dcar-eval scenes-eval --ckpt runs/gen/checkpoint --num-per-task 100 --seed 1 --out r/ --json
+  dcar-eval scenes-eval --benchmark hard --list-prompts > prompts.txt       for anyone's model
+  dcar-eval scenes-eval --benchmark hard --images pictures/ --out results/hard/
   dcar-eval scenes-train --sprites node_modules --out runs/recognizer
   dcar-eval profile --preset dcar_671m --protocol paper --out results/speed/
   dcar-eval sweep fig6 --out results/fig6/

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dcar.commands.common import CKPT, add_sampling, sampling_settings
 from dcar_eval.commands.common import add_noise_seed, add_truths, load_pipe, pick_truths, show
@@ -12,6 +13,9 @@ from dcht.commands.common import OK, add_common, positive
 from dcht.config import parse_size
 from dcht.device import pick_device
 from dcht.errors import UsageError
+
+if TYPE_CHECKING:
+    from dcar_eval.hard.fixed import Benchmark
 
 
 def add(verbs: Any) -> None:
@@ -26,6 +30,10 @@ def add(verbs: Any) -> None:
         "--images", type=Path, metavar="FOLDER",
         help="judge these, 00000.png and on, the images of the prompts of this --seed and "
         "--num-per-task; generate none",
+    )  # fmt: skip
+    verb.add_argument(
+        "--list-prompts", action="store_true",
+        help="print the prompts in their order, a line an image of --images, and do nothing else",
     )  # fmt: skip
     verb.add_argument(
         "--num-per-task",
@@ -46,7 +54,7 @@ def add(verbs: Any) -> None:
         verb, "ckpt", "seed", "size", "batch_size", "device", "precision",
         "offline", "out", "force", "resume",
         "json", ckpt=CKPT, batch_size=8, size=size,
-        seed={"help": "of prompts and noise [0]"},
+        seed={"help": "of prompts and noise [0]"}, out={"required": False},
     )  # fmt: skip
     verb.set_defaults(function=run)
 
@@ -58,13 +66,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.num_per_task is None:
         arguments.num_per_task = 1 if arguments.benchmark == "things" else 40
     if arguments.benchmark != "standard":
-        for option in ("objects", "images", "sprites", "noise_seed"):
+        for option in ("objects", "sprites", "noise_seed"):
             if getattr(arguments, option) is not None:
                 raise UsageError(
                     f"--{option.replace('_', '-')} is of the standard benchmark; the prompts of "
                     f"{arguments.benchmark} are fixed, and its places free"
                 )
     objects = parse_objects(arguments.objects) if arguments.objects else None
+    if arguments.list_prompts:
+        return _list_prompts(arguments, objects)
+    if arguments.out is None:
+        raise UsageError("--out is missing: a folder for the results")
     truths = pick_truths(arguments)
     if arguments.images is not None:
         results = _judge(arguments, objects, truths)
@@ -109,6 +121,8 @@ def _judge(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[str
             "--images are there already; leave --size, --noise-seed, --precision and the sampling "
             "settings out"
         )
+    if arguments.benchmark != "standard":
+        return _judge_fixed(arguments)
 
     from dcar_eval.scenes.evaluate import evaluate_images
     from dcar_eval.scenes.given import find_images
@@ -129,6 +143,56 @@ def _judge(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[str
         force=arguments.force,
         truths=truths,
     )
+
+
+def _judge_fixed(arguments: argparse.Namespace) -> dict[str, Any]:
+    from dcar_eval.hard.fixed import judge_fixed
+    from dcar_eval.scenes.given import find_numbered, run_of
+
+    if arguments.ckpt is not None:
+        raise UsageError(
+            f"--images of {arguments.benchmark} are judged without a checkpoint; leave --ckpt out"
+        )
+    known = run_of(arguments.images, arguments.benchmark)
+    number = arguments.num_per_task
+    if known.get("num_per_task", number) != number:
+        raise UsageError(
+            f"{arguments.images} is of a run with num_per_task {known['num_per_task']}, "
+            f"not {number}"
+        )
+    benchmark = _fixed(arguments, known.get("things"))
+    files = find_numbered(arguments.images, len(benchmark.asked), number)
+    device = pick_device(arguments.device)
+    return judge_fixed(benchmark, files, arguments.out, device=device, force=arguments.force)
+
+
+def _fixed(arguments: argparse.Namespace, things: list[str] | None = None) -> Benchmark:
+    """What is asked by the harder benchmark, or by that of things: of these, or of all."""
+    if arguments.benchmark == "hard":
+        from dcar_eval.hard.evaluate import hard_benchmark
+
+        return hard_benchmark(arguments.num_per_task)
+    from dcar_eval.things.evaluate import things_benchmark
+    from dcar_eval.things.recognizing import NAMES
+
+    return things_benchmark(things or NAMES, arguments.num_per_task)
+
+
+def _list_prompts(arguments: argparse.Namespace, objects: Any) -> int:
+    if arguments.benchmark == "standard":
+        from dcar_eval.scenes.prompts import sample_prompts
+        from dcar_eval.scenes.world import WORLDS
+
+        asked = sample_prompts(
+            objects or tuple(sorted(WORLDS["wide"])),
+            num_per_task=arguments.num_per_task,
+            seed=arguments.seed,
+        )
+        prompts = [prompt.metadata["prompt"] for prompt in asked]
+    else:
+        prompts = [row["prompt"] for row in _fixed(arguments).asked]
+    print(json.dumps({"prompts": prompts}) if arguments.json else "\n".join(prompts))
+    return OK
 
 
 def _table(results: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from dcar.pipeline import TextToImage
 from dcar.pipeline.settings import Settings
 from dcar_eval.geneval.summary import Judged, intervals, summarize
-from dcar_eval.hard.fixed import evaluate_fixed
+from dcar_eval.hard.fixed import Benchmark, evaluate_fixed
 from dcar_eval.hard.prompts import SHA256, prompts
 from dcar_eval.hard.recognizing import BUNDLED
 from dcar_eval.runs.results import alone, text_table
@@ -60,20 +60,25 @@ def evaluate_hard(
         CheckpointError: the bundled recognizer or the prompts are missing or damaged.
     """
     return evaluate_fixed(
+        hard_benchmark(num_per_task),
         pipe,
         out,
-        asked=prompts(num_per_task),
-        recognizer=BUNDLED,
-        settings={
-            "benchmark": "hard", "prompts_sha256": SHA256, "num_per_task": num_per_task,
-        },
-        scores=_scores,
         seed=seed,
         size=size,
         batch_size=batch_size,
         force=force,
         sampling=sampling,
-    )  # fmt: skip
+    )
+
+
+def hard_benchmark(num_per_task: int) -> Benchmark:
+    """Its prompts, so many of each task in each of the two columns."""
+    return Benchmark(
+        settings={"benchmark": "hard", "prompts_sha256": SHA256, "num_per_task": num_per_task},
+        asked=prompts(num_per_task),
+        recognizer=BUNDLED,
+        scores=_scores,
+    )
 
 
 def _scores(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

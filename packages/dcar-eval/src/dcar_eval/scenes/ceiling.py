@@ -3,9 +3,9 @@
 A model's score in the scenes benchmark cannot mean more than this one: every image here is
 correct, so what is judged wrong is the recognizer's own fault.
 
-    python -m dcar_eval.commands.ceiling SPRITES --out FOLDER
+    python -m dcar_eval.commands.ceiling SPRITES --tokenizer CKPT
 
-measures the bundled recognizer again, where scenes or the bundled tokenizer have changed since.
+measures the bundled recognizer again, as scenes are now, or through another tokenizer.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from dcar_eval.metrics.likeness import RECOGNIZABLE
 from dcar_eval.runs.failures import write_failures
 from dcar_eval.runs.results import alone, finished, prepare, this_run, versions, write_results
 from dcar_eval.scenes.estimator import Estimator
-from dcar_eval.scenes.given import IMAGES, GivenImages
+from dcar_eval.scenes.given import IMAGES, GivenImages, sha256_of
 from dcar_eval.scenes.judge import LPIPS_NET, Art, judge
 from dcar_eval.scenes.prompts import Prompt, known_objects, sample_prompts
 from dcar_eval.scenes.recognizer import Recognizer
@@ -154,7 +154,7 @@ def evaluate_images(
     asked: dict[str, Any] = {"num_per_task": given.num_per_task, "seed": given.seed}
     judges = SceneJudges.load(objects, tokenizer, truths, device)
     settings = {
-        "images_sha256": given.sha256(),
+        "images_sha256": sha256_of(given.files),
         **judges.settings(objects, **asked),
         "tokenizer_sha256": tokenizer.sha256,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,13 @@ class GivenImages:
     num_per_task: int
     seed: int
 
-    def sha256(self) -> str:
-        """Of the files' contents, one after the other."""
-        found = hashlib.sha256()
-        for file in self.files:
-            found.update(hashlib.sha256(file.read_bytes()).digest())
-        return found.hexdigest()
+
+def sha256_of(files: Sequence[Path]) -> str:
+    """Of the files' contents, one after the other."""
+    found = hashlib.sha256()
+    for file in files:
+        found.update(hashlib.sha256(file.read_bytes()).digest())
+    return found.hexdigest()
 
 
 def find_images(
@@ -57,14 +59,7 @@ def find_images(
         UsageError: an image is missing, damaged, not square or one too many, or the folder is of
             a run with other prompts.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder of images")
-    known = _run_of(folder)
-    if "benchmark" in known:
-        raise UsageError(
-            f"{folder} is of a run of --benchmark {known['benchmark']}, whose prompts are others; "
-            f"its score is in {folder.parent / RESULTS}"
-        )
+    known = run_of(folder, "standard")
     for key, value in (("seed", seed), ("num_per_task", num_per_task)):
         if known.get(key, value) != value:
             raise UsageError(f"{folder} is of a run with {key} {known[key]}, not {value}")
@@ -73,6 +68,28 @@ def find_images(
             raise UsageError(f"{folder} is of a run that knows its objects; leave --objects out")
         objects = tuple(known["objects"])
     count = num_per_task * len(BENCHMARK)
+    return GivenImages(
+        files=find_numbered(folder, count, num_per_task, truths=truths),
+        objects=objects or tuple(sorted(WORLDS["wide"])),
+        num_per_task=num_per_task,
+        seed=seed,
+    )
+
+
+def find_numbered(
+    folder: Path, count: int, num_per_task: int, *, truths: bool = False
+) -> list[Path]:
+    """The images 00000 to `count` - 1 of a folder.
+
+    Args:
+        folder: where they are.
+        count: images that are asked for.
+        num_per_task: prompts of each task that these are.
+        truths: whether they will be held against true scenes.
+
+    Raises:
+        UsageError: an image is missing, damaged, not square or one too many.
+    """
     found = numbered(folder, [path.name for path in folder.iterdir()])
     files = [folder / found.get(index, f"{index:05d}.png") for index in range(count)]
     for file in files:
@@ -81,22 +98,29 @@ def find_images(
         raise UsageError(
             f"{folder / more[0]} is one image too many: {num_per_task} of a task are {count}"
         )
-    return GivenImages(
-        files=files,
-        objects=objects or tuple(sorted(WORLDS["wide"])),
-        num_per_task=num_per_task,
-        seed=seed,
-    )
+    return files
 
 
-def _run_of(folder: Path) -> dict[str, Any]:
-    """The settings of the run that drew a folder's images; empty where none did."""
+def run_of(folder: Path, benchmark: str) -> dict[str, Any]:
+    """The settings of the run of a benchmark that drew a folder's images; empty where none did.
+
+    Raises:
+        UsageError: there is no such folder, or it is of another benchmark's run.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder of images")
     try:
         known = json.loads((folder.parent / SETTINGS).read_text())
     except (OSError, ValueError):
         return {}
-    ours = folder.name == IMAGES and isinstance(known, dict) and "recognizer_sha256" in known
-    return known if ours else {}
+    if folder.name != IMAGES or not isinstance(known, dict) or "recognizer_sha256" not in known:
+        return {}
+    if (other := known.get("benchmark", "standard")) != benchmark:
+        raise UsageError(
+            f"{folder} is of a run of --benchmark {other}, whose prompts are not those of "
+            f"{benchmark}; its score is in {folder.parent / RESULTS}"
+        )
+    return known
 
 
 def _check(file: Path, *, truths: bool) -> None:

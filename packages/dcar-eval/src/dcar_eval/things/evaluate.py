@@ -15,7 +15,7 @@ import numpy as np
 
 from dcar.pipeline import TextToImage
 from dcar.pipeline.settings import Settings
-from dcar_eval.hard.fixed import evaluate_fixed
+from dcar_eval.hard.fixed import Benchmark, evaluate_fixed
 from dcar_eval.hard.judge import metadata
 from dcar_eval.runs.results import alone as one_process
 from dcar_eval.runs.results import text_table
@@ -80,20 +80,26 @@ def evaluate_things(
         UsageError: settings out of range, nothing known, or `out` holds something else.
         CheckpointError: the bundled recognizer is missing or damaged.
     """
-    names = known_things(pipe)
-    asked = [metadata(alone(name)) | {"thing": name} for name in names for _ in range(num_per_task)]
     return evaluate_fixed(
+        things_benchmark(known_things(pipe), num_per_task),
         pipe,
         out,
-        asked=asked,
-        recognizer=BUNDLED,
-        settings={"benchmark": "things", "things": list(names), "num_per_task": num_per_task},
-        scores=_scores,
         seed=seed,
         size=size,
         batch_size=batch_size,
         force=force,
         sampling=sampling,
+    )
+
+
+def things_benchmark(names: Sequence[str], num_per_task: int) -> Benchmark:
+    """Each of the names alone, so many times."""
+    asked = [metadata(alone(name)) | {"thing": name} for name in names for _ in range(num_per_task)]
+    return Benchmark(
+        settings={"benchmark": "things", "things": list(names), "num_per_task": num_per_task},
+        asked=asked,
+        recognizer=BUNDLED,
+        scores=_scores,
     )
 
 
