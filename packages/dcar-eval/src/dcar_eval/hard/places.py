@@ -164,7 +164,8 @@ class _Room:
         left, top, side = (round(value * RASTER / self.size) for value in square)
         outline = self.sprites.outline(name, self.scene.style, side)
         cells = np.zeros((RASTER, RASTER), dtype=bool)
-        left, top = min(left, RASTER - side), min(top, RASTER - side)
+        # What is arranged may have its rim, where nothing is, outside.
+        left, top = (min(max(start, 0), RASTER - side) for start in (left, top))
         cells[top : top + side, left : left + side] = outline
         return cells
 
