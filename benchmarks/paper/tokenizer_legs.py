@@ -14,6 +14,8 @@ LEGS = {
     "joint-128": "all parts, half of the images on each path, 128 px",
     "joint-256": "the same at 256 px; LPIPS from here on",
     "decoder": "the decoder alone, 0.3 of the images on the discrete path",
+    "refine": "all parts again, 0.3 on the discrete path",
+    "refine-2": "the same, to a small rate",
 }
 """Folders of tokenizer.sh."""
 COLUMNS = [
@@ -29,10 +31,13 @@ COLUMNS = [
 
 
 def gather(work: Path) -> dict[str, Any]:
-    """A row a leg that is done: `tokenizer_report.py`'s."""
-    found = ((name, work / "runs" / name / "report.json") for name in LEGS)
-    rows = [{"leg": name} | json.loads(file.read_text()) for name, file in found if file.exists()]
-    return {"rows": rows}
+    """A row a leg that is done: `tokenizer_report.py`'s. With START, earlier legs keep theirs."""
+    known = Path(__file__).with_name("tokenizer.json")
+    rows = {row["leg"]: row for row in json.loads(known.read_text())["rows"]}
+    for name in LEGS:
+        if (file := work / "runs" / name / "report.json").exists():
+            rows[name] = {"leg": name} | json.loads(file.read_text())
+    return {"rows": [rows[name] for name in LEGS if name in rows]}
 
 
 def table(result: dict[str, Any]) -> str:
