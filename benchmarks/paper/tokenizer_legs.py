@@ -14,8 +14,8 @@ LEGS = {
     "joint-128": "all parts, half of the images on each path, 128 px",
     "joint-256": "the same at 256 px; LPIPS from here on",
     "decoder": "the decoder alone, 0.3 of the images on the discrete path",
-    "refine": "all parts again, 0.3 on the discrete path",
-    "refine-2": "the same, to a small rate",
+    "refine": "half of the next leg",
+    "refine-2": "all parts again, 0.3 of the images on the discrete path",
 }
 """Folders of tokenizer.sh."""
 COLUMNS = [
