@@ -160,6 +160,27 @@ def test_images_that_are_not_those_of_the_prompts_are_refused(
         assert message in capsys.readouterr().err
 
 
+def test_images_of_things_are_of_those_that_their_run_drew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "run" / "images"
+    images.mkdir(parents=True)
+    for number in range(4):
+        Image.new("RGB", (SIDE, SIDE)).save(images / f"{number:05d}.png")
+    known = {
+        "benchmark": "things", "recognizer_sha256": "r", "num_per_task": 2, "things": ["fox", "owl"]
+    }  # fmt: skip
+    (images.parent / "settings.json").write_text(json.dumps(known))
+    given = ["scenes-eval", "--benchmark", "things", "--images", str(images)]
+    out = tmp_path / "out"
+    assert main([*given, "--num-per-task", "2", "--out", str(out)]) == 0
+    found = json.loads((out / "results.json").read_text())
+    assert (found["things"], found["drawn"], found["n"]) == ({"fox": 0, "owl": 0}, 0, 4)
+    capsys.readouterr()
+    assert main([*given, "--num-per-task", "1", "--out", str(tmp_path / "other")]) == 2
+    assert "of a run with num_per_task 2, not 1" in capsys.readouterr().err
+
+
 def test_prompts_are_listed_in_the_order_of_their_images(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

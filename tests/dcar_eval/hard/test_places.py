@@ -11,10 +11,12 @@ from dcar_eval.hard.judge import judge, metadata
 from dcar_eval.hard.places import NoRoomError, box_of_cells, sample_layout
 from dcar_eval.hard.sample import sample_hard_scene
 from dcar_eval.scenes.backgrounds import SHADES
+from dcar_eval.scenes.grid import CELLS
 from dcar_eval.scenes.layout import Layout
 from dcar_eval.scenes.world import WORLDS, Split
 
 SIZE = 256
+CELL = SIZE // CELLS
 
 
 class Squares:
@@ -50,6 +52,11 @@ def test_what_is_arranged_shows_what_is_said_and_hides_nothing(task: HardTask) -
         found = []
         for thing, number in zip(layout.objects, groups, strict=True):
             assert thing.shade is None
+            for start in (thing.x, thing.y):
+                off = (start + thing.side / 2) % CELL
+                assert min(off, CELL - off) <= 1, (
+                    "a center is a corner of the grid, but for rounding"
+                )
             margin = round((1 - 0.875) / 2 * thing.side)
             left, top = thing.x + margin, thing.y + margin
             right, bottom = (start + thing.side - margin for start in (thing.x, thing.y))

@@ -16,7 +16,7 @@ SMALL, LARGE = 2.2, 5.0
 """Cells of the side of what is small, or one of many; and of what is large. Others have `SIDE`."""
 MIDDLE = CELLS // 2
 NEAR = 3
-"""Cells between the centers of neighbors of which two have no room with `SIDE`."""
+"""Cells between the centers of three in a row, and from the edge to the center of what is large."""
 
 Center = tuple[int, int]
 """Column and row of the corner between four cells."""

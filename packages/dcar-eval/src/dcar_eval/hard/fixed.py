@@ -129,9 +129,7 @@ def judge_fixed(
         CheckpointError: the recognizer or the estimator is missing or damaged.
     """
     judges = _Judges.load(benchmark, device)
-    settings = {
-        "images_sha256": sha256_of(files), **benchmark.settings, **judges.settings()
-    }  # fmt: skip
+    settings = {"images_sha256": sha256_of(files), **benchmark.settings, **judges.settings()}
     prepare(out, settings, files=(ROWS, FAILURES), force=force)
     if (done := finished(out)) is not None:
         return done
