@@ -77,7 +77,9 @@ def group_words(words: Iterable[str], names: Sequence[str] = ()) -> Vocabulary:
     # Other plurals, where names are listed.
     plurals |= {f"{name[:-1]}ies" for name in names if name.endswith("y")}
     plurals |= {f"{name[:-3]}men" for name in names if name.endswith("man")}
-    groups = (sorted(names or countable), among(COLORS), among(NUMBERS), among(PLACES))
+    plurals |= {f"{name[:-1]}ves" for name in names if name.endswith("f")}
+    plurals |= {f"{name}s" for name in names}  # "tvs", too
+    groups = (sorted({*names} or countable), among(COLORS), among(NUMBERS), among(PLACES))
     said = {word for group in groups for name in group for word in _words(name)} | countable
     return Vocabulary(*groups, sorted(known - plurals - said))
 
