@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from dcar import TextToImage
+from dcar_eval.hard.grammar import BENCHMARK
+from dcar_eval.hard.prompts import load
 from dcar_eval.scenes.held_out import held_out
 from dcar_eval.scenes.world import WORLDS
 
@@ -60,10 +62,18 @@ def test_a_held_out_prompt_for_each_task() -> None:
     assert (f"in {color}", name) in held_out(objects)
 
 
-def test_outside_is_outside() -> None:
-    words, number, together = gallery.outside_prompts(WORLDS["wide"])
-    assert (words, number) == ("a castle at night", "five airplanes")
-    assert together == "two airplanes and two apples"
+def test_one_of_so_many_things_and_a_sentence_of_each_harder_task() -> None:
+    names = [f"thing {number:03d}" for number in reversed(range(27))]
+    assert gallery.thing_prompts(names) == [f"a photo of a thing {n:03d}" for n in (0, 13, 26)]
+    sentences = gallery.hard_prompts()
+    unseen = {row["prompt"]: row["tag"] for row in load()["prompts"] if not row["seen"]}
+    assert len({unseen[prompt] for prompt in sentences}) == len(sentences) == len(BENCHMARK)
+
+
+def test_outside_is_outside(pipe: TextToImage) -> None:
+    prompts = gallery.outside_prompts(WORLDS["wide"])
+    assert prompts[1] == "seven airplanes"
+    assert all(pipe.text.unknown_words(prompt) for prompt in prompts)
 
 
 def test_one_command_makes_the_page_with_every_image(pipe: TextToImage, tmp_path: Path) -> None:
@@ -88,7 +98,7 @@ def test_one_command_makes_the_page_with_every_image(pipe: TextToImage, tmp_path
     page = (tmp_path / "gallery.md").read_text()
     linked = set(re.findall(r"\]\(pictures/([^)]+)\)", page))
     assert linked == sizes.keys() - {"editing.png"}
-    assert "score is 0.500 on 10 held-out" in page and "does not know 'castle', 'night'" in page
+    assert "score is 0.500 on 10 held-out" in page and "'night'" in page and "'riding'" in page
     # What `dcar generate` makes of the prompt is the hybrid one.
     assert hybrid.tobytes() == pipe(asked).images[0].tobytes() != discrete.tobytes()
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from dcht.releases import GENERATOR, RELEASES
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "paper"
 
@@ -37,6 +39,13 @@ def test_a_result_says_what_made_it(miniature: ModuleType) -> None:
         assert result["commands"]
         assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", result["commit"])
         assert result["rows"]
+
+
+def test_a_table_says_whose_weights_it_is_of(miniature: ModuleType) -> None:
+    weights = miniature.result_files.weights
+    rows = [{"weights": sha256} for sha256 in (RELEASES["0.1.0"][GENERATOR], "f" * 64, None)]
+    assert weights({"rows": rows}) == "Weights: release 0.1.0's (`5a6ac0e0`), `ffffffff`.\n\n"
+    assert weights({"rows": [{}]}) == ""
 
 
 def test_every_result_can_be_drawn(miniature: ModuleType) -> None:

@@ -1,21 +1,25 @@
 #!/usr/bin/env bash
-# The bundled generator, every leg after those of commit 603c4e1: about two and a half hours on two cores with
+# The generator of release 0.1.0, every leg after those of commit 603c4e1: about two and a half hours on two cores with
 # AVX512-BF16, of which data take 10 minutes. A leg that is done is not done again, and one that was stopped goes on.
-# docs/bundled-checkpoint.md, "The bundled checkpoint", has what each printed and why they are as they are.
+# docs/bundled-checkpoint.md, "Release 0.1.0", has what each printed and why they are as they are.
 #   benchmarks/paper/bundled.sh SPRITES WORK
 # SPRITES: node_modules with the art (docs/scenes.md). The first leg starts from the weights that the one before it
-# published, at commit cf7c5a6. Legs 1 to 3 and 6 were planned longer and stopped; here they have schedules that end
-# there.
+# published, at commit cf7c5a6, which also has the tokenizer. Legs 1 to 3 and 6 were planned longer and stopped; here they
+# have schedules that end there.
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
-sprites=$1 work=$2
-mkdir -p "$work/start"
-[ -f "$work/start/config.json" ] ||
-    git archive cf7c5a6 packages/dcar/src/dcar/checkpoints/default | tar -x --strip-components 6 -C "$work/start"
+sprites=$1 work=$2 tokenizer=$2/start/tokenizer
+mkdir -p "$tokenizer"
+bundled() { # PACKAGE NAME INTO: what a package bundled at that commit
+    [ -f "$3/config.json" ] ||
+        git -C "$(dirname "$0")/../.." archive "cf7c5a6:packages/$1/src/$1/checkpoints/$2" | tar -x -C "$3"
+}
+bundled dcht small "$tokenizer"
+bundled dcar default "$work/start"
 
 scenes=(dcar-eval scenes --sprites "$sprites" --objects wide)
 encode() { # SCENES LATENTS SIZE OPTION...
-    dcht encode "$1" --out "$2" --size "$3" --workers 2 --threads 1 "${@:4}"
+    dcht encode "$1" --ckpt "$tokenizer" --out "$2" --size "$3" --workers 2 --threads 1 "${@:4}"
 }
 "${scenes[@]}" --out "$work/scenes256" --num 24000 --seed 0
 "${scenes[@]}" --out "$work/scenes512" --num 6000 --seed 1 --size 512
@@ -31,7 +35,8 @@ share() { # LATENTS WEIGHT: one more source, so much of the samples
     echo "{kind: latents, root: $work/$1, weight: $2}"
 }
 leg() { # NUMBER EXPERIMENT START OPTION...
-    dcar-train +experiment="$2" init_from="$3" seed=$(($1 - 1)) data.root="$work/latents256" out="$work/leg$1" "${@:4}"
+    dcar-train +experiment="$2" init_from="$3" tokenizer_ckpt="$tokenizer" seed=$(($1 - 1)) \
+        data.root="$work/latents256" out="$work/leg$1" "${@:4}"
 }
 before=(loss.diffusion=1 batch_size=64) # as the first six had it, see "A residual that is learned at 512 px"
 leg 1 scenes256 "$work/start" "${before[@]}" "${bag_of_words[@]}" steps=2542

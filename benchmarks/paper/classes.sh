@@ -18,7 +18,7 @@ for part in train true; do
 done
 dcht encode train --out latents
 dcht reconstruct true --out reconstructed
-dcar-train +experiment=imagenet_class256 tokenizer=small model.generator.depth=6 model.generator.width=192 \
+dcar-train +experiment=imagenet_class256 model.generator.depth=6 model.generator.width=192 \
   model.generator.num_heads=6 model.generator.mlp_dim=768 model.generator.text_dim=128 model.generator.qk_norm=true \
   model.generator.attention_dropout=0 model.generator.fully_masked=0.25 \
   model.head.condition_dim=192 model.head.width=192 model.head.depth=3 model.head.batch_mul=1 \

@@ -3,7 +3,7 @@
     dcar-eval scenes-eval --out RUN
     python benchmarks/paper/gallery.py RUN
 
-Nobody chooses: the prompts follow from the bundled checkpoint's objects, every image is the first
+Nobody chooses: the prompts follow from what the bundled checkpoint knows, every image is the first
 that came, with seed 0. RUN is the benchmark of the same checkpoint, from which the failures are
 taken. Writes gallery.md, gallery.txt and pictures/ in docs/
 """
@@ -25,6 +25,8 @@ from dcar import TextToImage
 from dcar.commands.common import word_advice
 from dcar.pipeline.notes import prompt_notes
 from dcar.pipeline.series import ImageSeries, generate_film, generate_sheet
+from dcar.pipeline.vocabulary import vocabulary_of
+from dcar_eval.hard.prompts import prompts as asked_of_the_harder
 from dcar_eval.runs.failures import write_failures
 from dcar_eval.runs.results import RESULTS
 from dcar_eval.scenes.captions import captions, plural
@@ -36,6 +38,8 @@ from dcht.images import grid, save_png
 
 FIRST = "a photo of a red apple"
 """The README's."""
+EVERY = 13
+"""Names to one of the gallery's, so that its images make a square."""
 FAILURES_PER_TASK = 6
 PAGE = """\
 # Gallery
@@ -48,10 +52,12 @@ dcar-eval scenes-eval --out RUN
 python benchmarks/paper/gallery.py RUN
 ```
 
-## Each object, and a prompt of each task
+## Objects in colors, sentences, things
 
-Its {num_objects} objects in alphabetical order, in GenEval's ten colors in their order; then the
-first held-out prompt of each of the six tasks of [the benchmark](scenes.md).
+The {num_objects} objects of [the standard benchmark](scenes.md) in alphabetical order, in GenEval's
+ten colors in their order; the first held-out prompt of each of the {num_hard} tasks of the harder
+one; one in {every} of the {num_things} names that the checkpoint knows; and the first held-out
+prompt of each of the standard one's six tasks.
 `dcar generate --prompts docs/gallery.txt --grid --out gallery.png` draws the same.
 
 ![{count} images, {columns} a row, in the order of gallery.txt](pictures/gallery.png)
@@ -84,12 +90,11 @@ Every second of them: above {width} px, each pixel shown as four, below `--size 
 
 ## Outside its world
 
-{outside}. The first two make `dcar generate` say:
+{outside}. They make `dcar generate` say:
 
 > {line}
 
-Only words are checked: two of one beside two of another, which it was not trained on, are drawn
-without a warning.
+Only words are checked: known words in a sentence of another kind are drawn without a warning.
 
 ![three images](pictures/outside.png)
 
@@ -104,6 +109,17 @@ def object_prompts(objects: Sequence[str]) -> list[str]:
     return [captions(Scene(task=Task.COLORS, objects=(thing,)))[0] for thing in things]
 
 
+def thing_prompts(names: Sequence[str]) -> list[str]:
+    """One of so many names in alphabetical order, as it comes."""
+    things = [SceneObject(name=name) for name in sorted(names)[::EVERY]]
+    return [captions(Scene(task=Task.SINGLE, objects=(thing,)))[0] for thing in things]
+
+
+def hard_prompts() -> list[str]:
+    """The first held-out prompt of each task of the harder benchmark."""
+    return [row["prompt"] for row in asked_of_the_harder(1) if not row["seen"]]
+
+
 def task_prompts(objects: tuple[str, ...]) -> list[str]:
     """The first held-out prompt that the benchmark asks in each of its six tasks."""
     asked = sample_prompts(objects, num_per_task=1, seed=0)
@@ -111,12 +127,11 @@ def task_prompts(objects: tuple[str, ...]) -> list[str]:
 
 
 def outside_prompts(objects: Sequence[str]) -> list[str]:
-    """What no checkpoint of this world has seen: other words, more of one, two kinds of several."""
-    first, second, *_ = sorted(objects)
+    """What no checkpoint of this world has seen: a time of day, more of one, what somebody does."""
     return [
         "a castle at night",
-        f"five {plural(first)}",
-        f"two {plural(first)} and two {plural(second)}",
+        f"seven {plural(min(objects))}",
+        "a photo of an astronaut riding a horse",
     ]
 
 
@@ -133,7 +148,10 @@ def generate_all(pipe: TextToImage, run: Path, folder: Path) -> None:
         raise ValueError(f"{run} judged the weights {weights}, these are {pipe.sha256}")
     objects, images = known_objects(pipe), folder / "pictures"
     asked, outside = task_prompts(objects), outside_prompts(objects)
-    prompts = object_prompts(objects) + asked
+    known = vocabulary_of(pipe)
+    assert known is not None  # the bundled one reads words of its own
+    sentences = hard_prompts()
+    prompts = object_prompts(objects) + sentences + thing_prompts(known.things) + asked
     (folder / "gallery.txt").write_text("".join(f"{prompt}\n" for prompt in prompts))
     _write_failures(run, images / "failures.png")
     generate_sheet(pipe, _plan(pipe, prompts), images / "gallery.png", force=True)
@@ -145,6 +163,9 @@ def generate_all(pipe: TextToImage, run: Path, folder: Path) -> None:
     failures = "![the images, each with its prompt and what was found](pictures/failures.png)"
     page = PAGE.format(
         weights=pipe.sha256,
+        every=EVERY,
+        num_things=len(known.things),
+        num_hard=len(sentences),
         num_objects=len(objects),
         count=len(prompts),
         columns=math.ceil(math.sqrt(len(prompts))),
@@ -157,7 +178,7 @@ def generate_all(pipe: TextToImage, run: Path, folder: Path) -> None:
         width=pipe.size[1],
         double=2 * pipe.size[1],
         outside=", ".join(f'"{prompt}"' for prompt in outside),
-        line=" ".join(prompt_notes(pipe, pipe.screen(outside[:2]), advice=word_advice(pipe))),
+        line=" ".join(prompt_notes(pipe, pipe.screen(outside), advice=word_advice(pipe))),
     )
     (folder / "gallery.md").write_text(page)
 

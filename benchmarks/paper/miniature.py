@@ -65,7 +65,9 @@ def with_tables(page: str) -> str:
     for name, module in RESULTS.items():
         content = f"NOT RUN: `benchmarks/paper/{name}.sh` makes it.\n"
         if result := result_files.read(name):
-            content = f"{module.table(result)}\n![plot of {name}](pictures/{name}.png)\n"
+            whose = result_files.weights(result)
+            plot = f"![plot of {name}](pictures/{name}.png)\n"
+            content = f"{module.table(result)}\n{whose}{plot}"
         before, mark, rest = page.partition(f"<!-- {name} -->\n")
         if not mark:
             continue

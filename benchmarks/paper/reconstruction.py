@@ -79,5 +79,5 @@ def plot(result: dict[str, Any]) -> Figure:
     panels[0].set_ylabel("PSNR in dB")
     legend = panels[0].get_legend_handles_labels()
     figure.legend(*legend, loc="outside right center", frameon=False)
-    figure.suptitle("Reconstruction by the bundled tokenizer, trained at 256 px", fontsize=11)
+    figure.suptitle("Reconstruction by a tokenizer that was trained at 256 px", fontsize=11)
     return figure

@@ -1,8 +1,8 @@
 #!/bin/sh
 # What fine-tuning forgets, with rehearsal and without (docs/finetune.md): sh rehearsal.sh SPRITES WORK
-# Twenty things that the bundled checkpoint has never seen, 300 steps; both worlds before and after. Of seed 5 none is
-# one of its thirty objects drawn anew: that would be a contradiction, not forgetting. bf16 wants AVX512-BF16. A run
-# that was stopped goes on.
+# Twenty things that release 0.1.0's checkpoint had never seen, 300 steps; both worlds before and after. Of seed 5 none is
+# one of its thirty objects drawn anew: that would be a contradiction, not forgetting. Run at commit 063c43e: later weights
+# know eight of the twenty. bf16 wants AVX512-BF16. A run that was stopped goes on.
 set -eu
 [ $# -eq 2 ] || { sed -n '2,/^set/s/^# //p' "$0" >&2; exit 2; }
 sprites=$(cd "$1" && pwd) work=$2 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,4 +1,4 @@
-"""What all results share: the committed file, the table in Markdown, the image."""
+"""What all results share: the committed file, whose weights, the table in Markdown, the image."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+
+from dcht.releases import RELEASES
 
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs"
@@ -40,6 +42,21 @@ def read(name: str) -> dict[str, Any] | None:
     """The committed file, or None where the runs were not made."""
     path = HERE / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else None
+
+
+def whose(sha256: str) -> str:
+    """Weights in words: the release that bundled them, where one did, and their hash."""
+    name = f"`{sha256[:8]}`"
+    found = [version for version, bundled in RELEASES.items() if sha256 in bundled.values()]
+    return f"release {found[0]}'s ({name})" if found else name
+
+
+def weights(result: dict[str, Any]) -> str:
+    """A line that says whose weights were measured; empty where the file names none."""
+    found = [result.get("weights"), result.get("tokenizer_sha256")]
+    found += [row.get("weights") for row in result["rows"]]
+    told = [whose(sha256) for sha256 in dict.fromkeys(found) if sha256]
+    return f"Weights: {', '.join(told)}.\n\n" if told else ""
 
 
 def markdown(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

@@ -73,5 +73,5 @@ def plot(result: dict[str, Any]) -> Figure:
     panel.invert_yaxis()
     panel.set(xlabel=f"seconds of one image, threads: {result['threads']}")
     figure.legend(loc="outside right center", frameon=False)
-    figure.suptitle("Latency of the bundled checkpoint by part (Table 2)", fontsize=11)
+    figure.suptitle("Latency by part (Table 2)", fontsize=11)
     return figure

@@ -18,7 +18,7 @@ from result_files import Rows, markdown
 VARIANTS = {"hybrid": "hybrid", "discrete": "discrete only"}
 POINTS = {"hybrid": True, "discrete": False}
 """Whether a point of the sweep has the residual."""
-HOW = {"drawn": "the bundled generator, drawn", "trained": "trained from scratch at equal FLOPs"}
+HOW = {"drawn": "the weights below, drawn", "trained": "trained from scratch at equal FLOPs"}
 EXTRACTOR = "efficientnet-lite0"
 SHOWN = {
     "overall": ("scenes, overall", 3),

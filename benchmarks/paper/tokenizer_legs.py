@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from result_files import Rows, markdown
+from result_files import Rows, markdown, whose
 
+START = "bundled"
+"""What the legs start from: what was bundled before."""
 LEGS = {
-    "bundled": "the bundled `small`, from which it starts",
+    START: "{}, the preset `small`, from which it starts",
     "joint-128": "all parts, half of the images on each path, 128 px",
     "joint-256": "the same at 256 px; LPIPS from here on",
     "decoder": "the decoder alone, 0.3 of the images on the discrete path",
     "refine": "half of the next leg",
     "refine-2": "all parts again, 0.3 of the images on the discrete path",
+    "refine-3": "all parts; more scenes, squared errors weighing more",
+    "refine-4": "the same, to the end of its schedule: release 0.2.0",
 }
 """Folders of tokenizer.sh."""
 COLUMNS = [
@@ -44,7 +48,10 @@ def table(result: dict[str, Any]) -> str:
     """A line a leg."""
     rows: Rows = result["rows"]
     lines = [
-        [LEGS[row["leg"]], *(f"{row[kind][path][key]:.{n}f}" for kind, path, key, _, n in COLUMNS)]
+        [
+            LEGS[row["leg"]].format(whose(row["sha256"])),
+            *(f"{row[kind][path][key]:.{n}f}" for kind, path, key, _, n in COLUMNS),
+        ]
         for row in rows
     ]
     return markdown(["after", *(column[3] for column in COLUMNS)], lines)
@@ -53,7 +60,7 @@ def table(result: dict[str, Any]) -> str:
 def plot(result: dict[str, Any]) -> Figure:
     """PSNR and LPIPS of the scenes, leg by leg."""
     rows: Rows = result["rows"]
-    names = [row["leg"] for row in rows]
+    names = ["start" if row["leg"] == START else row["leg"] for row in rows]
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     panels = figure.subplots(1, 2)
     for panel, key, label in (

@@ -151,7 +151,8 @@ def trainer(session: Session, **changes: Any) -> Trainer:
     if session.tiny:
         model = replace(model, generator=replace(model.generator, depth=1))
     settings = {
-        "model": model, "tokenizer": TOKENIZERS["small"], "init_from": "scratch", "bf16": False,
+        "model": model, "tokenizer": TOKENIZERS["small_deep"],
+        "init_from": "scratch", "bf16": False,
         "data": DataConfig(kind=DataKind.latents, root=str(store(session))),
         "out": str(session.folder / "run"), "steps": 10_000, "batch_size": 16, "trackers": [],
         "optimizer": OptimizerConfig(lr=1e-3, warmup_steps=0), "device": str(session.device),

@@ -27,7 +27,7 @@ SAME = 1e-4
 """Relative difference of a step's loss."""
 BIN = Path(sys.executable).parent
 TRAIN = (
-    "dcar-train model=small tokenizer=small init_from=scratch bf16=false device=cpu seed=0 "
+    "dcar-train model=small init_from=scratch bf16=false device=cpu seed=0 "
     f"batch_size={BATCH} accumulate=2 steps={STEPS} log_every=1 prompts=[] reconstructions=0 "
     "trackers=[] optimizer.warmup_steps=0"
 )

@@ -61,7 +61,7 @@ def test_tiny_follows_the_bundled_tokenizer_of_a_store(typed: Typed, captioned: 
     assert code == 0, said
     # A preset that is asked for is held to.
     code, said = typed("+experiment=tiny", "data.root=latents", "out=other", "tokenizer=tiny")
-    assert code == 2 and said.endswith("choose tokenizer=small\n"), said
+    assert code == 2 and said.endswith("choose tokenizer=small_deep\n"), said
     assert BUNDLED.is_dir() and not Path("other").exists()
 
 

@@ -99,7 +99,7 @@ def composed(**settings: object) -> SimpleNamespace:
 def test_layouts_are_those_of_the_checkpoints(
     checkpoint: Path, saved_tokenizer: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    small = replace(TOKENIZERS["small"], residual_std=None)
+    small = replace(TOKENIZERS["small_deep"], residual_std=None)
     assert layouts_of(composed()) == {"tokenizer": small}
     given = layouts_of(composed(tokenizer_ckpt=str(saved_tokenizer)))
     assert given == {"tokenizer": TOKENIZERS["tiny"]}
@@ -117,7 +117,9 @@ def test_layouts_are_those_of_the_checkpoints(
 
 
 def test_advice_names_the_preset(config: TrainConfig) -> None:
-    with pytest.raises(UsageError, match=r"tokenizer_ckpt=None differs .*; choose tokenizer=small"):
+    with pytest.raises(
+        UsageError, match=r"tokenizer_ckpt=None differs .*; choose tokenizer=small_deep"
+    ):
         load_image_tokenizer(replace(config, tokenizer_ckpt=None))
     odd = replace(config.model.head, latent_channels=16)
     with pytest.raises(UsageError, match=r"head\.latent_channels is 16, and 8 in the image"):

@@ -5,7 +5,6 @@ import torch
 
 from dcht import PRESETS, CheckpointError, Tokenizer, UsageError
 from dcht.convert.latent_norm import LATENT_NORM
-from dcht.tokenizer import BUNDLED
 from dcht.train.start import layout_of, preset_of, start_tokenizer
 
 
@@ -85,20 +84,22 @@ def test_a_deeper_tokenizer_begins_with_the_images_of_the_shallower(tokenizer, t
             start_tokenizer(other, str(tmp_path))
 
 
-def test_small_deep_starts_from_what_is_bundled():
-    started = start_tokenizer(PRESETS["small_deep"], str(BUNDLED)).eval()
-    bundled = Tokenizer.from_pretrained()
+def test_small_deep_starts_from_small(tmp_path):
+    """As what ships began from the one of release 0.1.0."""
+    small = Tokenizer(PRESETS["small"]).eval()
+    small.save_pretrained(tmp_path)
+    started = start_tokenizer(PRESETS["small_deep"], str(tmp_path)).eval()
     images = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.no_grad():
-        assert torch.equal(started.reconstruct(images), bundled.reconstruct(images))
+        assert torch.equal(started.reconstruct(images), small.reconstruct(images))
     half = 2 * sum(value.numel() for value in started.state_dict().values())
     assert half < 18e6
 
 
 def test_the_bundled_tokenizer_is_a_start_like_any_other():
-    started = start_tokenizer(PRESETS["small"], "bundled", needs_codebook=True)
+    started = start_tokenizer(PRESETS["small_deep"], "bundled", needs_codebook=True)
     assert equal(started, Tokenizer.from_pretrained())
-    with pytest.raises(UsageError, match=r"another layout.*; choose tokenizer=small$"):
+    with pytest.raises(UsageError, match=r"another layout.*; choose tokenizer=small_deep$"):
         start_tokenizer(PRESETS["tiny"], "bundled")
 
 
@@ -118,4 +119,4 @@ def test_the_layout_of_a_start_is_the_checkpoints(saved_tokenizer, tmp_path):
     plain = Tokenizer(replace(PRESETS["tiny"], codebook_size=None))
     plain.save_pretrained(tmp_path / "plain")
     assert layout_of(str(tmp_path / "plain"), big) == replace(PRESETS["tiny"], codebook_size=16384)
-    assert layout_of("bundled", big) == replace(PRESETS["small"], residual_std=None)
+    assert layout_of("bundled", big) == replace(PRESETS["small_deep"], residual_std=None)

@@ -3,4 +3,4 @@
 Its modules are its interface: `fid`, `geneval`, `reconstruction`, `scenes`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -54,7 +54,7 @@ _HOME = {
     "unmasking_film": "pipeline.film",
 }
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "DCAR",
     "PRESETS",

@@ -92,7 +92,7 @@ MAX_STEPS = {Solver.ddpm: 1000, Solver.ddim: 100, Solver.dpmpp: 100}
 
 LEAST_DDPM_STEPS = 8
 """Fewer are refused where they are asked for: DDPM starts at timestep 999, where there is no signal
-to predict from, and needs steps to forget what was said there. Measured on the bundled checkpoint
+to predict from, and needs steps to forget what was said there. Measured on release 0.1.0's
 (docs/sampling.md): with 8 steps what 20 have, with 4 a decibel less, with 2 noise."""
 
 

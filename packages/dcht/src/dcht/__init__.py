@@ -34,7 +34,7 @@ _HOME = {
     "show_reconstruction": "reconstruct.show",
 }
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "PRESETS",
     "CheckpointError",

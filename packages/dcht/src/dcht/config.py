@@ -182,12 +182,12 @@ PRESETS: dict[str, TokenizerConfig] = {
     # The two published DC-AE layouts without a quantizer: 323.36 M and 312.25 M parameters.
     "dc_ae_mix": _mix(_FULL, [0, 4, 8, 2, 2, 2], [0, 5, 10, 2, 2, 2], codebook_size=None),
     "dc_ae_sana": _sana(_FULL, ([2, 2, 2, 3, 3, 3], [3, 3, 3, 3, 3, 3])),
-    # The bundled one: trained on two cores, where blocks at high resolution cost the most.
+    # Release 0.1.0's: trained on two cores, where blocks at high resolution cost the most.
     "small": _mix(
         [8, 16, 32, 64, 128, 256], [0, 0, 0, 1, 2, 2], [0, 0, 1, 2, 2, 2], codebook_size=512
     ),
-    # `small` with blocks where it has none, at a half and a quarter of the resolution above all:
-    # few weights and little time on two cores. Starts from `small` (`dcht.train.start`).
+    # The bundled one: `small` with blocks where it has none, at a half and a quarter of the
+    # resolution above all: few weights and little time. Started from it (`dcht.train.start`).
     "small_deep": _mix(
         [8, 16, 32, 64, 128, 256], [0, 1, 1, 2, 2, 2], [0, 2, 4, 4, 3, 2], codebook_size=512
     ),
@@ -221,7 +221,7 @@ def _light(widths: list[int], depths: list[int]) -> CoderConfig:
 LIGHT_PRESETS: dict[str, CoderConfig] = {
     # Of the paper's tokenizer: 10.85 M parameters beside 200.18 M; nobody has trained one.
     "f32c32": _light([32, 64, 128, 128, 256, 256], [0, 2, 3, 2, 2, 2]),
-    # Of the bundled tokenizer: 0.53 M beside 4.50 M.
+    # Of `small` and `small_deep`: 0.53 M beside 4.50 M and 4.98 M.
     "small": _light([8, 16, 16, 32, 64, 64], [0, 0, 1, 2, 1, 2]),
     # For tests.
     "tiny": _light([8, 8, 8, 16, 16, 16], [0, 0, 1, 1, 1, 1]),

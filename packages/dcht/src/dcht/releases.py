@@ -13,6 +13,10 @@ RELEASES = {
         TOKENIZER: "091dbbc9e116d9e01bd9060eb5e6f1dd7655a230a98ed7b0b288e2f50b2bca4a",
         GENERATOR: "5a6ac0e0a7eab0bba6dbe5e0b12da5597f75875f7a65a9121438dc1457d74e60",
     },
+    "0.2.0": {
+        TOKENIZER: "c1a7f0c689379154847aff60a382c54db237eb826ba217c0b98391675ce4e441",
+        GENERATOR: "1ba7f29ba9fc2a45c73dba0f84b7eb1d0ffba5819f45b4d8e2d4ea5cd34f9095",
+    },
 }
 """SHA-256 of every release's, as `dcht.checkpoint.checkpoint_sha256` has them."""
 

@@ -22,7 +22,7 @@ FIRST, LAST = 20, 970
 """The timesteps between which DDIM and DPM-Solver++ ask. At 999 the signal is 5e-5 of the noise: a
 network that predicts the noise knows nothing about the target there, and a solver without noise
 never forgets what it said. DiSA (arXiv 2505.20297) clamps at 950 and 980. Below 20 nothing is left
-to remove. Both were measured on the bundled head (docs/sampling.md)."""
+to remove. Both were measured on a head before release 0.1.0's (docs/sampling.md)."""
 
 Network = Callable[[Tensor, int, "Rows"], Tensor]
 """x (p, c) of some rows, a training timestep, and which rows these are, to (p, 2c)."""

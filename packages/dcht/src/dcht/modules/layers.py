@@ -185,8 +185,8 @@ def read_summary(q: Tensor, summary: Tensor) -> Tensor:
 class GLUConv(nn.Module):
     """Gated inverted bottleneck: 1x1 to 8c, depthwise 3x3, value · silu(gate), 1x1 back to c.
 
-    The norm behind it forgives any scale, and training makes use of that: the product reaches 2e6
-    with the bundled weights, so that float16 ends before it.
+    The norm behind it forgives any scale, and training makes use of that: the product reached 2e6
+    with release 0.1.0's weights, so that float16 ends before it.
     """
 
     def __init__(self, channels: int, *, norm: Norm) -> None:
