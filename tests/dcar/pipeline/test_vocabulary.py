@@ -57,6 +57,13 @@ def test_names_are_whole_where_the_checkpoint_lists_them() -> None:
     assert found.colours == ["red"] and found.numbers == ["two"]
 
 
+def test_plurals_of_listed_names_are_no_words_of_another_kind() -> None:
+    words = ["a", "wolf", "wolves", "tv", "tvs", "cherry", "cherries", "snowman", "snowmen", "of"]
+    found = group_words(words, ["wolf", "tv", "cherry", "snowman", "wolf"])
+    assert found.things == ["cherry", "snowman", "tv", "wolf"]
+    assert found.other == ["a", "of"]
+
+
 def test_a_word_that_is_known_within_a_name_alone_is_said() -> None:
     known = group_words(HOUSES, NAMES)
     assert parts_of_names("two red trucks and a fox", known) == {"trucks": "fire truck"}
