@@ -134,9 +134,9 @@ def test_fidelity_is_compared_image_by_image(miniature: ModuleType, tmp_path: Pa
     results["settings"] |= {"noise_seed": 5, "recognisable": 0.35, "lpips": None}
     write(path, results)
     table = shown(miniature.truth, "truth", tmp_path)
-    assert "| 1 | 0.500 | 0.250 | 21.00 | 18.50 | 0.750 | -3.00 ± 0.58 |" in table
-    assert "| 8 | 0.500 | 0.250 | 24.00 | 18.50 | 0.750 | +0.00 ± 0.00 |" in table
-    assert "| the tokenizer's ceiling | - | - | 29.40 | 18.50 | 0.750 | - |" in table
+    assert "| `w` | 1 | 0.500 | 0.250 | 21.00 | 18.50 | 0.750 | -3.00 ± 0.58 |" in table
+    assert "| `w` | 8 | 0.500 | 0.250 | 24.00 | 18.50 | 0.750 | +0.00 ± 0.00 |" in table
+    assert "| `w` | the tokenizer's ceiling | - | - | 29.40 | 18.50 | 0.750 | - |" in table
 
 
 def judged(folder: Path, psnrs: list[float], correct: bool = True) -> None:
@@ -395,3 +395,91 @@ def test_a_result_is_not_replaced_by_nothing(
     with pytest.raises(SystemExit, match=rf"{name}\.sh makes"):
         miniature.main()
     assert not written
+
+
+def scored(work: Path, name: str, **found: Any) -> None:
+    """What `dcar-eval scenes-eval` leaves, as far as it is read; given images know no weights."""
+    settings = {} if name.endswith("-shrunk") else {"weights": "e" * 64, "size": 256}
+    write(work / name / "results.json", {"settings": settings, "n": 6, **found})
+
+
+def test_spoiled_images_are_named_after_the_run_that_drew_them(
+    miniature: ModuleType, tmp_path: Path
+) -> None:
+    decibels = {"psnr": 25.0, "psnr_objects": 23.07, "ssim": 0.9, "lpips": None}
+    fidelity = decibels | {"ceiling": decibels | {"psnr_objects": 24.71}}
+    tasks = {"single_object": 1.0, "color_attr": 0.5}
+    judge = {"sha256": "d" * 64, "overall": 1.0, "tasks": tasks, "num_per_task": 250}
+    shared = {"overall": 0.75, "tasks": tasks, "fidelity": fidelity, "recognizer": judge}
+    scored(tmp_path, "0-256", gated=0.625, **shared)
+    scored(tmp_path, "0-256-shrunk", gated=0.0, **shared)
+    table = shown(miniature.standard, "standard", tmp_path)
+    cells = "0.750 | 1.000 | 0.500 | {} | 23.07 | 24.71 |"
+    assert f"| `eeeeeeee`, 256 px | {cells.format('0.625')}" in table
+    assert f"| `eeeeeeee`, 256 px, as 16 x 16 px | {cells.format('0.000')}" in table
+    assert "| the recognizer, true scenes | 1.000 | 1.000 | 0.500 | - | - | - |" in table
+
+
+def test_the_harder_benchmark_stands_beside_true_scenes(
+    miniature: ModuleType, tmp_path: Path
+) -> None:
+    def column(share: float) -> dict[str, Any]:
+        edges = {name: [share - 0.125, share + 0.125] for name in ("overall", "one")}
+        shares = {"overall": share, "tasks": {"one": share}}
+        return {"n": 280, "gated": 0.25, "intervals": edges, **shares}
+
+    for name, share in (("0", 0.75), ("0-shrunk", 0.5)):
+        columns = {"unseen": column(share), "seen": column(0.875)}
+        scored(tmp_path, name, fidelity={"psnr_objects": 19.5}, **columns)
+    blurred = {"overall": 0.875, "tasks": {"one": 0.875}, "tokenizer_sha256": "c" * 64}
+    truth = {"overall": 1.0, "tasks": {"one": 1.0}, "refused": 1.0, "reconstructed": blurred}
+    write(tmp_path / "ceiling.json", truth | {"num_per_task": 250, "seed": 1})
+    table = shown(miniature.hard, "hard", tmp_path)
+    shares = "0.750 | 0.62 to 0.88 | 0.875 | 0.75 to 1.00 | 0.500 | 1.000 | 0.875 |"
+    assert f"| `one` | {shares}" in table
+    assert "| gated, estimated | 0.250 | - | 0.250 | - | 0.250 | - | - |" in table
+
+
+def test_things_that_were_not_drawn_are_named(miniature: ModuleType, tmp_path: Path) -> None:
+    """The ceiling is of the two things that were asked for, not of the third."""
+    for name, shares in (("0", (1.0, 0.5)), ("0-shrunk", (0.0, 0.0))):
+        found = dict(zip(("apple", "fox"), shares, strict=True))
+        scored(
+            tmp_path, name, things=found, known=2, drawn=sum(share > 0.5 for share in shares),
+            overall=sum(shares) / 2, gated=0.5, fidelity={"psnr_objects": 19.5},
+        )  # fmt: skip
+    blurred = {"things": {"apple": 1.0, "fox": 0.5, "owl": 0.0}, "tokenizer_sha256": "c" * 64}
+    truth = {"things": {"apple": 1.0, "fox": 1.0, "owl": 0.0}, "reconstructed": blurred}
+    write(tmp_path / "ceiling.json", truth | {"refused": 1.0, "num_per_task": 4, "seed": 1})
+    table = shown(miniature.things, "things", tmp_path)
+    assert "| `eeeeeeee` | 2 | 1 | 0.500 | 0.500 | 19.5 | 1.000 | 0.750 |" in table
+    assert "| `eeeeeeee`, as 16 x 16 px | 2 | 0 | 0.000 |" in table
+    assert "Not drawn by the first: fox." in table
+
+
+def test_readme_and_card_quote_what_ships(miniature: ModuleType) -> None:
+    """Of every benchmark the first row is the bundled checkpoint's; the prose rounds it."""
+    read = miniature.result_files.read
+    (small, large), hard, things = _bundled(read("standard")), read("hard"), read("things")
+    (harder,), (alone,) = _bundled(hard), _bundled(things)
+    unseen = harder["unseen"]["shares"]["overall"]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for told in (
+        f"{100 * small['overall']:.1f} % right at 256 px, and {100 * large['overall']:.1f} % at 512",
+        f"the harder grammar's {100 * unseen:.1f} % (`--benchmark hard`)",
+        f"{alone['drawn']} of the {alone['known']} things, each alone",
+        f"gated {alone['gated']:.3f}",
+    ):
+        assert told in readme
+    card = ROOT / "packages" / "dcar" / "src" / "dcar" / "checkpoints" / "default" / "README.md"
+    for told in (
+        f"{small['overall']:.3f} on held-out prompts",
+        f"{unseen:.3f} of the harder grammar",
+        f"{alone['drawn']} of {alone['known']} things",
+    ):
+        assert told in " ".join(card.read_text().split())
+
+
+def _bundled(result: dict[str, Any]) -> list[dict[str, Any]]:
+    weights = list(RELEASES.values())[-1][GENERATOR]
+    return [row for row in result["rows"] if row["weights"] == weights and not row["shrunk"]]

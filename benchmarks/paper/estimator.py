@@ -23,7 +23,7 @@ from dcht.images import open_image
 NAMES = {
     "steps-0": "1 step", "steps-1": "2 steps", "steps-2": "4 steps", "steps-3": "8 steps",
     "steps-4": "12 steps", "size-512": "12 steps, 512 px", "hot": "12 steps, temperature 4",
-    "older": "12 steps, an older checkpoint",
+    "release": "12 steps, release 0.1.0's checkpoint", "older": "12 steps, an older one",
     "blur-4": "12 steps, blurred by 4 px", "blur-8": "by 8 px", "shrunk": "shrunk to 16 x 16 px",
 }  # fmt: skip
 """Folders of estimator.sh."""

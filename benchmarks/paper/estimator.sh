@@ -4,7 +4,7 @@
 #   benchmarks/paper/estimator.sh SPRITES OLDER EARLY DEEP WORK TRUTH
 # SPRITES: node_modules with the art (docs/scenes.md). OLDER: dcar/checkpoints/default of commit ff62ef1, which the training
 # does not see. EARLY and DEEP: two more tokenizers that spoil images, dcht/checkpoints/small of commit e997279 and the
-# first leg of tokenizer.sh. TRUTH: the WORK of truth.sh. Hardware: 1 CPU core with AMX or AVX512-BF16. What is trained is
+# first leg of tokenizer.sh. TRUTH: the WORK of truth.sh with release 0.1.0's as its CKPT. Hardware: 1 CPU core with AMX or AVX512-BF16. What is trained is
 # copied into the package by hand. What ships saw 4,702 images, in all 7,500 steps of 32 windows, two trainings on a machine with ten
 # other processes and two beside one; and its data/0 was drawn with as many scenes of either grammar, where the script draws three
 # quarters standard.
@@ -27,10 +27,11 @@ python "$here/estimator_data.py" "$sprites" --out "$work/data/22" --rendered 100
     --tokenizers "$3" "$4"
 python "$here/estimator_train.py" "$work"/data/* --start "$work/third" --out "$work/estimator" --minutes 15 --seed 4
 
-points=($6/halton-4242/points/*) # of truth.sh, for 1, 2, 4, 8, 12 and 24 steps
+points=("$6"/halton-0/points/*) # of truth.sh, for 1, 2, 4, 8, 12 and 24 steps
 for number in 0 1 2 3 4; do
     ln -sfn "$(realpath "${points[$number]}")" "$work/steps-$number"
 done
+ln -sfn "$(realpath "$6/halton-1/points/004")" "$work/release"
 judge=(dcar-eval scenes-eval --sprites "$sprites" --seed 4242 --num-per-task)
 "${judge[@]}" 2 --noise-seed 6 --steps 12 --size 512 --out "$work/size-512"
 "${judge[@]}" 2 --noise-seed 6 --steps 12 --temperature 4 --out "$work/hot"

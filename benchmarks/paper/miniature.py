@@ -21,21 +21,30 @@ import estimator
 import fts
 import gtr
 import gtr_fts
+import hard
 import head
 import orders
 import reconstruction
 import rehearsal
 import result_files
+import standard
 import strategies
 import sweeps
 import table2
 import table4
+import things
 import tokenizer_legs
 import truth
 
 PAGES = [
     result_files.DOCS / name
-    for name in ("miniature.md", "finetune.md", "train-generator.md", "train-tokenizer.md")
+    for name in (
+        "miniature.md",
+        "scenes.md",
+        "finetune.md",
+        "train-generator.md",
+        "train-tokenizer.md",
+    )
 ]
 RESULTS: dict[str, ModuleType] = {
     "reconstruction": reconstruction,
@@ -53,6 +62,9 @@ RESULTS: dict[str, ModuleType] = {
     "fts": fts,
     "head": head,
     "estimator": estimator,
+    "standard": standard,
+    "hard": hard,
+    "things": things,
     "rehearsal": rehearsal,
     "classes": classes,
     "tokenizer": tokenizer_legs,

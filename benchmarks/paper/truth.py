@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from result_files import markdown
+from result_files import Rows, markdown, whose
 
-SHARED = ("weights", "num_per_task", "size", "seed", "noise_seed", "recognisable", "lpips")
+SHARED = ("num_per_task", "size", "seed", "noise_seed", "recognisable", "lpips")
 MEASURES = {
     "psnr": "PSNR in dB",
     "psnr_objects": "of the objects",
@@ -23,8 +23,8 @@ MEASURES = {
 
 
 def gather(work: Path) -> dict[str, Any]:
-    """The points of `WORK/halton-SEED/results.json`, each compared with the last of them."""
-    rows: list[dict[str, Any]] = []
+    """The points of `WORK/halton-NUMBER/results.json`, each compared with its last."""
+    rows: Rows = []
     shared: dict[str, Any] = {}
     for path in sorted(work.glob("halton-*/results.json")):
         results = json.loads(path.read_text())
@@ -36,6 +36,7 @@ def gather(work: Path) -> dict[str, Any]:
             error = statistics.stdev(changes) / len(changes) ** 0.5
             rows.append(
                 {
+                    "weights": results["settings"]["weights"],
                     "seed": results["settings"]["seed"],
                     **point["settings"],
                     "n": point["n"],
@@ -60,7 +61,7 @@ def _rounded(found: dict[str, Any]) -> dict[str, float | None]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """A line a number of steps; the last line is the tokenizer's."""
+    """For each weights a line a number of steps; their last line is their tokenizer's."""
     rows = result["rows"]
     measures = {name: label for name, label in MEASURES.items() if rows[0][name] is not None}
     digits = {"psnr": 2, "psnr_objects": 2, "ssim": 3, "lpips": 3}
@@ -68,35 +69,42 @@ def table(result: dict[str, Any]) -> str:
     def cells(found: dict[str, Any]) -> list[str]:
         return [f"{found[name]:.{digits[name]}f}" for name in measures]
 
-    lines = [
-        [
-            str(row["num_steps"]),
-            f"{row['overall']:.3f}",
-            f"{row['gated']:.3f}",
-            *cells(row),
-            f"{row['change']:+.2f} ± {row['error']:.2f}",
-        ]
-        for row in rows
-    ]
-    lines.append(["the tokenizer's ceiling", "-", "-", *cells(rows[-1]["ceiling"]), "-"])
+    lines: list[list[str]] = []
+    for weights, own in _by_weights(rows).items():
+        for row in own:
+            lines.append([whose(weights), str(row["num_steps"])])
+            lines[-1] += [f"{row['overall']:.3f}", f"{row['gated']:.3f}", *cells(row)]
+            lines[-1] += [f"{row['change']:+.2f} ± {row['error']:.2f}"]
+        ceiling = cells(own[-1]["ceiling"])
+        lines.append([whose(weights), "the tokenizer's ceiling", "-", "-", *ceiling, "-"])
     against = f"PSNR against {rows[-1]['num_steps']} steps, by image"
-    heading = ["steps", "score", "score, gated", *measures.values(), against]
+    heading = ["weights", "steps", "score", "score, gated", *measures.values(), against]
     return markdown(heading, lines)
+
+
+def _by_weights(rows: Rows) -> dict[str, Rows]:
+    return {
+        weights: [row for row in rows if row["weights"] == weights]
+        for weights in dict.fromkeys(row["weights"] for row in rows)
+    }
 
 
 def plot(result: dict[str, Any]) -> Figure:
     """Fidelity beside the score, along the steps."""
-    rows = result["rows"]
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    steps = [row["num_steps"] for row in rows]
-    for name in ("psnr", "psnr_objects"):
-        (line,) = left.plot(steps, [row[name] for row in rows], "o-", label=MEASURES[name])
-        ceiling = rows[-1]["ceiling"][name]
-        left.axhline(ceiling, linestyle="--", linewidth=1, color=line.get_color())
+    steps = sorted({row["num_steps"] for row in result["rows"]})
+    for weights, own in _by_weights(result["rows"]).items():
+        name = whose(weights).replace("`", "")
+        here = [row["num_steps"] for row in own]
+        for measure, label, mark in (("psnr", "", "o-"), ("psnr_objects", ", objects", "s:")):
+            values = [row[measure] for row in own]
+            (line,) = left.plot(here, values, mark, label=f"{name}{label}")
+            ceiling = own[-1]["ceiling"][measure]
+            left.axhline(ceiling, linestyle="--", linewidth=1, color=line.get_color())
+        for score, label, mark in (("overall", "correct", "o-"), ("gated", "recognizable", "s:")):
+            right.plot(here, [row[score] for row in own], mark, label=f"{name}, {label}")
     left.set(ylabel="PSNR in dB; dashed: the tokenizer's ceiling")
-    for name, label in (("overall", "correct"), ("gated", "correct and recognizable")):
-        right.plot(steps, [row[name] for row in rows], "o-", label=label)
     right.set(ylabel="scenes, overall (held-out prompts)", ylim=(0, 1.05))
     for panel in (left, right):
         panel.set_xscale("log", base=2)

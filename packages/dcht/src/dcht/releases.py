@@ -15,7 +15,7 @@ RELEASES = {
     },
     "0.2.0": {
         TOKENIZER: "c1a7f0c689379154847aff60a382c54db237eb826ba217c0b98391675ce4e441",
-        GENERATOR: "1ba7f29ba9fc2a45c73dba0f84b7eb1d0ffba5819f45b4d8e2d4ea5cd34f9095",
+        GENERATOR: "fea90a018250226dd825102de2f843d91a3c93714ae63d68d33cd5785ec5f33f",
     },
 }
 """SHA-256 of every release's, as `dcht.checkpoint.checkpoint_sha256` has them."""

@@ -12,7 +12,6 @@ from dcar_eval.scenes import ceiling as standard
 from dcar_eval.scenes.recognizer import Recognizer
 from dcar_eval.things import recognizing as things
 from dcht.commands.common import OK, positive, run
-from dcht.errors import printable
 from dcht.tokenizer import Tokenizer
 
 BENCHMARKS = {
@@ -46,7 +45,7 @@ def main() -> int:
     if words.out is not None:
         recognizer.config = replace(recognizer.config, ceiling=ceiling)
         recognizer.save_pretrained(words.out)
-    print(printable(json.dumps(ceiling)))
+    print(json.dumps(ceiling))
     return OK
 
 

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The scenes benchmark: the bundled checkpoint at 256 and 512 px beside the true scenes, and the same images after 16 x 16 pixels.
+#   benchmarks/paper/standard.sh SPRITES WORK [CKPT...]
+# SPRITES: node_modules with the art (docs/scenes.md). CKPT: others to judge so, an older release's (docs/bundled-checkpoint.md).
+# LPIPS where $DCHT_PERCEPTUAL_WEIGHTS names the weights. What is done is not done again.
+# Hardware: 1 CPU core; time: 20 minutes a checkpoint.
+set -euo pipefail
+[ $# -ge 2 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
+sprites=$1 work=$2 number=0
+judge() { # NAME OPTION...
+    [ -f "$work/$1/results.json" ] || dcar-eval scenes-eval --sprites "$sprites" --out "$work/$1" "${@:2}"
+}
+shrunk() { # NAME: its images, beside the settings that say what they are of
+    mkdir -p "$work/shrunk/$1" && cp "$work/$1/settings.json" "$work/shrunk/$1/"
+    [ -d "$work/shrunk/$1/images" ] ||
+        python "$(dirname "$0")/spoil.py" "$work/$1/images" "$work/shrunk/$1/images" --shrink 16
+}
+for ckpt in bundled "${@:3}"; do
+    for run in "256 40" "512 20"; do
+        read -r size count <<<"$run"
+        judge "$number-$size" --ckpt "$ckpt" --num-per-task "$count" --size "$size"
+        shrunk "$number-$size"
+        judge "$number-$size-shrunk" --ckpt "$ckpt" --num-per-task "$count" --images "$work/shrunk/$number-$size/images"
+    done
+    number=$((number + 1))
+done
+python "$(dirname "$0")/miniature.py" gather standard "$work"
