@@ -465,7 +465,8 @@ def test_readme_and_card_quote_what_ships(miniature: ModuleType) -> None:
     unseen = harder["unseen"]["shares"]["overall"]
     readme = " ".join((ROOT / "README.md").read_text().split())
     for told in (
-        f"{100 * small['overall']:.1f} % right at 256 px, and {100 * large['overall']:.1f} % at 512",
+        f"{100 * small['overall']:.1f} % right at 256 px",
+        f"and {100 * large['overall']:.1f} % at 512 px",
         f"the harder grammar's {100 * unseen:.1f} % (`--benchmark hard`)",
         f"{alone['drawn']} of the {alone['known']} things, each alone",
         f"gated {alone['gated']:.3f}",

@@ -17,8 +17,8 @@ shrunk() { # NAME: its images, beside the settings that say what they are of
 }
 mkdir -p "$work"
 [ -s "$work/ceiling.json" ] || python -m dcar_eval.commands.ceiling "$sprites" --benchmark hard >"$work/ceiling.json"
-for ckpt in bundled "${@:3}"; do
-    judge "$number" --ckpt "$ckpt"
+for ckpt in "" "${@:3}"; do # the first: what is bundled
+    judge "$number" ${ckpt:+--ckpt "$ckpt"}
     shrunk "$number"
     judge "$number-shrunk" --images "$work/shrunk/$number/images"
     number=$((number + 1))

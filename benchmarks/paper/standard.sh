@@ -15,12 +15,12 @@ shrunk() { # NAME: its images, beside the settings that say what they are of
     [ -d "$work/shrunk/$1/images" ] ||
         python "$(dirname "$0")/spoil.py" "$work/$1/images" "$work/shrunk/$1/images" --shrink 16
 }
-for ckpt in bundled "${@:3}"; do
+for ckpt in "" "${@:3}"; do # the first: what is bundled
     for run in "256 40" "512 20"; do
         read -r size count <<<"$run"
-        judge "$number-$size" --ckpt "$ckpt" --num-per-task "$count" --size "$size"
+        judge "$number-$size" ${ckpt:+--ckpt "$ckpt"} --num-per-task "$count" --size "$size"
         shrunk "$number-$size"
-        judge "$number-$size-shrunk" --ckpt "$ckpt" --num-per-task "$count" --images "$work/shrunk/$number-$size/images"
+        judge "$number-$size-shrunk" ${ckpt:+--ckpt "$ckpt"} --num-per-task "$count" --images "$work/shrunk/$number-$size/images"
     done
     number=$((number + 1))
 done
