@@ -86,6 +86,13 @@ def test_every_release_is_in_the_table() -> None:
     assert RELEASES[dcar.__version__] == found
 
 
+def test_what_ships_can_be_named() -> None:
+    """`--ckpt bundled`, as `init_from=bundled` of the trainers."""
+    ours = RELEASES[dcar.__version__]
+    assert Tokenizer.from_pretrained("bundled").sha256 == ours[TOKENIZER]
+    assert TextToImage.from_pretrained("bundled").sha256 == ours[GENERATOR]
+
+
 def test_a_hash_is_told_where_it_is_held() -> None:
     assert holder(OLD[GENERATOR]) == f"; release 0.1.0 holds it: {GENERATOR} in its wheel"
     assert holder("f" * 64) == holder(None) == ""

@@ -184,3 +184,13 @@ def test_a_name_that_is_none_is_refused_before_anything_is_written(
     with pytest.raises(UsageError, match="is no name on the Hub; for example owner/name"):
         tokenizer.push_to_hub(name)
     assert not hub.asked
+
+
+@pytest.mark.parametrize("name", [None, "bundled"])
+def test_what_ships_has_a_name(name: str | None, tmp_path: Path) -> None:
+    assert locate(name, bundled=tmp_path) == tmp_path
+
+
+def test_the_name_of_what_ships_means_nothing_where_nothing_ships() -> None:
+    with pytest.raises(CheckpointError, match="'bundled' is neither a folder nor a Hub id"):
+        locate("bundled")

@@ -35,6 +35,8 @@ FILES = (
 )
 """What a checkpoint is made of, and where it was converted from; a generator's may have its image
 tokenizer in `tokenizer/`, and a tokenizer a light decoder in `light/`."""
+BUNDLED = "bundled"
+"""The name of what ships, wherever a checkpoint is named."""
 CARD = "README.md"
 MAX_CARD = 1 << 20
 """Bytes of a model card that are read."""
@@ -55,8 +57,9 @@ class Access(TypedDict, total=False):
 
 
 def locate(
-    name: str | Path,
+    name: str | Path | None,
     *,
+    bundled: Path | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
@@ -66,7 +69,8 @@ def locate(
     """The folder of a checkpoint: `name` itself if it is one, else a download from the Hub.
 
     Args:
-        name: a folder, or a Hub id (owner/name).
+        name: a folder, or a Hub id (owner/name); where one is bundled also `bundled` or None.
+        bundled: the folder of what ships with the package.
         revision: branch, tag or commit on the Hub; None: its main branch.
         token: see `Access`.
         cache_dir: where downloads are kept; None: where all of Hugging Face's libraries do.
@@ -76,7 +80,9 @@ def locate(
     Raises:
         CheckpointError: it is neither, or could not be fetched.
     """
-    folder = Path(name)
+    if bundled is not None and name in (None, BUNDLED):
+        return bundled
+    folder = Path(str(name))
     if str(name) and folder.is_dir():
         return folder
     if not HUB_ID.fullmatch(str(name)):

@@ -330,7 +330,7 @@ class Tokenizer(nn.Module):
         device: torch.device | str | None = None,
         precision: Precision | str | None = None,
     ) -> Tokenizer:
-        """Load a folder, a Hub id, or (None) the tokenizer that ships with the package.
+        """Load a folder, a Hub id, or (None, `bundled`) the tokenizer that ships with the package.
 
         Returned in eval mode. Loading is strict and free of pickle.
 
@@ -350,10 +350,8 @@ class Tokenizer(nn.Module):
             UsageError: a precision that is not known, or a `dtype` beside it.
         """
         dtype = dtype_of(precision, dtype, device)
-        folder = BUNDLED
-        if name is not None:
-            access = Access(token=token, cache_dir=cache_dir, local_files_only=local_files_only)
-            folder = locate(name, revision=revision, **access)
+        access = Access(token=token, cache_dir=cache_dir, local_files_only=local_files_only)
+        folder = locate(name, bundled=BUNDLED, revision=revision, **access)
         config = from_dict(TokenizerConfig, read_config(folder), str(folder))
         tokenizer = build_on_meta(lambda: cls(config), str(folder))
         load_strict(tokenizer, read_tensors(folder), str(folder))

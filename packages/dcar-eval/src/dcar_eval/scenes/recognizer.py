@@ -176,12 +176,12 @@ class Recognizer(Trunk):
 
     @classmethod
     def from_pretrained(cls, name: str | Path | None = None) -> tuple[Recognizer, str]:
-        """Load a folder, a Hub id, or (None) the one that ships with the package; and its hash.
+        """Load a folder, a Hub id, or (None, `bundled`) the one that ships; and its hash.
 
         Raises:
             CheckpointError: files missing, unknown settings, or keys that do not fit.
         """
-        folder = BUNDLED if name is None else locate(name)
+        folder = locate(name, bundled=BUNDLED)
         config = from_dict(RecognizerConfig, read_config(folder), str(folder / "config.json"))
         recognizer = build_on_meta(lambda: cls(config), str(folder / "config.json"))
         load_strict(recognizer, read_tensors(folder), str(folder))

@@ -46,7 +46,7 @@ def layouts_of(settings: Any) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     if settings.init_from != "scratch":
-        folder = BUNDLED if settings.init_from == "bundled" else locate(settings.init_from)
+        folder = locate(settings.init_from, bundled=BUNDLED)
         config = from_dict(CheckpointConfig, read_config(folder), str(folder / CONFIG))
         found |= {"model": config.model, "sampling": config.sampling}
         if settings.tokenizer_ckpt is None:
@@ -96,7 +96,7 @@ def start_weights(config: TrainConfig, data: Data) -> tuple[DCAR, Encoder]:
                 "give a checkpoint"
             )
         return DCAR(config.model), _new_text(config, data)
-    found = load_pretrained(None if config.init_from == "bundled" else config.init_from)
+    found = load_pretrained(config.init_from)
     weightless = marked(DCARConfig, WEIGHTLESS)
     if different := differences(to_dict(found.config.model), to_dict(config.model), weightless):
         settings = ", ".join(f"model.{name}" for name in sorted(different))

@@ -32,6 +32,7 @@ from dcht.checkpoint import (
     write_checkpoint,
 )
 from dcht.errors import CheckpointError
+from dcht.hub import BUNDLED as BUNDLED_NAME
 from dcht.hub import HUB_ID, Access, locate
 from dcht.releases import TOKENIZER, holder
 from dcht.tokenizer import BUNDLED as BUNDLED_TOKENIZER
@@ -77,7 +78,7 @@ def save_pretrained(
 def load_pretrained(
     name: str | Path | None = None, *, revision: str | None = None, **access: Unpack[Access]
 ) -> Pretrained:
-    """Load a folder, a Hub id, or (None) the checkpoint that ships with the package.
+    """Load a folder, a Hub id, or (None, `bundled`) the checkpoint that ships with the package.
 
     Args:
         name: which one.
@@ -88,11 +89,11 @@ def load_pretrained(
         CheckpointError: files missing, unknown settings, keys that do not fit, or a text encoder
             that cannot be had.
     """
-    if name is None and not BUNDLED.is_dir():
+    if name in (None, BUNDLED_NAME) and not BUNDLED.is_dir():
         raise CheckpointError(
             "this installation bundles no generator; name one (--ckpt, a folder or a Hub id)"
         )
-    folder = BUNDLED if name is None else locate(name, revision=revision, **access)
+    folder = locate(name, bundled=BUNDLED, revision=revision, **access)
     config = from_dict(CheckpointConfig, read_config(folder), str(folder / "config.json"))
     tensors = read_tensors(folder)
     model = build_on_meta(lambda: DCAR(config.model), str(folder / "config.json"))

@@ -23,7 +23,7 @@ from dcht.errors import UsageError
 from dcht.files import begin, read_json, write_atomic
 from dcht.hub import locate
 from dcht.modules.layers import HEAD_DIM
-from dcht.tokenizer import Tokenizer
+from dcht.tokenizer import BUNDLED, Tokenizer
 
 RECORD = "export.json"
 SINCE = "0.32.0"
@@ -53,7 +53,7 @@ def write_autoencoder(name: str | None, out: Path, *, force: bool = False) -> Ex
         CheckpointError: the tokenizer cannot be loaded.
     """
     tokenizer = Tokenizer.from_pretrained(name)
-    scale = None if name is None else _scaling_factor(locate(name))
+    scale = _scaling_factor(locate(name, bundled=BUNDLED))
     config = autoencoder_config(tokenizer.config, 1.0 if scale is None else scale)
     made_of = {"tokenizer": tokenizer.sha256, "to": "diffusers", "scaling_factor": scale}
     files = [CONFIG, DIFFUSERS_WEIGHTS]

@@ -19,11 +19,7 @@ from dcht.light.teacher import Teacher
 from dcht.modules.autoencoder import Decoder, Encoder
 from dcht.modules.layers import Downsample, GLUConv, LinearAttention, ResBlock, Upsample
 from dcht.ranges import WEIGHTLESS, marked
-from dcht.tokenizer import BUNDLED as BUNDLED_TOKENIZER
-from dcht.tokenizer import Tokenizer
-
-BUNDLED = "bundled"
-"""As `init_from`: the tokenizer that ships with the package."""
+from dcht.tokenizer import BUNDLED, Tokenizer
 
 
 def start_tokenizer(
@@ -49,7 +45,7 @@ def start_tokenizer(
     tokenizer = Tokenizer(config)
     source = None
     if init_from is not None:
-        source = Tokenizer.from_pretrained(None if init_from == BUNDLED else init_from)
+        source = Tokenizer.from_pretrained(init_from)
     size = config.codebook_size
     same_codebook = source is not None and (
         (source.config.codebook_size, source.config.fsq_levels) == (size, config.fsq_levels)
@@ -172,7 +168,7 @@ def read_layout(name: str | None) -> TokenizerConfig:
 
 def folder_of(name: str | None) -> Path:
     """Where a published tokenizer lies: a folder, a Hub id, or (`bundled`, None) the bundled."""
-    return BUNDLED_TOKENIZER if name in (None, BUNDLED) else locate(name)
+    return locate(name, bundled=BUNDLED)
 
 
 def preset_of(layout: TokenizerConfig) -> str:
