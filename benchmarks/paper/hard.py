@@ -37,11 +37,8 @@ def gather(work: Path) -> dict[str, Any]:
 def _column(found: dict[str, Any]) -> dict[str, Any]:
     return {
         "n": found["n"],
-        "gated": round(found["gated"], 4),
-        "shares": {
-            name: round(value, 4)
-            for name, value in {"overall": found["overall"], **found["tasks"]}.items()
-        },
+        "gated": found["gated"],
+        "shares": {"overall": found["overall"], **found["tasks"]},
         "intervals": {
             name: [round(edge, 3) for edge in edges] for name, edges in found["intervals"].items()
         },

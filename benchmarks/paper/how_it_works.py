@@ -1,4 +1,4 @@
-"""The figures of docs/how-it-works.md, drawn by the code that they are about.
+"""The figures of docs/how-it-works.md and of the light decoder, by the code that they are about.
 
 python benchmarks/paper/how_it_works.py --out docs/pictures
 """
@@ -12,8 +12,10 @@ import torch
 from einops import rearrange
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from dcar import Order, TextToImage
+from dcar.pipeline.film import unmasking_film
 from dcar.sampling.orders import parity_stages, stage_steps
 from dcht import show_reconstruction
 from dcht.images import grid
@@ -116,6 +118,17 @@ def draw_gtr() -> Figure:
     return figure
 
 
+def draw_light(pipe: TextToImage) -> Image.Image:
+    """Two images step by step, each first by the large decoder and then by the light one."""
+    prompts, rows = [PROMPT, "a photo of two green cats"], []
+    light = pipe.tokenizer.light
+    for prompt in prompts:
+        for decoder in (None, light):
+            pipe.tokenizer.light = decoder
+            rows.append(unmasking_film(pipe, prompt, tokens=False, num_steps=6, seed=1).sheet())
+    return grid(rows, columns=1).resize((1036, 592), Image.Resampling.LANCZOS)
+
+
 def main() -> None:
     """Write all of them."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -130,6 +143,7 @@ def main() -> None:
     made = pipe(["a photo of a red apple", "a photo of a blue car"]).images
     shown = [show_reconstruction(pipe.tokenizer, image).strip() for image in made]
     grid(shown, columns=1).save(out / "how-paths.png")
+    draw_light(pipe).save(out / "light.png")
 
 
 if __name__ == "__main__":

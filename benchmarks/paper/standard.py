@@ -30,9 +30,9 @@ def gather(work: Path) -> dict[str, Any]:
                 "size": settings["size"],
                 "shrunk": drawn != path.parent.name,
                 "n": results["n"],
-                "overall": round(results["overall"], 4),
-                "tasks": {task: round(value, 4) for task, value in results["tasks"].items()},
-                "gated": round(results["gated"], 4),
+                "overall": results["overall"],
+                "tasks": results["tasks"],
+                "gated": results["gated"],
                 "fidelity": _rounded(found),
                 "ceiling": _rounded(found["ceiling"]),
             }

@@ -29,8 +29,8 @@ def gather(work: Path) -> dict[str, Any]:
                 "n": results["n"],
                 "known": results["known"],
                 "drawn": results["drawn"],
-                "overall": round(results["overall"], 4),
-                "gated": round(results["gated"], 4),
+                "overall": results["overall"],
+                "gated": results["gated"],
                 "psnr_objects_estimated": round(results["fidelity"]["psnr_objects"], 3),
                 "true": _mean(ceiling["things"], things),
                 "reconstructed": _mean(blurred["things"], things),
@@ -58,7 +58,7 @@ def table(result: dict[str, Any]) -> str:
         counts = [str(known), str(drawn), f"{drawn / known:.3f}"]
         lines.append([name, *counts, gated, decibels, true, blurred])
     heading = ["images", "known", "drawn", "share", "gated", "PSNR of the objects, estimated (dB)"]
-    heading += ["true images, judged right", "through the tokenizer"]
+    heading += ["true images, judged right", "through the bundled tokenizer"]
     missed = ", ".join(result["rows"][0]["missed"])
     return f"{markdown(heading, lines)}\nNot drawn by the first: {missed}.\n"
 

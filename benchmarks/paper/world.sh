@@ -70,7 +70,7 @@ if [ -z "${START:-}" ]; then
         "$(part ones 0.2), $(part arranged-wide 0.18), $(part standard 0.2), $(part standard512 0.14)" \
         "${residual[@]}" optimizer.lr=1.4e-3 optimizer.final_lr=5e-5 optimizer.warmup_steps=50
 fi
-# A quarter of what is seen is a thing by its name alone: 159 of 203 could be told before, 168 after 904 of 2,000 steps, RESULT after
+# A quarter of what is seen is a thing by its name alone: 159 of 203 could be told before, 168 after 904 of 2,000 steps, 176 after
 # 580 from their averaged weights with a schedule of their own.
 leg 4 scenes256 "${START:-$work/leg3/checkpoint}" 1500 named 0.25 \
     "$(part ones 0.15), $(part arranged 0.2), $(part arranged-wide 0.15), $(part standard 0.15), $(part standard512 0.1)" \
