@@ -111,6 +111,6 @@ def plot(result: dict[str, Any]) -> Figure:
         panel.set_xticks(steps, list(map(str, steps)))
         panel.minorticks_off()
         panel.set_xlabel("unmasking steps")
-        panel.legend(frameon=False)
+        panel.legend(frameon=False, fontsize=8)
     figure.suptitle("Fidelity and score against unmasking steps (Fig. 6), Halton order")
     return figure
