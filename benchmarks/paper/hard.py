@@ -98,5 +98,5 @@ def plot(result: dict[str, Any]) -> Figure:
     panel.plot(range(len(tasks)), ceiling, "_", color="gray", label="true scenes, reconstructed")
     panel.set_xticks(range(len(tasks)), [task.replace("_", "\n") for task in tasks])
     panel.set(ylabel="right, unseen prompts", ylim=(-0.03, 1.05))
-    panel.legend(frameon=False, loc="lower left")
+    panel.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return figure

@@ -243,8 +243,15 @@ def test_two_windows_at_once(visit: Visit, tmp_path: Path) -> None:
         assert page.page.locator("#made-gallery img").count() == 1, "the other window's image"
 
 
+CUT = """() => [...document.querySelectorAll(".slider_input_container .max_value")]
+    .filter(each => each.getBoundingClientRect().right >
+        each.closest(".block").getBoundingClientRect().right)
+    .map(each => each.innerText)"""
+"""The greatest numbers of sliders that lie beyond their box."""
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 1000, 1280])
 def test_every_tab_fits_its_window(visit: Visit, photo: Path, width: int, scheme: str) -> None:
     page = visit(width, 844, scheme)
     for tab, where in (
@@ -258,3 +265,4 @@ def test_every_tab_fits_its_window(visit: Visit, photo: Path, width: int, scheme
         page.shot(f"{tab.lower().replace(' ', '-')}-{width}-{scheme}")
         wide = page.page.evaluate("document.scrollingElement.scrollWidth")
         assert wide <= width, f"{tab} is {wide} pixels wide"
+        assert page.page.evaluate(CUT) == [], f"numbers beside a slider of {tab} are cut"
