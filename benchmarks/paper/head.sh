@@ -3,7 +3,7 @@
 # velocity v, the flow with logit-normal times, or the residual itself in one pass. Two seeds.
 #   benchmarks/paper/head.sh SPRITES WORK [SCENES [STEPS]]
 # SPRITES: node_modules with the art (docs/scenes.md). SCENES: to train on, 3,000. STEPS: of a head, 2,000.
-# Needs dcar-eval[efficientnet]. Hardware: 1 CPU core.
+# Needs dcar-eval[efficientnet]. Hardware: 1 CPU core; time: about 5 minutes an arm, of fourteen.
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
 sprites=$1 work=$2 scenes=${3:-3000} steps=${4:-2000}
