@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from result_files import Rows, markdown, whose
+from result_files import Rows, briefly, markdown
 from standard import SHRUNK
 
 COLUMNS = ("unseen", "seen")
@@ -56,10 +56,10 @@ def table(result: dict[str, Any]) -> str:
     through = {"overall": blurred["overall"], **blurred["tasks"]}
     heading = ["task"]
     for name in COLUMNS:
-        heading += [f"{whose(first['weights'])}, {name}", "95 %"]
-    heading += [f"{whose(row['weights'])}, {name}" for row in others for name in COLUMNS]
+        heading += [f"{briefly(first['weights'])}, {name}", "95 %"]
+    heading += [f"{briefly(row['weights'])}, {name}" for row in others for name in COLUMNS]
     heading += ["the first as 16 x 16 px"] * len(shrunk)
-    heading += ["true scenes", f"through {whose(blurred['tokenizer_sha256'])}"]
+    heading += ["true scenes", f"through {briefly(blurred['tokenizer_sha256'])}'s tokenizer"]
     lines = []
     for task in truth:
         line = [f"`{task}`" if task != "overall" else task]
@@ -91,7 +91,7 @@ def plot(result: dict[str, Any]) -> Figure:
         below = [share - low for share, (low, _) in zip(shares, edges, strict=True)]
         above = [high - share for share, (_, high) in zip(shares, edges, strict=True)]
         places = [place + 0.15 * number for place in range(len(tasks))]
-        name = whose(row["weights"]).replace("`", "")
+        name = briefly(row["weights"]).replace("`", "")
         panel.errorbar(places, shares, yerr=[below, above], fmt="o", capsize=3, label=name)
     through = result["recognizer"]["reconstructed"]
     ceiling = [through["overall"], *through["tasks"].values()]

@@ -46,9 +46,18 @@ def read(name: str) -> dict[str, Any] | None:
 
 def whose(sha256: str) -> str:
     """Weights in words: the release that bundled them, where one did, and their hash."""
-    name = f"`{sha256[:8]}`"
+    name, release = f"`{sha256[:8]}`", _release(sha256)
+    return f"release {release}'s ({name})" if release else name
+
+
+def briefly(sha256: str) -> str:
+    """Weights in a cell of a table, which `weights` stands below: the release, or the hash."""
+    return _release(sha256) or f"`{sha256[:8]}`"
+
+
+def _release(sha256: str) -> str | None:
     found = [version for version, bundled in RELEASES.items() if sha256 in bundled.values()]
-    return f"release {found[0]}'s ({name})" if found else name
+    return found[0] if found else None
 
 
 def weights(result: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from result_files import Rows, markdown, whose
+from result_files import Rows, briefly, markdown
 
 MEASURES = ("psnr", "psnr_objects", "ssim", "lpips")
 SHRUNK = "-shrunk"
@@ -46,7 +46,7 @@ def _rounded(found: dict[str, Any]) -> dict[str, float | None]:
 
 def label(row: dict[str, Any]) -> str:
     """Whose images, and what was done to them."""
-    return f"{whose(row['weights'])}, {row['size']} px{', as 16 x 16 px' * row['shrunk']}"
+    return f"{briefly(row['weights'])}, {row['size']} px{', as 16 x 16 px' * row['shrunk']}"
 
 
 def table(result: dict[str, Any]) -> str:
@@ -61,7 +61,7 @@ def table(result: dict[str, Any]) -> str:
     alone = [judge["overall"], *judge["tasks"].values()]
     lines.append(["the recognizer, true scenes", *(f"{share:.3f}" for share in alone), *"---"])
     tasks = [task.replace("_", " ") for task in judge["tasks"]]
-    heading = ["images", "overall", *tasks, "gated", "PSNR of the objects (dB)", "its ceiling"]
+    heading = ["images", "overall", *tasks, "gated", "dB of the objects", "ceiling"]
     return markdown(heading, lines)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from result_files import Rows, markdown, whose
+from result_files import Rows, briefly, markdown
 from standard import SHRUNK
 
 
@@ -50,7 +50,7 @@ def table(result: dict[str, Any]) -> str:
     """A line a run, and what the first does not draw."""
     lines = []
     for row in result["rows"]:
-        name = f"{whose(row['weights'])}{', as 16 x 16 px' * row['shrunk']}"
+        name = f"{briefly(row['weights'])}{', as 16 x 16 px' * row['shrunk']}"
         known, drawn = row["known"], row["drawn"]
         shares = [row[name] for name in ("gated", "true", "reconstructed")]
         gated, true, blurred = (f"{share:.3f}" for share in shares)
@@ -76,7 +76,7 @@ def plot(result: dict[str, Any]) -> Figure:
     for (words, values), color in zip(counts.items(), ("lightgray", "C0", "C1"), strict=True):
         panel.barh(range(len(rows)), values, color=color, label=words)
     names = [
-        whose(row["weights"]).replace("`", "") + "\n16 x 16 px" * row["shrunk"] for row in rows
+        briefly(row["weights"]).replace("`", "") + "\n16 x 16 px" * row["shrunk"] for row in rows
     ]
     panel.set_yticks(range(len(rows)), names)
     panel.set(xlabel="things")

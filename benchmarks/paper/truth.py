@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from result_files import Rows, markdown, whose
+from result_files import Rows, briefly, markdown
 
 SHARED = ("num_per_task", "size", "seed", "noise_seed", "recognisable", "lpips")
 MEASURES = {
@@ -72,11 +72,11 @@ def table(result: dict[str, Any]) -> str:
     lines: list[list[str]] = []
     for weights, own in _by_weights(rows).items():
         for row in own:
-            lines.append([whose(weights), str(row["num_steps"])])
+            lines.append([briefly(weights), str(row["num_steps"])])
             lines[-1] += [f"{row['overall']:.3f}", f"{row['gated']:.3f}", *cells(row)]
             lines[-1] += [f"{row['change']:+.2f} ± {row['error']:.2f}"]
         ceiling = cells(own[-1]["ceiling"])
-        lines.append([whose(weights), "the tokenizer's ceiling", "-", "-", *ceiling, "-"])
+        lines.append([briefly(weights), "the tokenizer's ceiling", "-", "-", *ceiling, "-"])
     against = f"PSNR against {rows[-1]['num_steps']} steps, by image"
     heading = ["weights", "steps", "score", "score, gated", *measures.values(), against]
     return markdown(heading, lines)
@@ -95,7 +95,7 @@ def plot(result: dict[str, Any]) -> Figure:
     left, right = figure.subplots(1, 2)
     steps = sorted({row["num_steps"] for row in result["rows"]})
     for weights, own in _by_weights(result["rows"]).items():
-        name = whose(weights).replace("`", "")
+        name = briefly(weights).replace("`", "")
         here = [row["num_steps"] for row in own]
         for measure, label, mark in (("psnr", "", "o-"), ("psnr_objects", ", objects", "s:")):
             values = [row[measure] for row in own]
