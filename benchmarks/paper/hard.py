@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from result_files import Rows, briefly, markdown
-from standard import SHRUNK
+from standard import runs
 
 COLUMNS = ("unseen", "seen")
 
@@ -16,15 +16,10 @@ COLUMNS = ("unseen", "seen")
 def gather(work: Path) -> dict[str, Any]:
     """Runs in `WORK/NUMBER[-shrunk]`, and `WORK/ceiling.json`."""
     rows: Rows = []
-    for path in sorted(work.glob("*/results.json")):
-        drawn = path.parent.name.removesuffix(SHRUNK)
-        results = json.loads(path.read_text())
-        settings = json.loads((work / drawn / "results.json").read_text())["settings"]
+    for row, results in runs(work):
         rows.append(
             {
-                "weights": settings["weights"],
-                "size": settings["size"],
-                "shrunk": drawn != path.parent.name,
+                **row,
                 "psnr_objects_estimated": round(results["fidelity"]["psnr_objects"], 3),
                 **{name: _column(results[name]) for name in COLUMNS},
             }

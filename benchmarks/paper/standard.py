@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,28 @@ SHRUNK = "-shrunk"
 """How the folders of spoiled images end."""
 
 
+def runs(work: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Of each `WORK/NAME[-shrunk]` whose images it judged, and the content of its `results.json`.
+
+    Images that were given know no weights: those of a spoiled run are the unspoiled one's.
+    """
+    for path in sorted(work.glob("*/results.json")):
+        drawn = path.parent.name.removesuffix(SHRUNK)
+        settings = json.loads((work / drawn / path.name).read_text())["settings"]
+        row = {"weights": settings["weights"], "size": settings["size"]}
+        yield row | {"shrunk": drawn != path.parent.name}, json.loads(path.read_text())
+
+
 def gather(work: Path) -> dict[str, Any]:
     """A row for each run of `WORK/NUMBER-SIZE[-shrunk]/results.json`."""
     rows: Rows = []
     recognizer: dict[str, Any] = {}
-    for path in sorted(work.glob("*/results.json")):
-        drawn = path.parent.name.removesuffix(SHRUNK)
-        results = json.loads(path.read_text())
-        settings = json.loads((work / drawn / "results.json").read_text())["settings"]
+    for row, results in runs(work):
         judge, found = results["recognizer"], results["fidelity"]
         recognizer = {key: judge[key] for key in ("sha256", "overall", "tasks")}
         rows.append(
             {
-                "weights": settings["weights"],
-                "size": settings["size"],
-                "shrunk": drawn != path.parent.name,
+                **row,
                 "n": results["n"],
                 "overall": results["overall"],
                 "tasks": results["tasks"],

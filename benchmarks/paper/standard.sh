@@ -2,7 +2,7 @@
 # The scenes benchmark: the bundled checkpoint at 256 and 512 px beside the true scenes, and the same images after 16 x 16 pixels.
 #   benchmarks/paper/standard.sh SPRITES WORK [CKPT...]
 # SPRITES: node_modules with the art (docs/scenes.md). CKPT: others to judge so, an older release's (docs/bundled-checkpoint.md).
-# LPIPS where $DCHT_PERCEPTUAL_WEIGHTS names the weights. What is done is not done again.
+# LPIPS where $DCHT_PERCEPTUAL_WEIGHTS names the weights. What is done is not done again, and what was interrupted goes on.
 # Hardware: 1 CPU core; time: 20 minutes a checkpoint.
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
@@ -11,9 +11,9 @@ judge() { # NAME OPTION...
     [ -f "$work/$1/results.json" ] || dcar-eval scenes-eval --sprites "$sprites" --out "$work/$1" "${@:2}"
 }
 shrunk() { # NAME: its images, beside the settings that say what they are of
+    [ -f "$work/$1-shrunk/results.json" ] && return
     mkdir -p "$work/shrunk/$1" && cp "$work/$1/settings.json" "$work/shrunk/$1/"
-    [ -d "$work/shrunk/$1/images" ] ||
-        python "$(dirname "$0")/spoil.py" "$work/$1/images" "$work/shrunk/$1/images" --shrink 16
+    python "$(dirname "$0")/spoil.py" "$work/$1/images" "$work/shrunk/$1/images" --shrink 16
 }
 for ckpt in "" "${@:3}"; do # the first: what is bundled
     for run in "256 40" "512 20"; do

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from result_files import Rows, briefly, markdown
-from standard import SHRUNK
+from standard import runs
 
 
 def gather(work: Path) -> dict[str, Any]:
@@ -16,16 +16,11 @@ def gather(work: Path) -> dict[str, Any]:
     ceiling = json.loads((work / "ceiling.json").read_text())
     blurred = ceiling["reconstructed"]
     rows: Rows = []
-    for path in sorted(work.glob("*/results.json")):
-        drawn = path.parent.name.removesuffix(SHRUNK)
-        results = json.loads(path.read_text())
-        settings = json.loads((work / drawn / "results.json").read_text())["settings"]
+    for row, results in runs(work):
         things = results["things"]
         rows.append(
             {
-                "weights": settings["weights"],
-                "size": settings["size"],
-                "shrunk": drawn != path.parent.name,
+                **row,
                 "n": results["n"],
                 "known": results["known"],
                 "drawn": results["drawn"],

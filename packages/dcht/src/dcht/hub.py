@@ -86,7 +86,8 @@ def locate(
     if str(name) and folder.is_dir():
         return folder
     if not HUB_ID.fullmatch(str(name)):
-        raise CheckpointError(f"{str(name)!r} is neither a folder nor a Hub id (owner/name)")
+        also = "" if bundled is None else f"; `{BUNDLED}` is what ships"
+        raise CheckpointError(f"{str(name)!r} is neither a folder nor a Hub id (owner/name){also}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

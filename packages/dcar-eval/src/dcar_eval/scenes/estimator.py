@@ -3,7 +3,7 @@
 The recognizer's convolutions read an image at 256 x 256 pixels and say of every cell of 8 x 8 how
 far it is from the truth: its PSNR, and its part in the correlation of detail
 (`dcar_eval.metrics.likeness`). Both are pooled over the boxes of the objects found. It was
-trained on spoiled scenes and on images of release 0.1.0's checkpoint, beside their truths
+trained on spoiled scenes and on images of both releases' checkpoints, beside their truths
 (`benchmarks/paper/estimator.sh`).
 """
 
