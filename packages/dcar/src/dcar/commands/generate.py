@@ -28,7 +28,7 @@ EXAMPLES = """examples:
   dcar generate "a photo of a red apple" --out apple.png
   dcar generate "a red apple" "a blue car" --num-images 4 --seed 7 --out pictures/
   cat prompts.txt | dcar generate --prompts - --out sheet.png --grid
-  dcar generate "a red apple" --size 512x256 --preset gtr-8 --out wide.png
+  dcar generate "a red apple" --size 512x256 --preset halton-12 --out wide.png
   dcar generate "a red apple" --out apple.png --film apple.gif --film steps.png
   dcar generate --prompts prompts.txt --captions --out drawn/     for dcht encode drawn/
   dcar generate --list-words
