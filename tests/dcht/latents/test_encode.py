@@ -1,6 +1,7 @@
 """Images to a store: what is stored, what is skipped, what an interruption leaves."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from dcht.device import Precision
 from dcht.images import Fit, fit_image, list_images, open_image, resize_crop, to_tensor
 from dcht.latents.encode import Encoded, encode_images, estimate
 from dcht.latents.encode_job import EncodeSettings, Flip
+from dcht.latents.encode_shards import encode_shards
 from dcht.latents.writer import LatentsWriter
 
 Encode = Callable[..., Encoded]
@@ -294,6 +296,52 @@ def test_the_estimate_counts_what_encoding_writes(
     assert (half.images, half.problems, half.shards) == (2, 1, 1)
     assert half.bytes == 2 * sum(part.numel() for part in tensors[1] if part is not None)
     assert found.seconds > 0
+
+
+def test_more_workers_than_shards_are_no_faster(
+    saved_tokenizer: Path,
+    images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Seven inputs in shards of four: two workers have something to do, one of them four."""
+    (images / "folder.png").mkdir()
+    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
+    ticks = itertools.count()
+    monkeypatch.setattr("dcht.latents.encode.time.perf_counter", lambda: next(ticks))
+    for workers, expected in ((1, 3.0), (2, 3 * 4 / 7), (8, 3 * 4 / 7)):
+        settings = EncodeSettings(size=(96, 64), batch_size=2, shard_size=4, workers=workers)
+        assert estimate(tokenizer, images, settings).seconds == pytest.approx(expected)
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["note: 2 shards for 8 workers, 6 idle; --shard-size 1 would keep 7 busy"]
+
+
+@pytest.mark.parametrize(
+    ("workers", "shard_size", "note"),
+    [
+        (2, 4, ""),
+        (3, 3, "note: 2 shards for 3 workers, 1 idle; --shard-size 2 would keep 3 busy"),
+        (2, 4096, "note: 1 shard for 2 workers, 1 idle; --shard-size 3 would keep 2 busy"),
+        (9, 1, ""),
+    ],
+)
+def test_idle_workers_are_named(
+    encode: Encode,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    workers: int,
+    shard_size: int,
+    note: str,
+) -> None:
+    def here(job: Any, tokenizer: Tokenizer, todo: Any, **others: Any) -> None:
+        encode_shards(job, tokenizer, todo, others["progress"])
+
+    monkeypatch.setattr("dcht.latents.workers.run_workers", here)
+    encode(workers=workers, shard_size=shard_size)
+    told = capsys.readouterr().err
+    assert note in told if note else "idle" not in told
+    encode(workers=workers, shard_size=shard_size)
+    assert "idle" not in capsys.readouterr().err  # nothing is left to do
 
 
 def test_one_mistake_of_many_is_named(encode: Encode, tmp_path: Path) -> None:

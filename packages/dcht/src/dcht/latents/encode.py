@@ -7,6 +7,7 @@ same bytes; whoever finds that no shard is missing writes the manifest.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -97,6 +98,8 @@ def encode_images(
     if writer.finished is not None:
         return _count(writer, range(job.num_shards), [], inputs)
     todo = writer.missing(own)
+    if todo:
+        _note_idle(job, own, settings.workers)
     with tqdm(total=job.count(todo), unit="img", desc="encode", disable=None) as progress:
         _run(job, tokenizer, todo, settings, progress.update)
     if writer.missing():
@@ -105,6 +108,17 @@ def encode_images(
     writer.finish()
     psnr = _look(tokenizer, entries, settings) if todo else None
     return _count(writer, range(job.num_shards), todo, inputs)._replace(psnr=psnr)
+
+
+def _note_idle(job: Job, own: Sequence[int], workers: int) -> None:
+    """Say on stderr that workers have no shard to make, and which size of a shard changes that."""
+    inputs = job.count(own)
+    busy = min(workers, inputs)
+    if len(own) < busy:
+        shards = f"{len(own)} shard{'s' * (len(own) != 1)}"
+        more = f"--shard-size {inputs // busy} would keep {busy} busy"
+        idle = workers - len(own)
+        tqdm.write(f"note: {shards} for {workers} workers, {idle} idle; {more}", file=sys.stderr)
 
 
 def _refuse_changed(job: Job, writer: LatentsWriter, shards: Sequence[int], *, force: bool) -> None:
@@ -204,9 +218,9 @@ def estimate(
     *,
     follow_links: bool = False,
 ) -> Estimate:
-    """What encoding some sources would take in one process, from one timed batch; writes nothing.
+    """What encoding some sources would take, from one timed batch; writes nothing.
 
-    Of `settings.part` alone.
+    Of `settings.part` alone; the time is that of the worker who has most to do.
 
     Raises:
         UsageError: no images.
@@ -217,6 +231,7 @@ def estimate(
     job = Job(plan, entries, Path(), settings.strict)
     number, of = settings.part
     own = range(job.num_shards)[number::of]
+    _note_idle(job, own, settings.workers)
     entries = [entry for shard in own for entry in job.inputs(shard)]
     with ThreadPoolExecutor(READERS) as pool:
         captioned = list(pool.map(_is_captioned, entries))
@@ -230,6 +245,8 @@ def estimate(
             for batch in reader.batches([sample]):
                 encode_batch(tokenizer, batch.images, plan)
             seconds = (time.perf_counter() - start) * len(good) / len(sample)
+    workers = min(settings.workers, len(own))
+    busiest = max((job.count(own[k::workers]) for k in range(workers)), default=0)
     positions = plan.latent_height * plan.latent_width
     indices = 0 if plan.codebook_size is None else 1
     each = 2 * positions * (indices + plan.latent_channels) * settings.flip.views
@@ -239,7 +256,7 @@ def estimate(
         len(entries) - len(good),
         len(own),
         len(good) * each,
-        seconds / settings.workers,
+        seconds * busiest / max(len(entries), 1),
         unread,
         tables,
         _look(tokenizer, good, settings),
