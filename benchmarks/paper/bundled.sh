@@ -19,7 +19,7 @@ bundled dcar default "$work/start"
 
 scenes=(dcar-eval scenes --sprites "$sprites" --objects wide)
 encode() { # SCENES LATENTS SIZE OPTION...
-    dcht encode "$1" --ckpt "$tokenizer" --out "$2" --size "$3" --workers 2 --threads 1 "${@:4}"
+    dcht encode "$1" --ckpt "$tokenizer" --out "$2" --size "$3" --workers 2 --threads 1 --shard-size 512 "${@:4}"
 }
 "${scenes[@]}" --out "$work/scenes256" --num 24000 --seed 0
 "${scenes[@]}" --out "$work/scenes512" --num 6000 --seed 1 --size 512

@@ -22,7 +22,7 @@ things=$(paste -sd, "$(dirname "$0")/world_things.txt")
 store() { # NAME NUMBER SEED SIZE OPTION...
     [ -f "$work/$1/manifest.json" ] && return
     dcar-eval scenes --sprites "$sprites" --out "$work/$1-images" --num "$(of "$2")" --seed "$3" --size "$4" "${@:5}"
-    dcht encode "$work/$1-images" --ckpt "$tokenizer" --out "$work/$1" --size "$4" --workers 2 --threads 1 --precision auto
+    dcht encode "$work/$1-images" --ckpt "$tokenizer" --out "$work/$1" --size "$4" --workers 2 --threads 1 --shard-size 512 --precision auto
 }
 hard=(--grammar hard --objects)
 store arranged 14000 41 256 --arranged "${hard[@]}" "$things"
@@ -34,7 +34,7 @@ store named 4500 51 256 --objects "$things" --task single_object
 close() { # NAME FROM... [--centered]: windows of 128 px, 16 tokens, of scenes that show one thing
     [ -f "$work/$1/manifest.json" ] && return
     python "$(dirname "$0")/close_ups.py" "${@:2}" --out "$work/$1-images"
-    dcht encode "$work/$1-images" --ckpt "$tokenizer" --out "$work/$1" --size 128 --workers 2 --threads 1 --precision auto
+    dcht encode "$work/$1-images" --ckpt "$tokenizer" --out "$work/$1" --size 128 --workers 2 --threads 1 --shard-size 512 --precision auto
 }
 
 # glibc gives large blocks back to the system after each use; keeping them saves a tenth of a step.
