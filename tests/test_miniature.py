@@ -261,11 +261,29 @@ def test_heads_stand_beside_each_other_by_steps(miniature: ModuleType, tmp_path:
                 ("regression", False, 1),
             )
         ]  # fmt: skip
-        write(tmp_path / f"seed-{seed}" / "rows.json", {"mean_of_codes": 0.2, "rows": rows})
+        write(
+            tmp_path / f"seed-{seed}" / "rows.json",
+            {"steps": 2, "mean_of_codes": 0.2, "rows": rows},
+        )
     lines = shown(miniature.head, "head", tmp_path).splitlines()
     assert lines[0].startswith("| trained to say | temperature | 1 step | 2 steps |")
     assert "| flow, centered | 0 | 20.50 (10.0) |  |  |  | 20.50 (10.0) |" in lines
     assert "| regression | - | 20.50 (10.0) |  |  |  |  |" in lines
+
+
+def test_heads_that_are_there_are_not_trained_again(
+    miniature: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    head_train = import_module("head_train")
+    rows = [{"arm": arm, "centered": centered} for arm, centered in head_train.ARMS]
+    write(tmp_path / "rows.json", {"steps": 5, "mean_of_codes": 0.2, "rows": rows})
+    monkeypatch.setattr(head_train.TextToImage, "from_pretrained", lambda: pytest.fail("loaded"))
+    words = ["head_train.py", "a", "b", "--images", "c", "--out", str(tmp_path), "--steps"]
+    monkeypatch.setattr("sys.argv", [*words, "5"])
+    head_train.main()
+    monkeypatch.setattr("sys.argv", [*words, "6"])
+    with pytest.raises(SystemExit, match="is of heads of 5 steps, not 6"):
+        head_train.main()
 
 
 def test_a_class_is_right_where_it_is_what_is_seen_first(miniature: ModuleType) -> None:

@@ -20,7 +20,7 @@ def gather(work: Path) -> dict[str, Any]:
     files = [json.loads(path.read_text()) for path in sorted(work.glob("seed-*/rows.json"))]
     shares = [file["mean_of_codes"] for file in files]
     rows: Rows = [row for file in files for row in file["rows"]]
-    return {"mean_of_codes": shares, "rows": rows}
+    return {"train_steps": [file["steps"] for file in files], "mean_of_codes": shares, "rows": rows}
 
 
 def arms(rows: Rows) -> list[tuple[str, bool, float]]:

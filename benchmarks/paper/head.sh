@@ -16,7 +16,7 @@ draw() { # NAME NUMBER OPTION...
 draw train "$scenes" --seed 3
 draw held-out 96 --seed 4 --split held-out
 for seed in 0 1; do
-    [ -f "$work/seed-$seed/rows.json" ] || python "$here/head_train.py" "$work/train-latents" "$work/held-out-latents" \
+    python "$here/head_train.py" "$work/train-latents" "$work/held-out-latents" \
         --images "$work/held-out" --steps "$steps" --seed "$seed" --out "$work/seed-$seed"
 done
 python "$here/miniature.py" gather head "$work"
