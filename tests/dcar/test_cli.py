@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from dcar import cli
+from dcar.commands.generate import read_prompts
 from dcht import launch
 from dcht.images import read_png_text, save_png
 
@@ -197,6 +198,13 @@ def test_a_damaged_record_is_one_line(dcar: Dcar, tmp_path: Path, content: str) 
     assert code == 2 and stderr.startswith("error: ") and stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_every_end_of_a_line_ends_a_prompt(tmp_path: Path, end: str) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_bytes(end.join(["\ufeffa dog", "", "  a \u2028cat ", ""]).encode())
+    assert read_prompts(["first"], str(file)) == ["first", "a dog", "a \u2028cat"]
+
+
 def test_film_shows_every_step(dcar: Dcar, tmp_path: Path) -> None:
     gif = tmp_path / "x.gif"
     command = ("generate", "a dog", "a cat", "--out", tmp_path / "out", "--film", gif)
@@ -208,6 +216,19 @@ def test_film_shows_every_step(dcar: Dcar, tmp_path: Path) -> None:
     code, _, stderr = dcar("generate", "a car", "--out", tmp_path / "x.png", "--film", gif)
     assert code == 2 and "was made otherwise; use --force" in stderr
     assert gif.read_bytes() == before
+
+
+def test_a_film_is_not_written_over_an_image(dcar: Dcar, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "link").symlink_to(tmp_path)
+    for film, place in (
+        (out / "00001.png", out),
+        (tmp_path / "link" / "out" / "00000.png", out),
+        (tmp_path / "link" / "x.png", tmp_path / "x.png"),
+    ):
+        words = ("generate", "a dog", "--out", place, "--film", film, "--force")
+        code, _, stderr = dcar(*words)
+        assert code == 2 and stderr.startswith("error: --film") and not place.exists()
 
 
 def test_a_film_may_be_a_sheet_of_all_steps(dcar: Dcar, tmp_path: Path) -> None:

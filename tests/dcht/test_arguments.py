@@ -1,5 +1,7 @@
 """What the tokenizer's methods take: PIL, bytes and floats; any integers, grids and flat ones."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -64,6 +66,19 @@ def test_other_images_are_refused_in_a_line(
         with pytest.raises(UsageError, match=message) as error:
             method(images)  # type: ignore[operator, arg-type]
         assert "\n" not in str(error.value)
+
+
+@torch.inference_mode()
+def test_sizes_are_compared_upright(tokenizer: Tokenizer) -> None:
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.new("RGB", (32, 64), "red").save(file, "png", exif=exif)
+    turned = Image.open(file)
+    wide = Image.new("RGB", (64, 32), "red")
+    both = tokenizer.encode([turned, wide])
+    assert torch.equal(both[0], both[1])
+    with pytest.raises(UsageError, match="one size are needed; found 32 x 64, 64 x 32"):
+        tokenizer.encode([turned, Image.new("RGB", (32, 64))])
 
 
 @torch.inference_mode()

@@ -112,6 +112,23 @@ def test_each_protocol_has_columns_of_its_own(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_folders_of_one_name_have_rows_of_their_own(tmp_path: Path) -> None:
+    """Two seeds of one checkpoint, in `a/eval` and `b/eval`: a name may not hide one of them."""
+    places = {"a/eval": 25.0, "b/eval": 24.0, "b/deep/eval": 23.0, "other": 22.0}
+    for place, psnr in places.items():
+        write(tmp_path / place, reconstruction(DCAR, psnr))
+    (section,) = build_sections(find_runs([tmp_path / place for place in places]))
+    found = {
+        row.name.partition(" (")[0]: cell
+        for row in section.rows
+        for column, cell in row.cells.items()
+        if column.metric == "psnr" and column.protocol == "dcar"
+    }
+    assert found == {
+        "a/eval": "25.0000", "b/eval": "24.0000", "deep/eval": "23.0000", "other": "22.0000",
+    }  # fmt: skip
+
+
 def test_scores_of_generators(tmp_path: Path) -> None:
     """GenEval without an overall score has none here; MJHQ stands beside the speed."""
     write(

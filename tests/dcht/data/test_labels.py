@@ -77,6 +77,12 @@ def test_folders_are_classes_where_every_image_is_in_one():
     assert class_folders(["train/cat/1.png", "train/dog/1.png"]) == {}
 
 
+def test_padded_numbers_are_names_and_so_are_those_beside_them():
+    """ "08" is no number as it is written, and a store's labels must be of one type."""
+    padded = ["08/1.png", "10/1.png", "11/1.png"]
+    assert class_folders(padded) == {name: name[:2] for name in padded}
+
+
 def test_class_folders_label_images_of_which_nothing_else_is_said(tmp_path):
     for name in ("cat/1.png", "dog/1.png"):
         (tmp_path / name).parent.mkdir()

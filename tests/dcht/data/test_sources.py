@@ -73,7 +73,9 @@ def test_archives_are_read_where_they_are(archive: Path) -> None:
     assert colors == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
     rows = [entry.row() for entry in found.values()]
     assert rows[0] == {"score": 3, "file": "007.tar/a/0001.png", "caption": "a red one"}
-    assert (rows[1]["caption"], rows[1]["captions"]) == ("green", ["green", "lime"])
+    assert (rows[1]["caption"], rows[1]["captions"]) == (
+        "green", ["green", "lime", "a green one"],
+    )  # fmt: skip
     assert rows[2]["caption"] == "a blue one"
     assert before == (archive.parent.parent.stat().st_mtime_ns, sorted(archive.parent.iterdir()))
 
@@ -376,6 +378,52 @@ def test_an_image_that_two_sources_name_is_one(images: Path) -> None:
     twice = list_inputs([images, images / "a.png", images])
     once = [f"pictures/{entry.name}" for entry in list_inputs(images)]
     assert [entry.name for entry in twice] == once
+
+
+def test_an_image_of_two_sources_has_the_captions_of_both(images: Path, tmp_path: Path) -> None:
+    for name, words in (("one", "A"), ("two", "B")):
+        row = {"file_name": f"{images.name}/c.webp", "caption": words, name: 1}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    for sources, captions in (([one, two], ["A", "B"]), ([two, one], ["B", "A"])):
+        (entry,) = list_inputs(sources)
+        row = entry.row()
+        assert row["captions"] == captions and row["one"] == row["two"] == 1
+    found = {entry.name: entry.row()["caption"] for entry in list_inputs([images, one])}
+    assert [words for name, words in found.items() if name.endswith("c.webp")] == ["A"]
+
+
+def test_a_caption_and_more_of_them_are_all_kept(images: Path) -> None:
+    rows = [
+        {"file_name": "c.webp", "caption": "main", "captions": ["x", "y"], "text": "other"},
+        {"file_name": "d.bmp", "caption": "y", "captions": ["x", "y"]},
+        {"file_name": "e.png", "text": "alone"},
+    ]
+    (images / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = {entry.name: entry.row() for entry in list_inputs(images)}
+    assert found["c.webp"]["captions"] == ["x", "y", "main"]
+    assert found["d.bmp"]["captions"] == ["x", "y"]
+    assert found["e.png"]["caption"] == "alone"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_text_is_of_the_image_that_has_its_very_name(tmp_path: Path, packed: bool) -> None:
+    """Names that differ in case alone, as ids in base 64 do."""
+    folder = tmp_path / "ids"
+    folder.mkdir()
+    for name in ("aBc.png", "AbC.png", "B.JPG", "xY.png", "XY.png", "Xy.png"):
+        Image.new("RGB", (8, 8)).save(folder / name)
+    for name in ("aBc", "b", "xy", "XY"):
+        (folder / f"{name}.txt").write_text(f"of {name}")
+    if packed:
+        with tarfile.open(tmp_path / "ids.tar", "w") as archive:
+            for path in sorted(folder.iterdir()):
+                archive.add(path, path.name)
+    entries = list_inputs(tmp_path / "ids.tar" if packed else folder)
+    assert {entry.name.rpartition("/")[2]: entry.row()["caption"] for entry in entries} == {
+        "aBc.png": "of aBc", "AbC.png": None, "B.JPG": "of b",
+        "XY.png": "of XY", "xY.png": "of xy", "Xy.png": "of xy",
+    }  # fmt: skip
 
 
 def test_what_is_read_has_a_hash(images: Path, archive: Path) -> None:

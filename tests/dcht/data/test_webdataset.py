@@ -45,6 +45,21 @@ def test_tars_say_again_what_was_read(described: Path, tmp_path: Path) -> None:
     assert (tmp_path / "again" / "00001.tar").read_bytes() == first
 
 
+def test_force_leaves_alone_what_it_reads_and_what_it_did_not_write(
+    images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    write_shards(images, out, shard_size=4)
+    (out / "cats.tar").write_bytes((out / "00000.tar").read_bytes())
+    before = {path: path.read_bytes() for path in out.glob("*.tar")}
+    with pytest.raises(UsageError, match=r"000\d\d\.tar is an input, and would be removed"):
+        write_shards(out, out, force=True)
+    assert {path: path.read_bytes() for path in out.glob("*.tar")} == before
+    found = write_shards(images, out, shard_size=9, force=True)
+    assert (found.shards, found.images) == (1, 6)
+    assert sorted(path.name for path in out.glob("*.tar")) == ["00000.tar", "cats.tar"]
+
+
 @pytest.mark.parametrize("label", ["", "  ", " cat", "x" * 5000, "\ufeffcat", "a\nb", ["cat"]])
 def test_a_label_that_no_cls_can_say_loses_nothing(
     label: object, images: Path, tmp_path: Path

@@ -5,6 +5,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ import torch
 from torch import Tensor
 
 from dcht import LatentsStore, Tokenizer, UsageError
+from dcht.data.sources import list_inputs
+from dcht.data.webdataset import write_shards
 from dcht.device import Precision
+from dcht.files import is_in_use
 from dcht.images import Fit, fit_image, list_images, open_image, resize_crop, to_tensor
 from dcht.latents.encode import Encoded, encode_images, estimate
-from dcht.latents.encode_job import EncodeSettings, Flip
+from dcht.latents.encode_job import EncodeSettings, Flip, plan_encoding
 from dcht.latents.encode_shards import encode_shards
 from dcht.latents.writer import LatentsWriter
 
@@ -296,6 +300,47 @@ def test_the_estimate_counts_what_encoding_writes(
     assert (half.images, half.problems, half.shards) == (2, 1, 1)
     assert half.bytes == 2 * sum(part.numel() for part in tensors[1] if part is not None)
     assert found.seconds > 0
+
+
+def test_two_runs_may_begin_a_store_at_the_same_moment(
+    saved_tokenizer: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One waits for the other, whose plan it would take for somebody else's, or remove."""
+    settings = EncodeSettings(size=(96, 64), shard_size=3)
+    plan = plan_encoding(Tokenizer.from_pretrained(saved_tokenizer), list_inputs(images), settings)
+    out = tmp_path / "store"
+
+    def begin(number: int) -> LatentsWriter:
+        return LatentsWriter(out, plan, num_shards=2, own=[number])
+
+    with ThreadPoolExecutor() as pool:
+        other: list[Future[LatentsWriter]] = []
+
+        def at_this_moment(folder: Path) -> bool:
+            if not other:
+                other.append(pool.submit(begin, 1))
+                wait(other, timeout=1)
+            return is_in_use(folder)
+
+        monkeypatch.setattr("dcht.latents.writer.is_in_use", at_this_moment)
+        assert begin(0).missing() == other[0].result().missing() == [0, 1]
+
+
+def test_force_leaves_alone_what_it_reads(
+    saved_tokenizer: Path, images: Path, tmp_path: Path
+) -> None:
+    """WebDataset calls its tars as a store calls its shards."""
+    data = tmp_path / "data"
+    write_shards(images, data)
+    (data / "00000.tar").rename(data / "shard-000000.tar")
+    (tmp_path / "link").symlink_to(data)
+    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
+    settings = EncodeSettings(size=(96, 64))
+    for out in (data, tmp_path / "link"):
+        for force in (False, True):
+            with pytest.raises(UsageError, match=r"is an input|is not a store"):
+                encode_images(tokenizer, data / "shard-000000.tar", out, settings, force=force)
+    assert (data / "shard-000000.tar").stat().st_size
 
 
 def test_more_workers_than_shards_are_no_faster(

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from dcht import CheckpointError, Tokenizer
+from dcht import CheckpointError, Tokenizer, UsageError
 from dcht.checkpoint import checkpoint_sha256
 from dcht.config import LIGHT_PRESETS, PRESETS
 from dcht.light import LIGHT, LightDecoder
@@ -93,6 +93,20 @@ def test_a_damaged_one_and_another_tokenizer_s_are_refused(
     weights.write_bytes(weights.read_bytes()[:-8])
     with pytest.raises(CheckpointError, match="damaged"):
         Tokenizer.from_pretrained(tmp_path)
+
+
+def test_an_export_onto_what_the_run_publishes_is_refused(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    tokenizer.save_pretrained(run / TOKENIZER)
+    before = {path: path.read_bytes() for path in (run / TOKENIZER).iterdir()}
+    (tmp_path / "link").symlink_to(run / TOKENIZER)
+    for out in (run / TOKENIZER, tmp_path / "link"):
+        for force in (False, True):
+            with pytest.raises(UsageError, match="is what the run publishes itself"):
+                export(run, out, force=force)
+    assert {path: path.read_bytes() for path in (run / TOKENIZER).iterdir()} == before
 
 
 def test_an_export_has_it_too(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -31,7 +31,17 @@ def test_every_part_is_the_tokenizer_s(tokenizer: Tokenizer) -> None:
     assert np.abs(np.asarray(shown.error, int) - np.minimum(error, 255)).max() <= 6
     expected = np.asarray(shown.hybrid, float) - np.asarray(image, float)
     decibels = 10 * math.log10(255**2 / np.mean(expected**2))
-    assert shown.psnr_hybrid == pytest.approx(decibels, abs=0.01)
+    assert shown.psnr_hybrid == pytest.approx(decibels, abs=1e-4)
+
+
+def test_psnr_is_that_of_the_8_bits() -> None:
+    levels = torch.arange(256.0).reshape(1, 1, 16, 16).expand(1, 3, 16, 16)
+    image = levels / 127.5 - 1
+    nudged = (levels + 0.49 * (-1) ** levels) / 127.5 - 1
+    assert psnr(nudged, image).item() > 100  # no level differs
+    one = ((levels + 1).clamp(max=255)) / 127.5 - 1  # all do but 255, by one
+    expected = 10 * math.log10(255**2 / (255 / 256))
+    assert psnr(one, image).item() == pytest.approx(expected, abs=1e-4)
 
 
 def test_bytes_and_use_are_counted(tokenizer: Tokenizer) -> None:
@@ -65,6 +75,6 @@ def test_a_side_that_is_no_multiple_is_refused() -> None:
 
 
 def test_psnr_of_a_known_error() -> None:
-    images = torch.zeros(1, 3, 4, 4)
+    images = torch.full((1, 3, 4, 4), 100 / 127.5 - 1)
     off_by_one = images + 1 / 127.5
     assert psnr(off_by_one, images).item() == pytest.approx(20 * math.log10(255), abs=1e-4)

@@ -55,6 +55,9 @@ def test_a_small_folder_keeps_a_quarter_for_validation(tmp_path):
     training, validation, _ = split_inputs(config(tmp_path, num_val=64))
     assert [image.name for image in validation] == ["00.png", "04.png", "08.png"]
     assert len(training) == 9
+    # No cliff where there are just more images than `num_val`.
+    assert len(split_inputs(config(tmp_path, num_val=11)).validation) == 3
+    assert len(split_inputs(config(tmp_path, num_val=6)).validation) == 6
     for image in training + validation[1:]:
         (tmp_path / image.name).unlink()
     with pytest.raises(UsageError, match="has 1 images; training needs at least 2"):

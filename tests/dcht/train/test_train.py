@@ -113,6 +113,23 @@ def test_a_run_improves_psnr_and_leaves_what_it_says(colors, tmp_path, capsys, m
     assert checkpoint_sha256(out / "tokenizer") == before
 
 
+def test_a_stage_that_has_ended_keeps_its_length(images, tmp_path):
+    """Another one would be passed over, and settings and card would say what was not done."""
+    out = tmp_path / "run"
+    stages = (Stage.continuous_warmup, Stage.discrete_learning)
+    assert train(config(images, out, *stages, steps=3))
+    settings = (out / "config.json").read_bytes()
+    for steps in (2, 9):
+        with pytest.raises(UsageError, match=rf"warmup has ended in .* 3 steps, .* have {steps};"):
+            train(config(images, out, *stages, steps=steps))
+    later = config(images, out, *stages, steps=3)
+    later.discrete_learning = replace(later.discrete_learning, steps=5)
+    with pytest.raises(UsageError, match="discrete_learning has ended"):
+        train(later)
+    assert (out / "config.json").read_bytes() == settings
+    assert "continuous_warmup (3 steps)" in (out / "tokenizer" / "README.md").read_text()
+
+
 def test_a_stage_has_its_own_losses(images, tmp_path, capsys):
     """A GAN and an L1 in the last stage alone, whose terms and file are there and nowhere else."""
     stages = (Stage.continuous_warmup, Stage.discrete_learning)
@@ -207,8 +224,10 @@ def test_other_settings_in_the_same_folder_are_refused(images, tmp_path):
     train(run)
     with pytest.raises(UsageError, match=r"other settings \(batch_size, loss\.l1\)"):
         train(replace(run, batch_size=2, loss=replace(run.loss, l1=1.0)))
-    longer = replace(run, log_every=1, continuous_warmup=replace(run.continuous_warmup, steps=9))
-    assert train(longer)
+    assert train(replace(run, log_every=1))
+    longer = replace(run, continuous_warmup=replace(run.continuous_warmup, steps=9))
+    with pytest.raises(UsageError, match="has ended"):
+        train(longer)
 
 
 def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:

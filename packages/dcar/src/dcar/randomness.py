@@ -17,7 +17,17 @@ Generators = torch.Generator | Sequence[torch.Generator]
 
 def keyed_seed(*key: int) -> int:
     """A 63-bit seed that depends on every part of the key (non-negative integers)."""
+    if any(part >> 32 for part in key):
+        # numpy strings words of 32 bits together: (2^32, 0) would be (0, 1). The first word is one
+        # that no key of small parts begins with.
+        key = (2**32 - 1, *(word for part in key for word in _counted_words(part)))
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _counted_words(part: int) -> list[int]:
+    """How many words of 32 bits a number has, and these."""
+    count = max(1, -(-part.bit_length() // 32))
+    return [count, *(part >> 32 * k & (2**32 - 1) for k in range(count))]
 
 
 def keyed_generator(*key: int) -> torch.Generator:

@@ -59,11 +59,12 @@ def _of_pil(images: Image.Image | Sequence[Image.Image]) -> Tensor:
             f"images are a {type(images).__name__}; give PIL images, one or a list, or a tensor "
             "(b, 3, H, W), uint8 in 0..255 or floats in [-1, 1]"
         )
-    sizes = sorted({image.size for image in listed})
+    upright = [flatten(image) for image in listed]
+    sizes = sorted({image.size for image in upright})
     if len(sizes) != 1:
         found = ", ".join(f"{width} x {height}" for width, height in sizes) or "none"
         raise UsageError(f"images of one size are needed; found {found}")
-    pixels = [to_tensor(flatten(image)) for image in listed]
+    pixels = [to_tensor(image) for image in upright]
     # One is not copied: it would lie in memory otherwise, and the last bits of its z would differ.
     return pixels[0][None] if len(pixels) == 1 else torch.stack(pixels)
 

@@ -42,11 +42,11 @@ def find_pairs(place: Path, prompts: Mapping[str, str]) -> Pairs:
     """The images of some prompts in a folder, or as a table pairs them.
 
     Args:
-        place: the folder or the table.
+        place: the folder or the table; rows of other prompts are of another part of a benchmark.
         prompts: by key.
 
     Raises:
-        UsageError: it is neither, names a prompt that is none of these, or holds no image of any.
+        UsageError: it is neither, or holds no image of any.
     """
     if place.is_dir():
         found = list(_of_folder(place, prompts))

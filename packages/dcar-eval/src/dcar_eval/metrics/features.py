@@ -13,6 +13,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -92,7 +93,7 @@ def load_extractor(
         module = load_transformers_features(name)
     else:
         module = _own(name)
-        code = _source(module)
+        code = _source(module, name)
     module = module.to(device).eval()
     with torch.inference_mode():
         features = module(torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device=device))
@@ -127,12 +128,13 @@ def _own(name: str) -> nn.Module:
     return module
 
 
-def _source(module: nn.Module) -> bytes:
-    """The source file of a network that a user brings: part of its identity beside its weights."""
-    try:
-        return Path(inspect.getfile(type(module))).read_bytes()
-    except (OSError, TypeError):  # typed into a session, say
-        return b""
+def _source(module: nn.Module, name: str) -> bytes:
+    """The code of a network that a user brings, and of what makes it: part of its identity."""
+    code = b""
+    for thing in (import_module(name.partition(":")[0]), type(module)):
+        with suppress(OSError, TypeError):  # typed into a session, say
+            code += Path(inspect.getfile(thing)).read_bytes()
+    return code
 
 
 def module_sha256(module: nn.Module, code: bytes = b"") -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,12 +64,14 @@ class Run(NamedTuple):
 
     folder: Path
     results: dict[str, Any]
+    depth: int = 1
+    """How many parts of the folder's path tell it from the others."""
 
     @property
     def name(self) -> str:
         """Folder and weights; images that were given have none."""
-        weights = _weights(self.results)
-        return f"{self.folder.name} ({weights[:8]})" if weights else self.folder.name
+        weights, place = _weights(self.results), "/".join(self.folder.parts[-self.depth :])
+        return f"{place} ({weights[:8]})" if weights else place
 
     @property
     def is_smoke(self) -> bool:
@@ -113,7 +116,7 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
             raise UsageError(f"{path} holds no {RESULTS}; name folders that dcar-eval wrote")
         folders = {file.parent for file in found}
         files += [file for file in found if not folders & set(file.parent.parents)]
-    runs = [Run(file.parent, _read(file)) for file in dict.fromkeys(files)]
+    runs = _told_apart([Run(file.parent, _read(file)) for file in dict.fromkeys(files)])
     if not (told := [run for run in runs if not run.is_smoke]):
         raise UsageError(f"{paths[0]} holds smoke runs alone: random networks judged there")
     return told
@@ -168,6 +171,18 @@ def _notes(results: dict[str, Any]) -> list[str]:
     found = [f"not comparable: {reason}" for reason in results.get("not_comparable", [])]
     left_out = results.get("left_out", {})
     return found + [f"{metric} is left out: {reason}" for metric, reason in left_out.items()]
+
+
+def _told_apart(runs: list[Run]) -> list[Run]:
+    """Runs in folders of one name, by so much of their paths that each has a row of its own."""
+    while True:
+        counts = Counter(run.name for run in runs)
+        same = [k for k, run in enumerate(runs) if counts[run.name] > 1]
+        deeper = [k for k in same if runs[k].depth < len(runs[k].folder.parts)]
+        if not deeper:
+            return runs
+        for k in deeper:
+            runs[k] = runs[k]._replace(depth=runs[k].depth + 1)
 
 
 def _section(title: str, ours: Sequence[Measured], notes: list[str]) -> Section:

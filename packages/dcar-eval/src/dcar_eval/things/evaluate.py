@@ -1,6 +1,6 @@
 """The benchmark of things: "a photo of a fox", for every name that a checkpoint knows.
 
-A thing counts as drawn where the image shows it, and nothing else, as often as asked: in more than
+A thing counts as drawn where the image shows it as often as asked: in more than
 half of its images.
 """
 

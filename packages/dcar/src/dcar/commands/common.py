@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -160,8 +161,11 @@ def check_series(arguments: argparse.Namespace, count: int) -> None:
     for film in arguments.film:
         if film.suffix.lower() not in (".gif", ".png"):
             raise UsageError(f"--film {film} should end in .gif or .png")
-        if film == arguments.out:
+        place, out = film.resolve(), arguments.out.resolve()
+        if place == out:
             raise UsageError(f"--film and --out are both {film}; name two files")
+        if place.parent == out and re.fullmatch(r"[0-9]+\.png", place.name):
+            raise UsageError(f"--film {film} is called as an image of --out {arguments.out} is")
         if count > arguments.batch_size:
             raise UsageError(
                 f"--film shows one batch: {count} images, --batch-size {arguments.batch_size}"

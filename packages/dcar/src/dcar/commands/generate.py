@@ -21,6 +21,7 @@ from dcar.commands.common import (
 )
 from dcht.commands.common import OK
 from dcht.config import parse_size
+from dcht.data.captions import text_captions
 from dcht.errors import UsageError, printable
 from dcht.files import open_stream, write_atomic
 
@@ -71,7 +72,7 @@ def read_prompts(words: list[str], file: str | None) -> list[str]:
     """
     prompts = list(words)
     if file is not None:
-        prompts += [line.strip() for line in _read_text(file).split("\n") if line.strip()]
+        prompts += text_captions(_read_text(file))
     if not prompts:
         raise UsageError(
             'no prompt; for example: dcar generate "a photo of a red apple" --out x.png'

@@ -273,7 +273,7 @@ class TextToImage:
         """
         return self._series(
             _listed(prompts),
-            (height or self.size[0], width or self.size[1]),
+            self._sides(height, width),
             None,
             seed=seed,
             num_images=num_images,
@@ -281,6 +281,13 @@ class TextToImage:
             batch_size=batch_size,
             first_index=first_index,
             **settings,
+        )
+
+    def _sides(self, height: int | None, width: int | None) -> tuple[int, int]:
+        """As asked, or else the checkpoint's; whether they can be had is seen later."""
+        return (
+            self.size[0] if height is None else height,
+            self.size[1] if width is None else width,
         )
 
     def edit(
@@ -357,7 +364,7 @@ class TextToImage:
             self.screen(_listed(prompts)).prompts,
             seed=seed_of(seed, generator),
             settings=self.settings(**settings),
-            size=(height or self.size[0], width or self.size[1]),
+            size=self._sides(height, width),
         )
 
     def generate_batch(

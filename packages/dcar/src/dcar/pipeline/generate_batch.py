@@ -73,6 +73,8 @@ def generate_batch(
     generator, head = parts.model.generator, parts.model.head
     device = generator.null_text.device
     ids, mask = (part.to(device) for part in parts.text.tokenize(prompts))
+    if first_index < 0:
+        raise UsageError(f"first_index {first_index} is negative; 0 or more")
     numbers = range(first_index, first_index + len(prompts))
     sources = [keyed_generator(seed, number) for number in numbers]
     canvas = None

@@ -139,6 +139,8 @@ def export(
         raise UsageError(
             f"{source} holds no {CHECKPOINT}/; name a run's folder (out=) that has saved once"
         )
+    if out.resolve() == checkpoint.resolve():
+        raise UsageError(f"{out} is what the run publishes itself; use another --out")
     with locked(out):
         return _export(checkpoint, out, dtype, tokenizer, force=force)
 

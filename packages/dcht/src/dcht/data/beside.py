@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from dcht.data.labels import CLASS_SUFFIX
+from dcht.images import IMAGE_SUFFIXES
 
 TEXTS = (".txt", ".caption", ".cap")
 """Where captions are, one a line; the first that is there is read."""
@@ -44,12 +46,27 @@ def find_beside(stems: Sequence[str], find: FindName) -> Beside:
 
 
 def among(names: Iterable[str]) -> FindName:
-    """Finds a name among these: the very one, or else the first that differs in case alone."""
+    """Finds a name among these: the very one, or else the first that differs in case alone.
+
+    What has the very stem of another image is that one's: `aBc.txt` is not found for `AbC.png`
+    where `aBc.png` is.
+    """
     exact = set(names)
-    folded: dict[str, str] = {}
+    images = {posixpath.splitext(name)[0] for name in exact if suffix_of(name) in IMAGE_SUFFIXES}
+    folded: defaultdict[str, list[str]] = defaultdict(list)
     for name in sorted(exact):
-        folded.setdefault(name.casefold(), name)
-    return lambda name: name if name in exact else folded.get(name.casefold())
+        folded[name.casefold()].append(name)
+
+    def find(name: str) -> str | None:
+        if name in exact:
+            return name
+        for like in folded.get(name.casefold(), []):
+            stem = posixpath.splitext(like)[0]
+            if suffix_of(like) in IMAGE_SUFFIXES or stem not in images or name.startswith(stem):
+                return like
+        return None
+
+    return find
 
 
 def on_disk(name: str) -> str | None:

@@ -17,7 +17,7 @@ TEXT_SUFFIXES = (
     ".txt", ".caption", ".cap", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".cls",
 )  # fmt: skip
 """What captions and labels come in. A file of these that is not read is named to the user."""
-CAPTION_KEYS = ("captions", "caption", "text")
+CAPTION = "caption"
 
 
 def merge_fields(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -93,10 +93,13 @@ def caption_row(
 
 
 def find_captions(fields: dict[str, Any]) -> list[str]:
-    """The captions that fields hold, under the first of `CAPTION_KEYS` that has any."""
-    for key in CAPTION_KEYS:
+    """The captions that fields hold: `captions` and `caption`, or else `text`."""
+
+    def texts(key: str) -> list[str]:
         value = fields.get(key)
-        texts = value if isinstance(value, list) else [value]
-        if found := [text for text in texts if isinstance(text, str) and text.strip()]:
-            return found
-    return []
+        listed = value if isinstance(value, list) else [value]
+        return [text for text in listed if isinstance(text, str) and text.strip()]
+
+    found = texts("captions")
+    found += [text for text in texts(CAPTION) if text not in found]
+    return found or texts("text")

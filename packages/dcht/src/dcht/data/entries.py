@@ -14,8 +14,9 @@ import os
 import posixpath
 import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -217,6 +218,20 @@ def read_class(part: Part) -> dict[str, Any]:
         return {LABEL: decode_class(content)}
     except UsageError as error:
         raise ImageError(str(error)) from None
+
+
+def refuse_removing(entries: Sequence[Entry], doomed: Iterable[Path]) -> None:
+    """Refuse to remove files that inputs are read from: `--force` replaces results, never those.
+
+    Raises:
+        UsageError: naming the first.
+    """
+    gone = {os.path.realpath(path) for path in doomed}
+    if not gone:
+        return
+    for file in {part.file for entry in entries for part in entry.parts()}:
+        if os.path.realpath(file) in gone:
+            raise UsageError(f"{file} is an input, and would be removed; use another --out")
 
 
 def hash_entries(entries: Sequence[Entry]) -> str:

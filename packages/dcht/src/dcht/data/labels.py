@@ -70,4 +70,6 @@ def class_folders(names: Iterable[str]) -> dict[str, int | str]:
     folders = set(found.values())
     if len(folders) < 2 or any(not folder or "/" in folder for folder in folders):
         return {}
-    return {name: parse_label(folder) for name, folder in found.items()}
+    # "08" is a name as it is written, and so is then "10" beside it.
+    padded = any(re.fullmatch("0[0-9]+", folder) for folder in folders)
+    return {name: folder if padded else parse_label(folder) for name, folder in found.items()}

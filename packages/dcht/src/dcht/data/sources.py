@@ -82,8 +82,7 @@ def find_inputs(
         found += [
             entry for path in paths for entry in _list_source(path, root, beside, follow_links)
         ]
-    # A name is a place: what two sources share is one input.
-    entries = list({entry.name: entry for entry in reversed(found)}.values())
+    entries = [_merge(same) for same in _by_name(found).values()]
     named = ", ".join(map(str, given))
     if not entries:
         raise UsageError(
@@ -94,6 +93,20 @@ def find_inputs(
         raise UsageError(f"{named} holds no images that can be used: {foreign}")
     entries.sort(key=lambda entry: entry.name)
     return Inputs(entries, sorted(beside.unread), sorted(beside.tables))
+
+
+def _by_name(found: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """A name is a place: what two sources share is one input."""
+    same: defaultdict[str, list[Entry]] = defaultdict(list)
+    for entry in found:
+        same[entry.name].append(entry)
+    return same
+
+
+def _merge(same: Sequence[Entry]) -> Entry:
+    """The first of several entries of one name, with what the tables of all say of it."""
+    fields = [entry.metadata for entry in same if entry.metadata]
+    return same[0]._replace(metadata=merge_fields(fields)) if fields else same[0]
 
 
 def _expand(source: str) -> list[str]:

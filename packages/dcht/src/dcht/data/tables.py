@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from dcht.data.captions import CAPTION_KEYS, decode_text, split_lines
+from dcht.data.captions import CAPTION, decode_text, split_lines
 from dcht.data.labels import LABEL, parse_label
 from dcht.errors import UsageError
 from dcht.files import parse_json
@@ -88,7 +88,7 @@ def _read_json(name: str, text: str) -> Iterator[Named]:
             if isinstance(fields, dict):
                 yield Named(path, fields)
             elif isinstance(fields, str):
-                yield Named(path, {CAPTION_KEYS[1]: fields})
+                yield Named(path, {CAPTION: fields})
             else:
                 yield Named(f"{name} key {path!r}", {}, "neither an object nor a caption")
     else:

@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dcht.data.captions import encode_captions
-from dcht.data.entries import READERS, Entry, digest_all, hash_entries
+from dcht.data.entries import READERS, Entry, digest_all, hash_entries, refuse_removing
 from dcht.data.labels import LABEL, encode_class
 from dcht.data.sources import Inputs, find_inputs
 from dcht.errors import UsageError
@@ -88,7 +88,12 @@ def write_shards(
     shards = [entries[start : start + shard_size] for start in range(0, len(entries), shard_size)]
     made_of = {"files_sha256": hash_entries(entries), "shard_size": shard_size, "seed": seed}
     with locked(out):
-        old = [path.name for path in (*out.glob("*.tar"), *out.glob(".*.tar.json"))]
+        # Whatever else is called *.tar is somebody's own.
+        records = [*out.glob(".*.tar.json")]
+        written = [out / path.name.removeprefix(".").removesuffix(".json") for path in records]
+        old = [path.name for path in (*out.glob("[0-9]" * 5 + ".tar"), *written, *records)]
+        if force:
+            refuse_removing(entries, [out / name for name in old])
         begin(out, RECORD, made_of, files=[*old, ERRORS], force=force)
         return _write(out, shards, inputs, strict=strict)
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, assert_never
 
 from tqdm import tqdm
 
-from dcht.data.entries import READERS, Entry
+from dcht.data.entries import READERS, Entry, refuse_removing
 from dcht.data.reader import Reader
 from dcht.data.sources import Inputs, find_inputs
 from dcht.errors import UsageError
@@ -24,7 +24,7 @@ from dcht.latents.encode_job import Backend, EncodeSettings, Job, plan_encoding
 from dcht.latents.encode_shards import encode_batch, encode_shards
 from dcht.latents.kept import find_change
 from dcht.latents.shards import read_shard_rows
-from dcht.latents.writer import LatentsWriter
+from dcht.latents.writer import LatentsWriter, store_files
 from dcht.modules.compiled import compiled_forward
 from dcht.reconstruct.fidelity import mean_psnr
 from dcht.tokenizer import Tokenizer
@@ -93,6 +93,8 @@ def encode_images(
     plan = plan_encoding(tokenizer, entries, settings)
     job = Job(plan, entries, Path(out), settings.strict)
     own = range(job.num_shards)[number::of]
+    if force:
+        refuse_removing(entries, store_files(job.out))
     writer = job.writer(own if of > 1 else None, force=force)
     _refuse_changed(job, writer, own, force=force)
     if writer.finished is not None:

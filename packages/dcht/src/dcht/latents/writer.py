@@ -15,6 +15,7 @@ from dcht.files import (
     file_sha256,
     is_in_use,
     jsonl,
+    locked,
     read_json,
     remove_partials,
     write_atomic,
@@ -23,6 +24,12 @@ from dcht.latents import FORMAT, MANIFEST, PLAN, EncodePlan, Manifest, read_mani
 from dcht.latents.kept import stamp_path
 from dcht.latents.shards import Shard, ShardData, rows_path, tensors_path, write_shard
 from dcht.releases import holder
+
+
+def store_files(folder: Path) -> list[Path]:
+    """The files of a store, what makes it one first; of a folder that is none, those called so."""
+    patterns = (MANIFEST, PLAN, ERRORS, "shard-*", ".stamp-*", ".*.partial")
+    return [path for pattern in patterns for path in folder.glob(pattern)]
 
 
 class LatentsWriter:
@@ -55,21 +62,26 @@ class LatentsWriter:
         self.folder, self.plan, self.num_shards = Path(folder), plan, num_shards
         self.own = range(num_shards) if own is None else own
         self._find_difference = find_difference
+        with locked(self.folder, wait=True):  # others may begin the same store at this moment
+            self._begin(force=force, alone=own is None)
+
+    def _begin(self, *, force: bool, alone: bool) -> None:
         known = self._read_plan()
-        if known != plan:
+        if known != self.plan:
             if not force and is_in_use(self.folder):
                 raise UsageError(
                     f"{self.folder} {self._difference(known)}; use --force or another --out"
                 )
-            self._clear()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        alone = own is None or self.finished is not None
+            # What says that there is a store goes first: no shard is ever missing from one.
+            for path in store_files(self.folder):
+                path.unlink()
+        alone = alone or self.finished is not None
         patterns = [".*.partial"] if alone else [f".shard-{s:05d}.*.partial" for s in self.own]
         for pattern in patterns:
             for left_over in self.folder.glob(pattern):
                 left_over.unlink(missing_ok=True)
-        if known != plan:
-            write_atomic(self.folder / PLAN, _json(asdict(plan)))
+        if known != self.plan:
+            write_atomic(self.folder / PLAN, _json(asdict(self.plan)))
 
     def _read_plan(self) -> EncodePlan | None:
         path = self.folder / PLAN
@@ -92,12 +104,6 @@ class LatentsWriter:
             return f"was made of other inputs: {self._find_difference(known)}"
         known_release = holder(old[key]) if key == "tokenizer_sha256" else ""
         return f"was begun with {key} {old[key]!r}, not {new[key]!r}{known_release}"
-
-    def _clear(self) -> None:
-        # What says that there is a store goes first: no shard is ever missing from one.
-        for pattern in (MANIFEST, PLAN, ERRORS, "shard-*", ".stamp-*", ".*.partial"):
-            for path in self.folder.glob(pattern):
-                path.unlink()
 
     @property
     def finished(self) -> Manifest | None:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from dcht.data.entries import Entry, digest_all
+from dcht.data.entries import Entry, digest_all, refuse_removing
 from dcht.data.image_folder import ImageFolder, ImageOrigin
 from dcht.data.reader import Reader, split
 from dcht.data.sources import list_inputs
@@ -60,6 +60,8 @@ def reconstruct_images(
     settings = {"tokenizer": tokenizer.sha256, "size": list(size), "fit": fit.value, "path": path}
     settings |= tokenizer.precision.noted()
     with locked(out):
+        if force:
+            refuse_removing(entries, Path(out).rglob("*.png"))
         folder = ImageFolder(out, settings, force=force)
         made_of = {} if folder.fresh else _sources(entries)
         parts = [

@@ -151,7 +151,6 @@ def fit_sides(image: Image.Image, side: int | None = None, *, patch: int = 32) -
 
 def psnr(output: Tensor, images: Tensor) -> Tensor:
     """PSNR (b,) in dB of output against images (b, 3, H, W) in [-1, 1], both as 8 bits would be."""
-    scale = 127.5
-    difference = (output.clamp(-1, 1) * scale).round() - (images * scale).round()
-    error = reduce((difference / scale).square(), "b c h w -> b", "mean")
+    ours, theirs = (((pixels.clamp(-1, 1) + 1) * 127.5).round() for pixels in (output, images))
+    error = reduce(((ours - theirs) / 127.5).square(), "b c h w -> b", "mean")
     return 10 * torch.log10(4 / error.clamp_min(1e-10))

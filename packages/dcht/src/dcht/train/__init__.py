@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dcht.checkpoint import to_dict
+from dcht.checkpoint import from_dict, to_dict
 from dcht.engine.distributed import World, world
 from dcht.engine.run_folder import (
+    SETTINGS,
     check_settings,
     newest_resume,
     room_to_write,
@@ -22,6 +24,8 @@ from dcht.engine.run_folder import (
     write_settings,
 )
 from dcht.engine.training import GracefulStop, RunLog, SaveClock
+from dcht.errors import UsageError
+from dcht.files import read_json
 from dcht.train.dataset import load_batches, to_images
 from dcht.train.log import (
     Report,
@@ -76,10 +80,12 @@ def run_stages(config: TrainConfig, ranks: World) -> bool:
     if resume is not None:
         report_state = resume_from(trainer, resume)
         first_step = trainer.step + 1
+    lengths = trainer.lengths(config)
+    if resume is not None:
+        refuse_other_ends(trainer, read_json(out / SETTINGS), lengths)
     log = RunLog(out, first_step=first_step, trackers=config.trackers, active=ranks.main)
     if trainer.left_out:
         log.line(say_left_out(trainer.left_out))
-    lengths = [stage.num_steps(len(trainer.crops), config.batch_size) for stage in trainer.plan]
     if why := never_adversarial(config, lengths):
         log.line(f"warning: the GAN never comes in: {why}")
     clock = SaveClock(config.save_minutes)
@@ -100,6 +106,23 @@ def run_stages(config: TrainConfig, ranks: World) -> bool:
         log.close()
     log.line(f"done: {out / TOKENIZER}")
     return True
+
+
+def refuse_other_ends(trainer: Trainer, before: dict[str, Any], lengths: list[int]) -> None:
+    """Refuse another length of a stage that has ended: it would be passed over in silence.
+
+    Raises:
+        UsageError: naming the stage.
+    """
+    out = trainer.config.out
+    known = trainer.lengths(from_dict(TrainConfig, before, str(out)))
+    ended = zip(trainer.plan, known, lengths, strict=False)
+    for stage, old, new in islice(ended, trainer.stage_index):
+        if old != new:
+            raise UsageError(
+                f"{stage.name} has ended in {out} after {old:,} steps, and cannot have {new:,}; "
+                f"to train on, choose another out= and init_from={out}/{TOKENIZER}"
+            )
 
 
 def never_adversarial(config: TrainConfig, lengths: list[int]) -> str | None:

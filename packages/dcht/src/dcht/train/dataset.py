@@ -39,7 +39,7 @@ class Split(NamedTuple):
 def split_inputs(config: DataConfig) -> Split:
     """The images that `config.root` holds, as `dcht encode` reads it.
 
-    Of no more than `num_val` images, a quarter is for validation.
+    Where `num_val` is more than half of the images, a quarter is for validation.
 
     Raises:
         UsageError: there is no such source, or it has fewer than two images.
@@ -53,7 +53,7 @@ def split_inputs(config: DataConfig) -> Split:
             f"{config.root} has {len(images)} images{reason}; training needs at least 2, one of "
             "them for validation"
         )
-    num_val = config.num_val if config.num_val < len(images) else max(1, len(images) // 4)
+    num_val = config.num_val if 2 * config.num_val <= len(images) else max(1, len(images) // 4)
     kept = {round(k * len(images) / num_val) for k in range(num_val)}
     training = [image for index, image in enumerate(images) if index not in kept]
     return Split(training, [images[index] for index in sorted(kept)], left_out)

@@ -113,6 +113,8 @@ def export(
         raise UsageError(
             f"{source} holds no {TOKENIZER}/; name a run's folder (out=) that has ended a stage"
         )
+    if out.resolve() == folder.resolve():
+        raise UsageError(f"{out} is what the run publishes itself; use another --out")
     with locked(out):
         tokenizer = Tokenizer.from_pretrained(folder)
         card = folder / CARD

@@ -268,6 +268,10 @@ class Trainer:
         digest = hashlib.sha256(text.encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], signed=True))
 
+    def lengths(self, config: TrainConfig) -> list[int]:
+        """Steps of each stage of `config` with this run's images."""
+        return [stage.num_steps(len(self.crops), config.batch_size) for stage in config.plan()]
+
     def usage(self) -> dict[str, float]:
         """Codebook usage for the log; empty in a stage without the discrete path."""
         if not len(self.window.indices):
@@ -293,10 +297,10 @@ class Trainer:
             std = self.world.broadcast(std)
             self.tokenizer.config = replace(self.tokenizer.config, residual_std=std)
         if self.world.main:
-            done = [
-                f"{planned.name} ({planned.num_steps(len(self.crops), config.batch_size):,} steps)"
-                for planned in self.plan[: self.stage_index + 1]
-            ]
+            # A stage that was shortened ends where it stands.
+            steps = [*self.lengths(config)[: self.stage_index], self.stage_step]
+            ended = zip(self.plan, steps, strict=False)
+            done = [f"{planned.name} ({count:,} steps)" for planned, count in ended]
             publish(self.tokenizer, config, num_images=len(self.crops), stages=done)
             if any(config.loss_of(planned.settings).gan for planned in self.plan):
                 adversary.publish(self.discriminator, config.out)
