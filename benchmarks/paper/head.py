@@ -72,10 +72,13 @@ def plot(result: dict[str, Any]) -> Figure:
                 settings = {"arm": arm, "centered": centered, "temperature": temperature}
                 if arm == "regression":
                     continue
-                values = [mean(rows, name, steps=steps, **settings) for steps in STEPS]
+                values = {steps: mean(rows, name, steps=steps, **settings) for steps in STEPS}
+                values = {steps: value for steps, value in values.items() if value is not None}
                 style = "--" if centered else "-"
                 text = f"{arm}, centered" if centered else arm
-                panel.plot(STEPS, values, style, marker="o", markersize=3, label=text)
+                panel.plot(
+                    list(values), list(values.values()), style, marker="o", markersize=3, label=text
+                )
             for arm, color in (("regression", "black"), ("no residual", "gray")):
                 if (value := mean(rows, name, arm=arm, centered=False)) is not None:
                     panel.axhline(value, color=color, linestyle=":", label=arm)

@@ -50,8 +50,11 @@ ARMS = [
     ("regression", False), ("regression", True),
 ]  # fmt: skip
 """Objective, and whether the codes' means are subtracted."""
-STEPS = (1, 2, 4, 8, 20)
-TEMPERATURES = (0.0, 0.5, 1.0)
+POINTS = [
+    *((steps, 0.0) for steps in (1, 2, 4, 8, 20)),
+    *((steps, temperature) for temperature in (0.5, 1.0) for steps in (4, 20)),
+]
+"""Steps and temperatures that a head is measured at."""
 BATCH, ROWS = 32, 1024
 """Images of a pass of the generator, positions of a training step."""
 COPIES = 2
@@ -103,6 +106,17 @@ def read(pipe: TextToImage, folder: Path, *, copies: int, seed: int) -> Tokens:
     return Tokens(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
+def regress(head: DiffusionHead, condition: Tensor) -> Tensor:
+    """What the network says (p, c) where it is told nothing but the condition.
+
+    Its input is ones: with zeros, and modulations that begin at zero, no gradient reaches any
+    weight, and it learns one bias for all.
+    """
+    ones = torch.ones(len(condition), head.latent_channels)
+    start = torch.zeros(len(condition), dtype=torch.long)
+    return head(ones, start, condition)[:, : head.latent_channels]
+
+
 def loss(
     head: DiffusionHead, objective: str, x0: Tensor, condition: Tensor, random: torch.Generator
 ) -> Tensor:
@@ -110,9 +124,7 @@ def loss(
     noise = torch.randn(x0.shape, generator=random)
     channels = x0.shape[1]
     if objective == "regression":
-        start = torch.zeros(len(x0), dtype=torch.long)
-        answer = head(torch.zeros_like(x0), start, condition)[:, :channels]
-        return (answer - x0).square().mean()
+        return (regress(head, condition) - x0).square().mean()
     if objective == "flow":
         time = torch.randn(len(x0), 1, generator=random).sigmoid()
         x_t = (1 - time) * x0 + time * noise
@@ -142,8 +154,7 @@ def sample(
     random = torch.Generator().manual_seed(seed)
     channels = head.latent_channels
     if objective == "regression":
-        zeros = torch.zeros(len(condition), channels)
-        return head(zeros, torch.zeros(len(condition), dtype=torch.long), condition)[:, :channels]
+        return regress(head, condition)
     if objective == "epsilon":
         drawn = head.sample(condition, steps, generator=random, temperature=temperature)
         return drawn / head.config.residual_std
@@ -298,8 +309,7 @@ def main() -> None:
             made = sample(head, objective, held.hidden, steps, temperature, words.seed)
             return made * scale + mean[held.codes.clamp(max=codes - 1)]
 
-        points = [(steps, temperature) for temperature in TEMPERATURES for steps in STEPS]
-        for row in measure(draw, points if objective != "regression" else [(1, 0.0)], **shared):
+        for row in measure(draw, POINTS if objective != "regression" else [(1, 0.0)], **shared):
             found.append({"seed": words.seed, "arm": objective, "centered": centered, **row})
             print(json.dumps(found[-1]), flush=True)
         kept = {"steps": words.steps, "mean_of_codes": round(float(1 - within), 4), "rows": found}
