@@ -83,7 +83,7 @@ def plot(result: dict[str, Any]) -> Figure:
                 if (value := mean(rows, name, arm=arm, centered=False)) is not None:
                     panel.axhline(value, color=color, linestyle=":", label=arm)
             if row == 1:
-                panel.set(xlabel="steps", xscale="log", yscale="symlog")
+                panel.set(xlabel="steps", xscale="log", yscale="log")
                 panel.set_xticks(STEPS, [str(steps) for steps in STEPS])
             else:
                 panel.set_title(f"temperature {temperature:g}")
