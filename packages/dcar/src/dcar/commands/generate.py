@@ -21,7 +21,6 @@ from dcar.commands.common import (
 )
 from dcht.commands.common import OK
 from dcht.config import parse_size
-from dcht.data.captions import text_captions
 from dcht.errors import UsageError, printable
 from dcht.files import open_stream, write_atomic
 
@@ -70,6 +69,8 @@ def read_prompts(words: list[str], file: str | None) -> list[str]:
     Raises:
         UsageError: there are none, or the file cannot be read.
     """
+    from dcht.data.captions import text_captions
+
     prompts = list(words)
     if file is not None:
         prompts += text_captions(_read_text(file))
