@@ -294,28 +294,28 @@ def test_a_checkpoint_that_is_not_there_exits_4(
 
 
 @pytest.mark.parametrize(
-    ("entry", "words", "seconds"),
+    ("entry", "words", "times"),
     [
-        ("main", ["--help"], 0.3),
-        ("main", ["generate", "--help"], 0.3),
-        ("train_main", ["--help"], 0.8),
+        ("main", ["--help"], 20),
+        ("main", ["generate", "--help"], 20),
+        ("train_main", ["--help"], 40),
     ],
 )
-def test_help_is_instant(entry: str, words: list[str], seconds: float) -> None:
-    command = [sys.executable, "-c", f"import sys, dcar.cli; dcar.cli.{entry}()", *words]
+def test_help_is_instant(entry: str, words: list[str], times: float) -> None:
+    """In starts of an empty interpreter; one that imports torch is a hundred of them."""
 
-    def cpu_seconds() -> float:
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return usage.ru_utime + usage.ru_stime
+    def cpu_seconds(*command: str) -> float:
+        # Its own time, not the clock's, and the least of three: other work is not ours.
+        spent = []
+        for _ in range(3):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, "-c", *command], capture_output=True, check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        return min(spent)
 
-    # Its own time, not the clock's, and the least of three: other work on the machine is not ours.
-    spent = []
-    for _ in range(3):
-        start = cpu_seconds()
-        found = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert found.stdout.startswith("usage: dcar")
-        spent.append(cpu_seconds() - start)
-    assert min(spent) < seconds
+    ours = cpu_seconds(f"import sys, dcar.cli; dcar.cli.{entry}()", *words)
+    assert ours < times * cpu_seconds("pass")
 
 
 def test_without_the_trainer_s_extra_it_is_named(
