@@ -326,6 +326,17 @@ def test_two_runs_may_begin_a_store_at_the_same_moment(
         assert begin(0).missing() == other[0].result().missing() == [0, 1]
 
 
+def test_a_store_that_is_begun_is_not_locked(
+    encode: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished one may lie where nothing can be written."""
+    encode()
+    monkeypatch.setattr(
+        "dcht.latents.writer.locked", lambda *_, **__: pytest.fail("locked a known store")
+    )
+    assert encode().encoded == 0
+
+
 def test_force_leaves_alone_what_it_reads(
     saved_tokenizer: Path, images: Path, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ def keyed_seed(*key: int) -> int:
     """A 63-bit seed that depends on every part of the key (non-negative integers)."""
     if any(part >> 32 for part in key):
         # numpy strings words of 32 bits together: (2^32, 0) would be (0, 1). The first word is one
-        # that no key of small parts begins with.
+        # that no step or image number reaches.
         key = (2**32 - 1, *(word for part in key for word in _counted_words(part)))
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
 

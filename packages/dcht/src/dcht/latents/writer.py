@@ -62,26 +62,27 @@ class LatentsWriter:
         self.folder, self.plan, self.num_shards = Path(folder), plan, num_shards
         self.own = range(num_shards) if own is None else own
         self._find_difference = find_difference
-        with locked(self.folder, wait=True):  # others may begin the same store at this moment
-            self._begin(force=force, alone=own is None)
-
-    def _begin(self, *, force: bool, alone: bool) -> None:
-        known = self._read_plan()
-        if known != self.plan:
-            if not force and is_in_use(self.folder):
-                raise UsageError(
-                    f"{self.folder} {self._difference(known)}; use --force or another --out"
-                )
-            # What says that there is a store goes first: no shard is ever missing from one.
-            for path in store_files(self.folder):
-                path.unlink()
-        alone = alone or self.finished is not None
+        if self._read_plan() != plan:
+            with locked(self.folder, wait=True):  # others may begin the same store at this moment
+                self._begin(force=force)
+        alone = own is None or self.finished is not None
         patterns = [".*.partial"] if alone else [f".shard-{s:05d}.*.partial" for s in self.own]
         for pattern in patterns:
             for left_over in self.folder.glob(pattern):
                 left_over.unlink(missing_ok=True)
-        if known != self.plan:
-            write_atomic(self.folder / PLAN, _json(asdict(self.plan)))
+
+    def _begin(self, *, force: bool) -> None:
+        known = self._read_plan()
+        if known == self.plan:
+            return  # another run has begun it since
+        if not force and is_in_use(self.folder):
+            raise UsageError(
+                f"{self.folder} {self._difference(known)}; use --force or another --out"
+            )
+        # What says that there is a store goes first: no shard is ever missing from one.
+        for path in store_files(self.folder):
+            path.unlink()
+        write_atomic(self.folder / PLAN, _json(asdict(self.plan)))
 
     def _read_plan(self) -> EncodePlan | None:
         path = self.folder / PLAN
