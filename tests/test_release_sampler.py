@@ -122,7 +122,10 @@ def test_every_step_and_the_residual(model: DCAR, name: str) -> None:
     if "init_mask" in tensors:
         given = rearrange(tensors["init_mask"].bool(), "b n -> b n 1")
         residual = torch.where(given, tensors["init_residual_features"], residual)
-    torch.testing.assert_close(residual, tensors["residual"], atol=2e-4, rtol=0)
+    # In fp32 the reference itself is up to 1.6e-4 from the same steps in float64, and processors
+    # round apart: few may differ by so much, and all together hardly at all.
+    torch.testing.assert_close(residual, tensors["residual"], atol=6e-4, rtol=0)
+    assert (residual - tensors["residual"]).abs().mean() < 1e-5
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if name.startswith("quirk")])

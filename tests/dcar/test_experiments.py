@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from dcar.cli import train_main
+from dcar.config import Rounding
+from dcar.pipeline import TextToImage
 from dcht import Tokenizer
 from dcht.latents.encode import encode_images
 from dcht.latents.encode_job import EncodeSettings
@@ -81,6 +83,23 @@ def test_a_fine_tune_takes_the_layout_of_its_start(
     assert (generator["cond_dropout"], generator["codebook_size"]) == (0.5, 64)
     drawn_with = json.loads((checkpoint / "config.json").read_text())["sampling"]
     assert settings["sampling"] == drawn_with | {"num_steps": 3} != drawn_with
+    assert settings["rounding"] == "nearest"
+
+
+def test_a_fine_tune_rounds_as_its_start(
+    typed: Typed, store: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    """As the published release's weights do, once converted."""
+    pipe = TextToImage.from_pretrained(checkpoint)
+    pipe.rounding = Rounding.down
+    pipe.save_pretrained(tmp_path / "start")
+    words = ["+experiment=finetune", f"init_from={tmp_path / 'start'}", f"data.root={store}"]
+    words += ["steps=1", "batch_size=4", "trackers=[]", "reconstructions=0", "prompts=[]"]
+    code, said = typed(*words, "out=run")
+    assert code == 0, said
+    assert json.loads((Path("run") / "checkpoint" / "config.json").read_text())["rounding"] == (
+        "down"
+    )
 
 
 @pytest.mark.parametrize(

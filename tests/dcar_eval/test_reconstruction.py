@@ -31,8 +31,17 @@ Evaluate = Callable[..., dict[str, Any]]
 FEATURES = 12
 
 
-def distance(images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    return (images - others).abs().mean(dim=(1, 2, 3))
+class Distance(torch.nn.Module):
+    """Stands in for LPIPS; `weight` for its weights."""
+
+    weight: torch.Tensor
+
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.tensor(weight))
+
+    def forward(self, images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        return self.weight * (images - others).abs().mean(dim=(1, 2, 3))
 
 
 def features(images: torch.Tensor) -> torch.Tensor:
@@ -50,7 +59,7 @@ def evaluate(
     extractor = Extractor(
         name="inception", sha256="", dim=FEATURES, device=torch.device("cpu"), module=features
     )
-    networks = MetricNetworks(lpips={"lpips_vgg": distance}, extractor=extractor)
+    networks = MetricNetworks(lpips={"lpips_vgg": Distance()}, extractor=extractor)
     settings = {"size": (64, 64), "batch_size": 2, "networks": networks}
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
 
@@ -132,7 +141,7 @@ def test_further_metrics_have_records_of_their_own(evaluate: Evaluate, tmp_path:
     """Of a pair and of the sets; what the protocol measures, and its hash, are as without them."""
     plain = evaluate(tmp_path / "plain", size=(192, 192), limit=4)
     networks = MetricNetworks(
-        lpips={"lpips_vgg": distance},
+        lpips={"lpips_vgg": Distance()},
         extractor=Extractor(
             name="inception", sha256="", dim=FEATURES, device=torch.device("cpu"), module=features
         ),
@@ -232,6 +241,12 @@ def test_a_finished_run_is_left_alone(evaluate: Evaluate, images: Path, tmp_path
         evaluate(limit=3)
     with pytest.raises(UsageError, match=r"was begun with size \[64, 64\], not \[96, 64\]"):
         evaluate(size=(96, 64))
+    extractor = Extractor(
+        name="inception", sha256="", dim=FEATURES, device=torch.device("cpu"), module=features
+    )
+    others = MetricNetworks(lpips={"lpips_vgg": Distance(2.0)}, extractor=extractor)
+    with pytest.raises(UsageError, match="was begun with lpips_sha256"):
+        evaluate(networks=others)
     assert evaluate(limit=3, force=True)["n"] == 3
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")

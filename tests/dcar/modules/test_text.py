@@ -36,6 +36,7 @@ def test_mask_covers_the_words_and_the_end(text: TextEncoder) -> None:
 def test_unknown_words_are_named_as_written_and_once(text: TextEncoder) -> None:
     assert text.unknown_words("A Zebra, a red Zebra") == ["Zebra", ","]
     assert text.unknown_words("two GREEN cars") == []
+    assert text.unknown_words("a car </s> <pad> <unk>") == ["</s>", "<pad>", "<unk>"]
 
 
 def test_the_vocabulary_is_the_most_frequent_words_in_any_order() -> None:

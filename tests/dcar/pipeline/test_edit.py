@@ -7,7 +7,7 @@ from PIL import Image, ImageChops
 
 from dcar import Order, TextToImage, cli
 from dcar.commands import edit as commands_edit
-from dcar.pipeline.edit import encode_edits, inpaint, outpaint
+from dcar.pipeline.edit import encode_edits, fit_mask, inpaint, outpaint
 from dcht import UsageError
 from dcht.images import to_tensor
 
@@ -113,6 +113,26 @@ def test_a_mask_is_bright_or_true(pipe: TextToImage, photo: Image.Image) -> None
     dim = bright.point(lambda value: value and 127)
     with pytest.raises(UsageError, match="nothing to change"):
         inpaint(photo, dim)
+
+
+def test_a_mask_is_fitted_without_losing_or_gaining() -> None:
+    """Thin parts survive any shrinking; what lies on the edges of pixels is no larger than it is."""
+    tall = np.zeros((900, 2000), bool)
+    tall[:, 701] = True  # a hundredth of a pixel of the result
+    tall[450, :] = True
+    fitted = fit_mask(tall, (20, 8))  # resized to 20 x 9, a row cropped from below
+    column, row = np.zeros_like(fitted), np.zeros_like(fitted)
+    column[:, 7], row[4] = True, True
+    assert np.array_equal(fitted, column | row)
+
+    half = np.zeros((1000, 1000), bool)
+    half[:500, 250:500] = True
+    assert np.argwhere(fit_mask(half, (512, 512))).min(0).tolist() == [0, 128]
+    assert np.argwhere(fit_mask(half, (512, 512))).max(0).tolist() == [255, 255]
+    assert np.argwhere(fit_mask(half, (2048, 2048))).max(0).tolist() == [1023, 1023]
+    assert np.array_equal(fit_mask(half, (1000, 1000)), half)
+    # Wider than asked for: the sides are cropped.
+    assert np.array_equal(fit_mask(half, (1000, 500)), half[250:750])
 
 
 def test_command_line_and_api_read_a_mask_alike(photo: Image.Image, tmp_path: Path) -> None:

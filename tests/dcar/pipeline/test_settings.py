@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -101,3 +102,19 @@ def test_a_call_takes_them(pipe: TextToImage) -> None:
         generator=torch.Generator().manual_seed(3),
     )
     assert edited.seed == 3
+
+
+def test_what_is_none_or_no_text_is_one_line(pipe: TextToImage) -> None:
+    """None stands for a checkpoint's own where a setting may be absent (`fts`), and only there."""
+    assert pipe.settings(fts=None).fts is None
+    for name in ("solver", "order", "schedule", "guidance"):
+        with pytest.raises(UsageError, match=f"{name} None is not known; use "):
+            nothing: dict[str, Any] = {name: None}
+            pipe("a red apple", **nothing)
+    odd: list[Any] = [None, 7, b"a red apple"]
+    for prompt in odd:
+        with pytest.raises(UsageError, match="give text"):
+            pipe(prompt)
+    for call in (pipe, pipe.stream):
+        with pytest.raises(UsageError, match="nothing to generate: give a prompt"):
+            call([])

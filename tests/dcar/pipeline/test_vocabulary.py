@@ -68,7 +68,14 @@ def test_a_word_that_is_known_within_a_name_alone_is_said() -> None:
     known = group_words(HOUSES, NAMES)
     assert parts_of_names("two red trucks and a fox", known) == {"trucks": "fire truck"}
     assert parts_of_names("a bulb of light", known) == {"bulb": "light bulb", "light": "light bulb"}
-    for whole in ("two fire trucks", "a T-rex and a fire", "foxes of fire", "two light bulbs"):
+    ways = ("a fire  truck", "a fire-truck", "a fire\u00a0truck", "a fire\u2011truck", "a T rex")
+    for whole in (
+        "two fire trucks",
+        "a T-rex and a fire",
+        "foxes of fire",
+        "two light bulbs",
+        *ways,
+    ):
         assert parts_of_names(whole, known) == {}
     assert parts_of_names("a truck", group_words(HOUSES)) == {}  # which lists no names
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dcar.config import PRESETS, DCARConfig
+from dcar.config import PRESETS, DCARConfig, Rounding
 from dcar.data import open_data
 from dcar.modules.text import TextEncoder
 from dcar.train import train
@@ -110,6 +110,7 @@ def test_layouts_are_those_of_the_checkpoints(
     monkeypatch.chdir(tmp_path)
     found = layouts_of(composed(init_from=str(checkpoint)))
     assert found["sampling"] == load_pretrained(checkpoint).config.sampling
+    assert found["rounding"] is Rounding.nearest
     assert found["model"] == PRESETS["tiny"] and found["tokenizer"] == TOKENIZERS["tiny"]
     assert Path(found["tokenizer_ckpt"]).samefile(saved_tokenizer)
     with pytest.raises(CheckpointError):

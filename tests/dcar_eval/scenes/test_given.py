@@ -5,11 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
+from dcar_eval.scenes.evaluate import Truths, evaluate_images
 from dcar_eval.scenes.given import GivenImages, find_images, sha256_of
 from dcar_eval.scenes.world import WORLDS
+from dcht import Tokenizer
 from dcht.errors import UsageError
+from dcht.perceptual import LPIPS
 
 COUNT = 12
 
@@ -98,3 +103,31 @@ def test_the_hash_is_of_the_images(folder: Path) -> None:
     assert sha256_of(find(folder).files) == before
     Image.new("RGB", (64, 64), (99, 0, 0)).save(folder / "00003.png")
     assert sha256_of(find(folder).files) != before
+
+
+def test_other_art_and_other_weights_of_lpips_are_another_run(
+    folder: Path, npm_folder: Path, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    """Fidelity depends on both, and an old number never stands for a new question."""
+    weights = [tmp_path / name for name in ("alexnet.safetensors", "others.safetensors")]
+    for seed, file in enumerate(weights):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            save_file(LPIPS("alex").state_dict(), file)
+
+    def judged(lpips: Path = weights[0]) -> dict[str, Any]:
+        given = find(folder, objects=("apple", "banana", "car", "dog"), truths=True)
+        truths = Truths(sprites=npm_folder, lpips_weights=str(lpips))
+        place, device = tmp_path / "out", torch.device("cpu")
+        return evaluate_images(given, place, tokenizer=tokenizer, device=device, truths=truths)
+
+    first = judged()
+    assert first["fidelity"]["lpips"] is not None
+    assert judged() == first
+    with pytest.raises(UsageError, match="was begun with lpips_sha256"):
+        judged(weights[1])
+    sprite = next(npm_folder.rglob("1f34e.webp"))
+    with Image.open(sprite) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(sprite, lossless=True)
+    with pytest.raises(UsageError, match="was begun with sprites_sha256"):
+        judged()

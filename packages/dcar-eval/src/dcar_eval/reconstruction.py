@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from dcar_eval.metrics.crops import cropping
 from dcar_eval.metrics.distances import distances, few_images
+from dcar_eval.metrics.features import module_sha256
 from dcar_eval.metrics.networks import FURTHER, MetricNetworks, measure
 from dcar_eval.metrics.pairs import PAIR_METRICS, require_sides
 from dcar_eval.metrics.pixels import eight_bits
@@ -103,6 +104,7 @@ def evaluate_reconstruction(
         "protocol": protocol.name,
         "protocol_sha256": protocol.sha256,
         "extractor_sha256": extractor.sha256 if extractor else None,
+        "lpips_sha256": {name: module_sha256(net) for name, net in networks.lpips.items()},
         "tokenizer_sha256": tokenizer.sha256,
         **tokenizer.precision.noted(),
         "size": list(size),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
 
-from dcar.config import DCARConfig, LossConfig, SamplingConfig, Schedule
+from dcar.config import DCARConfig, LossConfig, Rounding, SamplingConfig, Schedule
 from dcht.config import TokenizerConfig, parse_size
 from dcht.engine.trackers import Tracker
 from dcht.errors import UsageError
@@ -196,6 +196,8 @@ class TrainConfig:
     sampled uniformly. # not in paper: 1d-tokenizer's and the release's."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """Settings of the sample grids, recorded in the published checkpoint."""
+    rounding: Rounding = Rounding.nearest
+    """Of pixels to 8 bits, as `sampling`; a run that starts from a checkpoint has that one's."""
     prompts: list[str] = field(default_factory=list)
     """Fixed prompts of the sample grids."""
     reconstructions: Annotated[int, Range(0, 1024)] = 4

@@ -180,13 +180,21 @@ def resize_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     Raises:
         ImageError: so narrow an image that it would have to grow beyond `MAX_PIXELS`.
     """
-    width, height = size
-    scale = max(width / image.width, height / image.height)
-    covered = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    covered, (left, top) = covering(image.size, size)
     if covered != image.size:
         image = resize(image, covered)
-    left, top = (covered[0] - width) // 2, (covered[1] - height) // 2
-    return image.crop((left, top, left + width, top + height))
+    return image.crop((left, top, left + size[0], top + size[1]))
+
+
+def covering(sides: tuple[int, int], size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """How `resize_crop` brings an image of these sides to `size`, all (width, height).
+
+    Returns:
+        What it is resized to, and the corner (left, top) of what is cropped from that.
+    """
+    (width, height), scale = size, max(size[0] / sides[0], size[1] / sides[1])
+    covered = (max(width, round(sides[0] * scale)), max(height, round(sides[1] * scale)))
+    return covered, ((covered[0] - width) // 2, (covered[1] - height) // 2)
 
 
 def to_tensor(image: Image.Image) -> Tensor:

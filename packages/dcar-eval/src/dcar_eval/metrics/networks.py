@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dcar_eval.metrics.features import Extractor, load_extractor
 from dcar_eval.metrics.pairs import PAIR_METRICS
@@ -43,7 +43,7 @@ class MetricNetworks:
     """A protocol with the networks that there are weights for, and why others are left out."""
 
     protocol: Protocol = field(default_factory=lambda: PROTOCOLS["dcar"])
-    lpips: dict[str, Callable[[Tensor, Tensor], Tensor]] = field(default_factory=dict)
+    lpips: dict[str, nn.Module] = field(default_factory=dict)
     """By metric: (b, 3, H, W) in [-1, 1], twice, to distances (b,)."""
     extractor: Extractor | None = None
     """Of rFID."""

@@ -19,6 +19,7 @@ import torch
 from dcar.pipeline import TextToImage
 from dcar.pipeline.series import ImageSeries, generate_images
 from dcar.pipeline.settings import Settings
+from dcar_eval.metrics.features import module_sha256
 from dcar_eval.metrics.likeness import RECOGNIZABLE
 from dcar_eval.runs.failures import write_failures
 from dcar_eval.runs.results import alone, finished, prepare, this_run, versions, write_results
@@ -220,13 +221,15 @@ class SceneJudges:
 
     def settings(self, objects: tuple[str, ...], *, num_per_task: int, seed: int) -> dict[str, Any]:
         """What the results depend on, besides the images."""
-        art = isinstance(self.ruler, Art)
+        art = self.ruler if isinstance(self.ruler, Art) else None
         return {
             "recognizer_sha256": self.sha256,
             "recognisable": RECOGNIZABLE,
-            "truths": art,
+            "truths": art is not None,
             "estimator_sha256": self.estimator_sha256,
-            "lpips": LPIPS_NET if art and self.ruler.lpips is not None else None,
+            "lpips": LPIPS_NET if art and art.lpips is not None else None,
+            "sprites_sha256": art.sprites.sha256() if art else None,
+            "lpips_sha256": module_sha256(art.lpips) if art and art.lpips is not None else None,
             "split": Split.HELD_OUT.value,
             "objects": list(objects),
             "num_per_task": num_per_task,

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 from tqdm import tqdm
 
 from dcar_eval.geneval import Detection, Options, evaluate_detections
 from dcar_eval.scenes.estimator import Estimator
 from dcar_eval.scenes.fidelity import (
-    Distance,
     Fidelity,
     hold_against,
     mean_fidelity,
@@ -46,7 +46,8 @@ class Art:
     sprites: Sprites
     tokenizer: Tokenizer
     """Whose reconstructions of the true scenes are the ceiling."""
-    lpips: Distance | None = None
+    lpips: nn.Module | None = None
+    """Images (b, 3, H, W) in [-1, 1], twice, to (b,)."""
 
     @classmethod
     def load(

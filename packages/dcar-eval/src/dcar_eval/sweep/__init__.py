@@ -142,8 +142,9 @@ def run_sweep(
 
 
 SHARED = (
-    "recognizer_sha256", "recognisable", "truths", "estimator_sha256", "lpips", "split", "objects",
-    "num_per_task", "seed", "noise_seed", "size", "batch_size",
+    "recognizer_sha256", "recognisable", "truths", "estimator_sha256", "lpips",
+    "sprites_sha256", "lpips_sha256", "split", "objects", "num_per_task", "seed", "noise_seed",
+    "size", "batch_size",
 )  # fmt: skip
 """Settings of `evaluate_scenes` that all points have in common."""
 

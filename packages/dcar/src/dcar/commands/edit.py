@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def read_edit(arguments: argparse.Namespace) -> Edit:
     """The edit that the command line asks for; on stderr, what snapping made of its mask."""
-    from dcar.pipeline.edit import inpaint, outpaint
+    from dcar.pipeline.edit import fit_mask, inpaint, outpaint
     from dcht.images import ImageError, open_image, resize_crop
 
     def read(path: Path) -> Any:
@@ -130,9 +130,7 @@ def read_edit(arguments: argparse.Namespace) -> Edit:
             f"{image.width} x {image.height}; they must be of one size"
         )
     if arguments.size is not None:
-        size = parse_size(arguments.size)
-        image = resize_crop(image, size)
-        mask = None if mask is None else resize_crop(mask, size)
+        image = resize_crop(image, parse_size(arguments.size))
     elif image.width % 32 or image.height % 32:
         raise UsageError(
             f"{arguments.image} is {image.width} x {image.height}, not multiples of 32; --size "
@@ -141,9 +139,10 @@ def read_edit(arguments: argparse.Namespace) -> Edit:
         )
     if arguments.outpaint is not None:
         return outpaint(image, **arguments.outpaint)
-    edit = inpaint(image, mask, strength=1 if arguments.strength is None else arguments.strength)
-    if mask is not None:
-        white = sum(mask.histogram()[128:])
+    bright = None if mask is None else fit_mask(mask, image.size)
+    edit = inpaint(image, bright, strength=1 if arguments.strength is None else arguments.strength)
+    if bright is not None:
+        white = int(bright.sum())
         tokens = int(edit.region.sum())
         print(
             f"mask: {white:,} px, snapped outwards to tokens of 32 px: {tokens * 32 * 32:,} px "

@@ -157,10 +157,13 @@ class TextEncoder(nn.Module):
         return prompt[starts[kept] :].strip() if len(starts) > kept else ""
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """The words of a prompt that the tokenizer has no token for, as they were written."""
+        """The words of a prompt that the tokenizer has no token for, as they were written.
+
+        Marks that the tokenizer writes itself (`</s>`) are no words, either.
+        """
         prompt = visible(prompt)
-        unknown = self.tokenizer.token_to_id(UNKNOWN)
-        spans = [span for token, span in self._tokens(prompt) if token == unknown]
+        unknown = {self.tokenizer.token_to_id(mark) for mark in (PAD, END, UNKNOWN)}
+        spans = [span for token, span in self._tokens(prompt) if token in unknown]
         return list(dict.fromkeys(prompt[start:stop] for start, stop in spans))
 
     def _tokens(self, prompt: str) -> list[tuple[int, tuple[int, int]]]:

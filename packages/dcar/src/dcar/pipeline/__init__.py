@@ -360,8 +360,10 @@ class TextToImage:
 
         The arguments are those of a call. The refined images come last.
         """
+        if not (prompts := _listed(prompts)):
+            raise UsageError("nothing to generate: give a prompt")
         return self.generate_batch(
-            self.screen(_listed(prompts)).prompts,
+            self.screen(prompts).prompts,
             seed=seed_of(seed, generator),
             settings=self.settings(**settings),
             size=self._sides(height, width),

@@ -25,6 +25,7 @@ from dcar.masking import lowest
 from dcar.randomness import keyed_generator
 from dcht.errors import UsageError
 from dcht.flatten import flatten
+from dcht.images import covering
 from dcht.tokenizer import Tokenizer
 
 Mask = Image.Image | np.ndarray
@@ -214,6 +215,26 @@ def _binary(mask: Mask) -> np.ndarray:
             "booleans (H, W)"
         )
     return mask
+
+
+def fit_mask(mask: Mask, size: tuple[int, int]) -> np.ndarray:
+    """A mask (H, W) of an image, for that image brought to `size` (width, height) by `resize_crop`.
+
+    A pixel of the result is True where any bright one of the mask lies within it, however thin: a
+    resampled line of one pixel would be darker than bright. Edges that fall between two pixels of
+    the result stay there.
+    """
+    bright = _binary(mask)
+    covered, corner = covering((bright.shape[1], bright.shape[0]), size)
+    for axis, (side, full, first, before) in enumerate(
+        zip(size[::-1], covered[::-1], corner[::-1], bright.shape, strict=True)
+    ):
+        # Pixel k of the result shows what lies between k and k + 1, in fractions of `full`.
+        edges = (first + np.arange(side + 1)) * before
+        starts, ends = edges[:-1] // full, -(-edges[1:] // full)
+        sums = np.insert(np.cumsum(bright, axis=axis, dtype=np.int32), 0, 0, axis=axis)
+        bright = np.take(sums, ends, axis) > np.take(sums, starts, axis)
+    return bright
 
 
 def token_grid(height: int, width: int, patch: int = 32) -> tuple[int, int]:

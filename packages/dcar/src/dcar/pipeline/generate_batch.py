@@ -114,9 +114,11 @@ def check_text(prompts: Sequence[str]) -> None:
     """Refuse what is not text.
 
     Raises:
-        UsageError: a prompt with a lone surrogate.
+        UsageError: a prompt that is no string, or has a lone surrogate.
     """
     for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise UsageError(f"prompt {prompt!r} is a {type(prompt).__name__}; give text")
         try:
             prompt.encode()
         except UnicodeEncodeError:

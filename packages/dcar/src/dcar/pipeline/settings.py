@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from enum import Enum
+from types import NoneType
 from typing import Any, TypedDict, get_args, get_type_hints
 
 import torch
@@ -162,9 +163,10 @@ def _ddpm_steps(settings: SamplingConfig) -> float:
 
 def _value(name: str, kind: Any, value: Any) -> Any:
     """A setting as its field has it: a choice may come by its value."""
-    options = [option for option in get_args(kind) or (kind,) if option is not type(None)]
-    choices = options[0]
-    if value is None or not (isinstance(choices, type) and issubclass(choices, Enum)):
+    kinds = get_args(kind) or (kind,)
+    choices = next(option for option in kinds if option is not NoneType)
+    absent = value is None and NoneType in kinds
+    if absent or not (isinstance(choices, type) and issubclass(choices, Enum)):
         return value
     try:
         return choices(value)

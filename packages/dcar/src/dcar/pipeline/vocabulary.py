@@ -6,6 +6,7 @@ Which words there are is the checkpoint's; that `red` is a color is English.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -24,6 +25,8 @@ PLACES = (
 SAME_IN_PLURAL = ("broccoli", "deer", "fish", "scissors", "sheep", "skis")
 NEAR, NEAREST = 0.7, 2
 """How like a word must be to be named as near to another (difflib's ratio), and how many are."""
+GAP = r"[\s\-\u2010]+"
+"""Between the words of a name."""
 NAMED_THINGS = 40
 """How many things a sentence names before it says how many more there are."""
 
@@ -102,9 +105,11 @@ def parts_of_names(prompt: str, vocabulary: Vocabulary) -> dict[str, str]:
     >>> parts_of_names("two fire trucks", group_words(["fire", "truck", "trucks"], ["fire truck"]))
     {}
     """
-    rest = prompt.lower()
+    rest = unicodedata.normalize("NFKC", prompt).lower()
     for name in sorted(vocabulary.things, key=len, reverse=True):
-        rest = re.sub(rf"\b{re.escape(name)}(e?s)?\b", " ", rest)
+        # People join or part the words of a name by any blank, or by a hyphen.
+        parts = GAP.join(map(re.escape, re.split(GAP, name)))
+        rest = re.sub(rf"\b{parts}(e?s)?\b", " ", rest)
     alone = {*vocabulary.colours, *vocabulary.numbers, *vocabulary.places, *vocabulary.other}
     within = {
         word: name

@@ -230,5 +230,12 @@ class Run:
 def averaged_pipe(trainer: Trainer) -> TextToImage:
     """A pipeline of the averaged weights; all ranks call this together."""
     model, text = trainer.averaged()
-    sampling = trainer.config.sampling
-    return TextToImage(model, text, trainer.tokenizer, sampling=sampling, size=trainer.size)
+    settings = trainer.config
+    return TextToImage(
+        model,
+        text,
+        trainer.tokenizer,
+        sampling=settings.sampling,
+        size=trainer.size,
+        rounding=settings.rounding,
+    )

@@ -42,6 +42,7 @@ def publish(trainer: Trainer) -> None:
             sampling=settings.sampling,
             height=height,
             width=width,
+            rounding=settings.rounding,
         )
         dtype = getattr(torch, settings.publish_dtype.value)
         with published(folder) as staging:

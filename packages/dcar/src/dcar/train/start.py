@@ -39,7 +39,7 @@ def layouts_of(settings: Any) -> dict[str, Any]:
 
     The tokenizer's is that of `tokenizer_ckpt`; without one, of the tokenizer that `init_from` was
     trained with; without that, of the bundled one. The model's is that of `init_from`, if that is a
-    checkpoint, and so are the settings that images are drawn with.
+    checkpoint, and so is how images are drawn: settings and rounding.
 
     Raises:
         CheckpointError: there is no such checkpoint, or its `config.json` is damaged.
@@ -48,7 +48,7 @@ def layouts_of(settings: Any) -> dict[str, Any]:
     if settings.init_from != "scratch":
         folder = locate(settings.init_from, bundled=BUNDLED)
         config = from_dict(CheckpointConfig, read_config(folder), str(folder / CONFIG))
-        found |= {"model": config.model, "sampling": config.sampling}
+        found |= {"model": config.model, "sampling": config.sampling, "rounding": config.rounding}
         if settings.tokenizer_ckpt is None:
             found["tokenizer_ckpt"] = find_tokenizer(config.tokenizer, folder)
     ckpt = settings.tokenizer_ckpt or found.get("tokenizer_ckpt")

@@ -109,7 +109,10 @@ class Crops(Dataset[Tensor]):
         for entry in (*self.images[index:], *self.images[:index]):
             if (pixels := self._read_or_none(entry)) is not None:
                 return pixels  # of the next image that can be read
-        raise ImageError(f"no image in {self.config.root} can be read")
+        raise ImageError(
+            f"no image in {self.config.root} can be read, of {len(self.images)} tried; training "
+            "and validation each need one"
+        )
 
     def __getitem__(self, key: tuple[int, str | None]) -> Tensor:
         """The crop as uint8 (3, crop, crop)."""
