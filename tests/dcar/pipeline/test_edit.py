@@ -116,7 +116,7 @@ def test_a_mask_is_bright_or_true(pipe: TextToImage, photo: Image.Image) -> None
 
 
 def test_a_mask_is_fitted_without_losing_or_gaining() -> None:
-    """Thin parts survive any shrinking; what lies on the edges of pixels is no larger than it is."""
+    """Thin parts survive any shrinking; what lies on edges of pixels is as large as it is."""
     tall = np.zeros((900, 2000), bool)
     tall[:, 701] = True  # a hundredth of a pixel of the result
     tall[450, :] = True
