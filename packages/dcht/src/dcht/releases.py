@@ -15,7 +15,7 @@ RELEASES = {
     },
     "0.2.0": {
         TOKENIZER: "c1a7f0c689379154847aff60a382c54db237eb826ba217c0b98391675ce4e441",
-        GENERATOR: "fea90a018250226dd825102de2f843d91a3c93714ae63d68d33cd5785ec5f33f",
+        GENERATOR: "f85313aa3dd50a8b670170a61d13c6858fc8e710a83e1a5d534324633e3a34e1",
     },
 }
 """SHA-256 of every release's, as `dcht.checkpoint.checkpoint_sha256` has them."""
