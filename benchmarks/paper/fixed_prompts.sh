@@ -7,8 +7,8 @@
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
 benchmark=$1 sprites=$2 work=$3 number=0 here=$(dirname "$0")
-judge() { # NAME OPTION...
-    [ -f "$work/$1/results.json" ] || dcar-eval scenes-eval --benchmark "$benchmark" --out "$work/$1" "${@:2}"
+judge() { # NAME OPTION...: at once where it is done; refused where it is of other weights
+    dcar-eval scenes-eval --benchmark "$benchmark" --out "$work/$1" "${@:2}"
 }
 shrunk() { # NAME: its images, beside the settings that say what they are of
     [ -f "$work/$1-shrunk/results.json" ] && return

@@ -8,9 +8,8 @@ set -euo pipefail
 [ $# -ge 2 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
 sprites=$1 work=$2 number=0
 for ckpt in "" "${@:3}"; do # the first: what is bundled
-    [ -f "$work/halton-$number/results.json" ] ||
-        dcar-eval sweep order=halton num_steps=1,2,4,8,12,24 ${ckpt:+--ckpt "$ckpt"} --sprites "$sprites" --num-per-task 6 --seed 4242 \
-            --noise-seed 5 --repeats 1 --out "$work/halton-$number"
+    dcar-eval sweep order=halton num_steps=1,2,4,8,12,24 ${ckpt:+--ckpt "$ckpt"} --sprites "$sprites" --num-per-task 6 --seed 4242 \
+        --noise-seed 5 --repeats 1 --out "$work/halton-$number"
     number=$((number + 1))
 done
 python "$(dirname "$0")/miniature.py" gather truth "$work"

@@ -20,7 +20,7 @@ of() { python -c "import math, sys; print(max(math.ceil(float(sys.argv[1]) * $sh
 
 things=$(paste -sd, "$(dirname "$0")/world_things.txt")
 store() { # NAME NUMBER SEED SIZE OPTION...
-    [ -f "$work/$1/manifest.json" ] && return
+    grep -qs "^ \"count\": $(of "$2"),$" "$work/$1/manifest.json" && return
     dcar-eval scenes --sprites "$sprites" --out "$work/$1-images" --num "$(of "$2")" --seed "$3" --size "$4" "${@:5}"
     dcht encode "$work/$1-images" --ckpt "$tokenizer" --out "$work/$1" --size "$4" --workers 2 --threads 1 --shard-size 512 --precision auto
 }
@@ -85,8 +85,8 @@ leg 5 scenes256 "${START:-$work/leg4/checkpoint}" 1100 named 0.17 \
 $(part ones 0.12), $(part arranged 0.14), $(part arranged-wide 0.11), $(part standard 0.12)" \
     "${residual[@]}" optimizer.lr=1.2e-3 optimizer.final_lr=2e-5 optimizer.warmup_steps=20
 
-judge() { # NAME OPTION...
-    [ -f "$work/$1/results.json" ] || dcar-eval scenes-eval --ckpt "$work/leg5/checkpoint" --out "$work/$1" "${@:2}"
+judge() { # NAME OPTION...: at once where it is done; refused where it is of other weights
+    dcar-eval scenes-eval --ckpt "$work/leg5/checkpoint" --out "$work/$1" "${@:2}"
 }
 per_task=$(of 40)
 judge standard-256 --num-per-task "$per_task" --sprites "$sprites"

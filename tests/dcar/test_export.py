@@ -165,6 +165,7 @@ def test_the_command_says_what_a_sampler_has_to_know(
     assert facts["grid"] == [2, 2]
     assert facts["mask_id"] == 64 and facts["text_length"] == 8
     assert facts["residual_std"] == PRESETS["tiny"].head.residual_std
+    assert facts["rounding"] == "nearest"
     assert (facts["sampling"]["num_steps"], facts["sampling"]["cfg_scale"]) == (2, 1.0)
     assert (out / "tokenizer.json").read_bytes() == (checkpoint / "tokenizer.json").read_bytes()
     # Of anybody.

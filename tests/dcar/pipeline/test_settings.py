@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from dcar.config import SamplingConfig, Solver
 from dcar.pipeline import TextToImage
@@ -115,6 +116,45 @@ def test_what_is_none_or_no_text_is_one_line(pipe: TextToImage) -> None:
     for prompt in odd:
         with pytest.raises(UsageError, match="give text"):
             pipe(prompt)
+    for prompts in (None, "a red apple"):
+        with pytest.raises(UsageError, match="give a list of texts"):
+            pipe.screen(prompts)  # type: ignore[arg-type]
     for call in (pipe, pipe.stream):
         with pytest.raises(UsageError, match="nothing to generate: give a prompt"):
             call([])
+
+
+ODD = [
+    ({"logit_annealing": "false"}, "logit_annealing is 'false'; expected True or False"),
+    ({"extra_pass": None}, "extra_pass is None; expected True or False"),
+    ({"guidance_scale": None}, "cfg_scale is None, which is not a number"),
+    ({"guidance_scale": "2"}, "cfg_scale is '2', which is not a number"),
+    ({"interval_low": None}, "guidance interval None to"),
+    ({"preset": []}, r"preset \[\] is not known; use "),
+    ({"seed": "7"}, "seed is '7', which is not a whole number"),
+    ({"seed": 1.5}, "seed is 1.5, which is not a whole number"),
+    ({"height": "64"}, "height is '64', which is not a whole number"),
+    ({"width": 64.0}, "width is 64.0, which is not a whole number"),
+    ({"num_images": None}, "num_images is None, which is not a whole number"),
+    ({"batch_size": 2.0}, "batch_size is 2.0, which is not a whole number"),
+    ({"first_index": True}, "first_index is True, which is not a whole number"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), ODD)
+def test_a_value_of_another_kind_is_one_line(
+    pipe: TextToImage, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        pipe("a red apple", **options)
+
+
+def test_an_edit_of_nothing_or_by_no_number_is_one_line(pipe: TextToImage) -> None:
+    image: Any = Image.new("RGB", (64, 64))
+    nothing: Any = None
+    with pytest.raises(UsageError, match="nothing to edit"):
+        pipe.edit([], [], [])
+    with pytest.raises(UsageError, match="strength is None"):
+        pipe.edit(image, None, "a dog", strength=nothing)
+    with pytest.raises(UsageError, match="left is None, which is not a whole number"):
+        pipe.outpaint(image, "a dog", left=nothing)

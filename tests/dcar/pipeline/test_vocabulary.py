@@ -64,11 +64,18 @@ def test_plurals_of_listed_names_are_no_words_of_another_kind() -> None:
     assert found.other == ["a", "of"]
 
 
+def test_what_a_fine_tune_learned_is_a_thing_beside_the_names_of_its_start() -> None:
+    found = group_words([*HOUSES, "zebra", "zebras", "striped"], NAMES)
+    assert found.things == sorted([*NAMES, "zebra"]) and found.other == ["-", "a", "of", "striped"]
+    assert nearest("zebr", found) == ["zebra"]
+
+
 def test_a_word_that_is_known_within_a_name_alone_is_said() -> None:
     known = group_words(HOUSES, NAMES)
     assert parts_of_names("two red trucks and a fox", known) == {"trucks": "fire truck"}
     assert parts_of_names("a bulb of light", known) == {"bulb": "light bulb", "light": "light bulb"}
     ways = ("a fire  truck", "a fire-truck", "a fire\u00a0truck", "a fire\u2011truck", "a T rex")
+    ways += ("a fire\u2014truck", "a fire\u200b truck", "a fi\u200bre truck", "a fire\xad-truck")
     for whole in (
         "two fire trucks",
         "a T-rex and a fire",

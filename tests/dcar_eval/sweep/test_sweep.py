@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from dcar.pipeline import TextToImage
 from dcar_eval import sweep
 from dcar_eval.metrics.random_weights import random_pipeline
 from dcar_eval.profile.measure import Speed
-from dcar_eval.scenes.evaluate import evaluate_scenes
+from dcar_eval.scenes.evaluate import Truths, evaluate_scenes
 from dcar_eval.scenes.world import WORLDS
 from dcar_eval.sweep import at_point, run_sweep, table
 from dcar_eval.sweep.axes import NAMED, points
@@ -52,6 +53,30 @@ def made_up(name: str, values: dict[str, list[Any]]) -> dict[str, Any]:
             "speed": [{"latency": 1.5, "images_per_second": 1.0, "device": "cpu"} for _ in found]
         },
     }
+
+
+def test_a_sweep_beside_other_art_is_another_sweep(
+    pipe: TextToImage, npm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished one answers the question that it was asked, and no other."""
+
+    def measure(*_: object, batch_size: int, **__: object) -> Speed:
+        return Speed(batch_size=batch_size, seconds=4.0, fastest=4.0, slowest=4.0, parts={})
+
+    monkeypatch.setattr(sweep, "measure_speed", measure)
+
+    def swept() -> dict[str, Any]:
+        options: dict[str, Any] = OPTIONS | {"objects": ("apple", "banana", "car", "dog")}
+        truths = Truths(sprites=npm_folder)
+        return run_sweep(pipe, tmp_path / "out", {"num_steps": [1]}, truths=truths, **options)
+
+    first = swept()
+    assert first["settings"]["sprites_sha256"] and swept() == first
+    sprite = next(npm_folder.rglob("1f415.webp"))
+    with Image.open(sprite) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(sprite, lossless=True)
+    with pytest.raises(UsageError, match="was begun with sprites_sha256"):
+        swept()
 
 
 def test_a_sweep_that_was_stopped_goes_on(

@@ -104,7 +104,6 @@ def evaluate_reconstruction(
         "protocol": protocol.name,
         "protocol_sha256": protocol.sha256,
         "extractor_sha256": extractor.sha256 if extractor else None,
-        "lpips_sha256": {name: module_sha256(net) for name, net in networks.lpips.items()},
         "tokenizer_sha256": tokenizer.sha256,
         **tokenizer.precision.noted(),
         "size": list(size),
@@ -114,6 +113,8 @@ def evaluate_reconstruction(
         "batch_size": batch_size,
         CONTENT: hash_all(contents),
     }
+    if networks.lpips:
+        settings["lpips_sha256"] = {n: module_sha256(net) for n, net in networks.lpips.items()}
     if networks.further:
         settings["further"] = {n: FURTHER[n].record(n)["sha256"] for n in networks.further}
     sides = ("input", *paths) if extractor else ()

@@ -138,6 +138,7 @@ def facts_of(found: Pretrained) -> dict[str, Any]:
         "text_length": found.text.length,
         "classes": None if classes is None else classes.names,
         "sampling": to_written(found.config.sampling),
+        "rounding": found.config.rounding.value,
         "residual_std": None if model.discrete_only else model.head.residual_std,
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from enum import Enum
+from numbers import Real
 from typing import Annotated, Any, assert_never
 
 from dcht.errors import UsageError
@@ -165,7 +166,8 @@ class SamplingConfig:
                 f"num_diffusion_steps is {self.num_diffusion_steps}; solver {self.solver.value} "
                 f"takes at most {MAX_STEPS[self.solver]}"
             )
-        if not 0 <= self.interval_low <= self.interval_high <= 1:
+        edges = (self.interval_low, self.interval_high)
+        if not all(isinstance(e, Real) for e in edges) or not 0 <= edges[0] <= edges[1] <= 1:
             raise UsageError(
                 f"guidance interval {self.interval_low} to {self.interval_high} is not within 0..1"
             )
@@ -228,6 +230,6 @@ def with_preset(sampling: SamplingConfig, name: str) -> SamplingConfig:
     Raises:
         UsageError: there is no such preset.
     """
-    if name not in SAMPLING_PRESETS:
+    if not isinstance(name, str) or name not in SAMPLING_PRESETS:
         raise UsageError(f"preset {name!r} is not known; use {', '.join(SAMPLING_PRESETS)}")
     return replace(sampling, **SAMPLING_PRESETS[name])

@@ -143,6 +143,17 @@ def check_ranges(config: Any) -> None:
             raise UsageError(f"{name} is {shown(value)}; expected {expected}")
 
 
+def require_whole(**values: Any) -> None:
+    """Check arguments that count or number something.
+
+    Raises:
+        UsageError: one that is no integer, by its name.
+    """
+    for name, value in values.items():
+        if not _is_of(value, int):
+            raise UsageError(f"{name} is {shown(value)}, which is not {_words(int)}")
+
+
 @cache
 def marked(cls: type, mark: Mark) -> frozenset[str]:
     """The names of the fields of a dataclass, and of dataclasses in it, that have a mark."""

@@ -65,9 +65,11 @@ def prepare(
             raise UsageError(
                 f"{name} is no longer what {out} was begun with; use --force or another --out"
             )
+        name, advice = changed[0], "use --force or another --out"
+        if name not in known:
+            raise UsageError(f"{out} was begun with no record of {name}; {advice}")
         raise UsageError(
-            f"{out} was begun with {changed[0]} {known.get(changed[0])}, not "
-            f"{settings.get(changed[0])}; use --force or another --out"
+            f"{out} was begun with {name} {known[name]}, not {settings.get(name)}; {advice}"
         )
     out.mkdir(parents=True, exist_ok=True)
     remove_partials(out, below=True)

@@ -25,7 +25,8 @@ from dcar.pipeline.settings import resolve
 from dcar_eval.profile.measure import count_flops, device_name, measure_speed
 from dcar_eval.profile.protocol import LATENCY_BATCH, THROUGHPUT_BATCH
 from dcar_eval.runs.results import alone, finished, prepare, text_table, this_run, write_results
-from dcar_eval.scenes.evaluate import Truths, evaluate_scenes
+from dcar_eval.scenes.evaluate import SceneJudges, Truths, evaluate_scenes
+from dcar_eval.scenes.prompts import known_objects
 from dcar_eval.sweep.axes import NAMED, RESIDUAL, Point, label, points
 from dcar_eval.sweep.plot import PLOTS, write_plots
 from dcht.errors import UsageError, printable
@@ -83,20 +84,19 @@ def run_sweep(
         raise UsageError(f"nothing to sweep: name {' or '.join(NAMED)}, or num_steps=4,8,12")
     found = points({key: list(values) for key, values in axes.items()})
     pipes = [at_point(pipe, point) for point in found]  # what is out of range is refused here
+    asked = objects or known_objects(pipe)
+    judges = SceneJudges.load(asked, pipe.tokenizer, truths, pipe.device)
     prepare(
         out,
         {
             "sweep": name,
             "axes": {key: list(values) for key, values in axes.items()},
             **pipe.identity,
-            "num_per_task": num_per_task,
-            "seed": seed,
+            **judges.settings(asked, num_per_task=num_per_task, seed=seed),
             "noise_seed": noise_seed,
-            "objects": None if objects is None else list(objects),
             "size": size,
             "batch_size": batch_size,
             "repeats": repeats,
-            "truths": truths is not None,
         },
         files=(TABLE, *PLOTS),
         force=force,
@@ -124,7 +124,7 @@ def run_sweep(
         "task": "sweep",
         "sweep": name,
         "axes": {key: list(values) for key, values in axes.items()},
-        "settings": {key: shared[key] for key in SHARED} | pipe.identity,
+        "settings": {key: shared[key] for key in SHARED if key in shared} | pipe.identity,
         "recognizer": scores[0]["recognizer"],
         "points": [
             {"settings": point, **_quality(score), "flops": counted}

@@ -30,6 +30,7 @@ from dcar.weights.pretrained import check_tokenizer, hub_id, load_pretrained, lo
 from dcht.device import Precision, dtype_of, pick_precision
 from dcht.errors import UsageError
 from dcht.hub import Access, push
+from dcht.ranges import require_whole
 from dcht.tokenizer import Tokenizer
 
 
@@ -360,10 +361,8 @@ class TextToImage:
 
         The arguments are those of a call. The refined images come last.
         """
-        if not (prompts := _listed(prompts)):
-            raise UsageError("nothing to generate: give a prompt")
         return self.generate_batch(
-            self.screen(prompts).prompts,
+            self.screen(_listed(prompts)).prompts,
             seed=seed_of(seed, generator),
             settings=self.settings(**settings),
             size=self._sides(height, width),
@@ -422,6 +421,8 @@ class TextToImage:
     def _edited(
         self, prompts: Sequence[str], edits: Sequence[Edit], **options: Unpack[Options]
     ) -> GenerationResult:
+        if not edits:
+            raise UsageError("nothing to edit: give an image")
         if len({edit.region.shape for edit in edits}) > 1:
             raise UsageError("the images are of several sizes; edit those of one size together")
         patch = self.tokenizer.config.downsampling
@@ -442,6 +443,7 @@ class TextToImage:
         **settings: Unpack[Settings],
     ) -> GenerationResult:
         """`num_images` images of each prompt, in batches."""
+        require_whole(num_images=num_images, batch_size=batch_size, first_index=first_index)
         if not prompts or num_images < 1 or batch_size < 1:
             raise UsageError("nothing to generate: give a prompt, num_images and batch_size >= 1")
         seed = seed_of(seed, generator)

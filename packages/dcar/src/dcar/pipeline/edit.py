@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from dcar.randomness import keyed_generator
 from dcht.errors import UsageError
 from dcht.flatten import flatten
 from dcht.images import covering
+from dcht.ranges import require_whole
 from dcht.tokenizer import Tokenizer
 
 Mask = Image.Image | np.ndarray
@@ -53,7 +55,7 @@ class Edit:
 
     def __post_init__(self) -> None:
         """Refuse a share that is none, and an edit of nothing."""
-        if not 0 < self.strength <= 1:
+        if not isinstance(self.strength, Real) or not 0 < self.strength <= 1:
             raise UsageError(f"strength is {self.strength}; it must be above 0 and at most 1")
         if not self.region.any():
             raise UsageError(
@@ -249,6 +251,7 @@ def token_grid(height: int, width: int, patch: int = 32) -> tuple[int, int]:
 
 
 def _check_multiple(name: str, pixels: int, patch: int, *, least: int) -> None:
+    require_whole(**{name: pixels})
     if pixels < least or pixels % patch:
         nearest = max(least, round(pixels / patch) * patch)
         raise UsageError(f"{name} {pixels} is not a multiple of {patch}; the nearest is {nearest}")

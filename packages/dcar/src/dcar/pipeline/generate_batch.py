@@ -22,6 +22,7 @@ from dcar.sampler import Step, sample_residual, unmask
 from dcar.sampling_config import SamplingConfig
 from dcht.errors import UsageError
 from dcht.images import to_pil
+from dcht.ranges import require_whole
 from dcht.tokenizer import Tokenizer
 
 
@@ -68,6 +69,7 @@ def generate_batch(
     """
     grid = token_grid(*size, parts.tokenizer.config.downsampling)
     check_text(prompts)
+    require_whole(seed=seed, first_index=first_index)
     if seed < 0:
         raise UsageError(f"seed is {seed}; it must not be negative")
     generator, head = parts.model.generator, parts.model.head
@@ -114,8 +116,12 @@ def check_text(prompts: Sequence[str]) -> None:
     """Refuse what is not text.
 
     Raises:
-        UsageError: a prompt that is no string, or has a lone surrogate.
+        UsageError: no list of some, a prompt that is no string, or has a lone surrogate.
     """
+    if prompts is None or isinstance(prompts, str):
+        raise UsageError(f"prompts are {prompts!r}; give a list of texts")
+    if not prompts:
+        raise UsageError("nothing to generate: give a prompt")
     for prompt in prompts:
         if not isinstance(prompt, str):
             raise UsageError(f"prompt {prompt!r} is a {type(prompt).__name__}; give text")

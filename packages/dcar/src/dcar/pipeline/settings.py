@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from enum import Enum
+from numbers import Real
 from types import NoneType
 from typing import Any, TypedDict, get_args, get_type_hints
 
@@ -110,7 +111,9 @@ def _our_names(given: dict[str, Any]) -> dict[str, Any]:
         if ours in given:
             raise UsageError(f"{theirs} is diffusers' name of {ours}: give one of them")
         value = given.pop(theirs)
-        given[ours] = max(0.0, value - 1.0) if theirs == "guidance_scale" else value
+        if theirs == "guidance_scale" and isinstance(value, Real):
+            value = max(0.0, float(value) - 1.0)
+        given[ours] = value
     return given
 
 
@@ -163,6 +166,8 @@ def _ddpm_steps(settings: SamplingConfig) -> float:
 
 def _value(name: str, kind: Any, value: Any) -> Any:
     """A setting as its field has it: a choice may come by its value."""
+    if kind is bool and not isinstance(value, bool):
+        raise UsageError(f"{name} is {value!r}; expected True or False")
     kinds = get_args(kind) or (kind,)
     choices = next(option for option in kinds if option is not NoneType)
     absent = value is None and NoneType in kinds

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
+from dcar.modules.words import visible
 from dcar.pipeline import TextToImage
 
 COLORS = (
@@ -25,7 +26,7 @@ PLACES = (
 SAME_IN_PLURAL = ("broccoli", "deer", "fish", "scissors", "sheep", "skis")
 NEAR, NEAREST = 0.7, 2
 """How like a word must be to be named as near to another (difflib's ratio), and how many are."""
-GAP = r"[\s\-\u2010]+"
+GAP = r"[\s\-\u2010-\u2015\u2212]+"
 """Between the words of a name."""
 NAMED_THINGS = 40
 """How many things a sentence names before it says how many more there are."""
@@ -65,7 +66,7 @@ def group_words(words: Iterable[str], names: Sequence[str] = ()) -> Vocabulary:
 
     Args:
         words: all of them.
-        names: of the things, whole; none: they are told by their plurals.
+        names: of the things, whole; others are told by their plurals.
     """
     known = set(words)
 
@@ -82,7 +83,9 @@ def group_words(words: Iterable[str], names: Sequence[str] = ()) -> Vocabulary:
     plurals |= {f"{name[:-3]}men" for name in names if name.endswith("man")}
     plurals |= {f"{name[:-1]}ves" for name in names if name.endswith("f")}
     plurals |= {f"{name}s" for name in names}  # "tvs", too
-    groups = (sorted({*names} or countable), among(COLORS), among(NUMBERS), among(PLACES))
+    # What a fine-tune learned beside the names of its start is told by its plural, too.
+    learned = countable - {word for name in names for word in _words(name)}
+    groups = (sorted({*names} | learned), among(COLORS), among(NUMBERS), among(PLACES))
     said = {word for group in groups for name in group for word in _words(name)} | countable
     return Vocabulary(*groups, sorted(known - plurals - said))
 
@@ -105,9 +108,9 @@ def parts_of_names(prompt: str, vocabulary: Vocabulary) -> dict[str, str]:
     >>> parts_of_names("two fire trucks", group_words(["fire", "truck", "trucks"], ["fire truck"]))
     {}
     """
-    rest = unicodedata.normalize("NFKC", prompt).lower()
+    rest = unicodedata.normalize("NFKC", visible(prompt)).lower()
     for name in sorted(vocabulary.things, key=len, reverse=True):
-        # People join or part the words of a name by any blank, or by a hyphen.
+        # People join or part the words of a name by any blank, or by a dash.
         parts = GAP.join(map(re.escape, re.split(GAP, name)))
         rest = re.sub(rf"\b{parts}(e?s)?\b", " ", rest)
     alone = {*vocabulary.colours, *vocabulary.numbers, *vocabulary.places, *vocabulary.other}
