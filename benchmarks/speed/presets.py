@@ -43,6 +43,8 @@ POINTS = {
     "gtr-8": "preset=gtr-8",
     "gtr-6": "preset=gtr-6",
     "halton-12, head 8": f"preset=halton-12 {FAST_HEAD} num_diffusion_steps=8",
+    "halton-12, interval": "preset=halton-12 guidance=interval",
+    "8 steps, interval": "num_steps=8 guidance=interval",
     "halton-6, interval": "preset=halton-6 guidance=interval",
     "gtr-8, head 8": f"preset=gtr-8 {FAST_HEAD} num_diffusion_steps=8",
     "gtr-6, head 8": f"preset=gtr-6 {FAST_HEAD} num_diffusion_steps=8",
