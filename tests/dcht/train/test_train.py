@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from dcht import PRESETS, CheckpointError, Tokenizer, UsageError
 from dcht.checkpoint import checkpoint_sha256
@@ -18,6 +18,8 @@ from dcht.engine.distributed import World
 from dcht.engine.trackers import Tracker
 from dcht.files import locked
 from dcht.launch import experiment_names, train_main
+from dcht.loss_config import LPIPSNet
+from dcht.perceptual import LPIPS
 from dcht.train import train
 from dcht.train.log import describe, plot_run
 from dcht.train.trainer import Trainer
@@ -288,6 +290,24 @@ def test_what_a_run_depends_on_may_not_change_under_it(images, tmp_path, monkeyp
     (images / "more" / "g.jpg").rename(images / "more" / "f.jpg")
     assert {path.name: path.read_bytes() for path in Path(run.out).glob("*.*")} == left
     assert train(later)
+
+
+def test_lpips_may_not_change_under_a_run(images, tmp_path, monkeypatch):
+    """A loss that changes in the middle would be nobody's: neither the old run's nor the new."""
+    torch.manual_seed(0)
+    weights = tmp_path / "alexnet.safetensors"
+    first, second = (LPIPS("alex").state_dict() for _ in range(2))
+    save_file(first, weights)
+    loss = LossConfig(lpips=0.1, lpips_net=LPIPSNet.alex, lpips_weights=str(weights), gan=0)
+    run = config(images, tmp_path / "run", Stage.continuous_warmup, steps=4, loss=loss)
+    with monkeypatch.context() as patch:
+        stop_at(2, patch)
+        assert not train(run)
+    save_file(second, weights)
+    with pytest.raises(UsageError, match="LPIPS has other weights than the run in"):
+        train(run)
+    save_file(first, weights)
+    assert train(run)
 
 
 def test_a_constant_rate_lets_a_stage_grow(images, tmp_path, monkeypatch):

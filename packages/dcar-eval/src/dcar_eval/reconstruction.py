@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from dcar_eval.metrics.crops import cropping
 from dcar_eval.metrics.distances import distances, few_images
-from dcar_eval.metrics.features import module_sha256
 from dcar_eval.metrics.networks import FURTHER, MetricNetworks, measure
 from dcar_eval.metrics.pairs import PAIR_METRICS, require_sides
 from dcar_eval.metrics.pixels import eight_bits
@@ -32,6 +31,7 @@ from dcar_eval.runs.results import (
 )
 from dcar_eval.runs.run import Run
 from dcar_eval.runs.shares import Gathered, Share
+from dcht.checkpoint import module_sha256
 from dcht.data.entries import Entry
 from dcht.data.reader import Batch, Reader, split
 from dcht.data.sources import list_inputs

@@ -37,6 +37,15 @@ NAMED_KEYS = 6
 """How many offending keys an error names before it says how many more there are."""
 
 
+def module_sha256(module: nn.Module, code: bytes = b"") -> str:
+    """Hash of a module's parameters and buffers, by name, and of its code."""
+    digest = hashlib.sha256(code)
+    for key, value in sorted(module.state_dict().items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def write_checkpoint(
     folder: str | Path,
     config: dict[str, Any],

@@ -30,6 +30,7 @@ from dcar_eval.metrics.pixels import eight_bits
 from dcar_eval.metrics.protocol import Crop
 from dcar_eval.metrics.transformers_features import DEFAULTS, load_transformers_features
 from dcar_eval.runs.journal import STATE, Features, Journal
+from dcht.checkpoint import module_sha256
 from dcht.data.entries import Entry, content_sha256
 from dcht.data.reader import Reader, split
 from dcht.errors import UsageError
@@ -135,15 +136,6 @@ def _source(module: nn.Module, name: str) -> bytes:
         with suppress(OSError, TypeError):  # typed into a session, say
             code += Path(inspect.getfile(thing)).read_bytes()
     return code
-
-
-def module_sha256(module: nn.Module, code: bytes = b"") -> str:
-    """Hash of a module's parameters and buffers, by name, and of its code."""
-    digest = hashlib.sha256(code)
-    for key, value in sorted(module.state_dict().items()):
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def cached_features(

@@ -19,7 +19,6 @@ import torch
 from dcar.pipeline import TextToImage
 from dcar.pipeline.series import ImageSeries, generate_images
 from dcar.pipeline.settings import Settings
-from dcar_eval.metrics.features import module_sha256
 from dcar_eval.metrics.likeness import RECOGNIZABLE
 from dcar_eval.runs.failures import write_failures
 from dcar_eval.runs.results import alone, finished, prepare, this_run, versions, write_results
@@ -29,7 +28,7 @@ from dcar_eval.scenes.judge import LPIPS_NET, Art, judge
 from dcar_eval.scenes.prompts import Prompt, known_objects, sample_prompts
 from dcar_eval.scenes.recognizer import Recognizer
 from dcar_eval.scenes.world import BENCHMARK, Split
-from dcht.checkpoint import to_dict
+from dcht.checkpoint import module_sha256, to_dict
 from dcht.errors import UsageError
 from dcht.files import write_atomic
 from dcht.tokenizer import Tokenizer

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dcht.checkpoint import module_sha256
 from dcht.engine.run_folder import fitting_state, read_resume
 from dcht.engine.training import load_optimizer
 from dcht.errors import UsageError
@@ -17,6 +18,7 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
     """All that resuming needs, for `load_state`."""
     return {
         "contents": trainer.contents,
+        "lpips": _lpips_sha256(trainer),
         "stage_index": trainer.stage_index,
         "stage_step": trainer.stage_step,
         "stage_steps": trainer.stage_steps if trainer.stage_step else None,
@@ -31,6 +33,11 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
     }
 
 
+def _lpips_sha256(trainer: Trainer) -> str | None:
+    lpips = trainer.losses.lpips
+    return None if lpips is None else module_sha256(lpips)
+
+
 def resume_from(trainer: Trainer, path: Path) -> Any:
     """Continue from a file that a run saved. What was read is not kept: it is as large as the run.
 
@@ -38,7 +45,8 @@ def resume_from(trainer: Trainer, path: Path) -> Any:
         The state of the run's `Report`.
 
     Raises:
-        UsageError: the images have changed since, or, under a cosine, the stage's length.
+        UsageError: the images or LPIPS's weights have changed since, or, under a cosine, the
+            stage's length.
         CheckpointError: the file is damaged.
     """
     with fitting_state(path):
@@ -51,7 +59,8 @@ def load_state(trainer: Trainer, step: int, state: dict[str, Any]) -> None:
     """Continue where `state_of` was asked.
 
     Raises:
-        UsageError: the images have changed since, or, under a cosine, the stage's length.
+        UsageError: the images or LPIPS's weights have changed since, or, under a cosine, the
+            stage's length.
         LookupError, TypeError, ValueError, RuntimeError: it is the state of something else.
     """
     out = trainer.config.out
@@ -60,6 +69,12 @@ def load_state(trainer: Trainer, step: int, state: dict[str, Any]) -> None:
         raise UsageError(
             f"the images in {trainer.config.data.root} are not those that the run in {out} began "
             f"with; choose another out=, and start from its result with init_from={out}/{TOKENIZER}"
+        )
+    now = _lpips_sha256(trainer)
+    if state.get("lpips", now) != now:
+        raise UsageError(
+            f"LPIPS has other weights than the run in {out} began with; name those with "
+            "loss.lpips_weights=, or choose another out="
         )
     trainer.step = step
     trainer.stage_index, trainer.stage_step = state["stage_index"], state["stage_step"]
