@@ -14,15 +14,14 @@ if [ ! -f "$work/latents/manifest.json" ]; then
     dcar-eval scenes --sprites "$sprites" --out "$work/scenes" --num "$scenes" --objects starter
     dcht encode "$work/scenes" --out "$work/latents" --workers 2 --threads 1 --shard-size 1024
 fi
-[ -f "$work/one-pass/results.json" ] ||
-    dcar-eval profile --preset small --precision fp32 --warmup 0 --repeats 1 num_steps=1 num_diffusion_steps=1 cfg_scale=0 \
-        --out "$work/one-pass"
+dcar-eval profile --preset small --precision fp32 --warmup 0 --repeats 1 num_steps=1 num_diffusion_steps=1 cfg_scale=0 \
+    --out "$work/one-pass"
 longer=$(python "$here/table4.py" "$work/one-pass/results.json" "$steps")
 arm() { # NAME SEED STEPS OPTION...
     run=$work/runs/$1-$2
     dcar-train +experiment=scenes256 data.root="$work/latents" seed="$2" steps="$3" loss.diffusion=1 \
         optimizer.head_clip=1 optimizer.final_lr=2e-5 compile=false sample_every=100000 out="$run/run" "${@:4}"
-    [ -f "$run/scores/results.json" ] || dcar-eval scenes-eval --ckpt "$run/run/checkpoint" --num-per-task "$prompts" \
+    dcar-eval scenes-eval --ckpt "$run/run/checkpoint" --num-per-task "$prompts" \
         --sprites "$sprites" --objects starter --out "$run/scores"
 }
 for seed in 0 1; do

@@ -165,3 +165,18 @@ def test_a_image_of_odd_size_says_how_to_fit_it(dcar: Dcar, tmp_path: Path) -> N
     assert code == 2 and "is 250 x 100, not multiples of 32; --size 224x96 resizes" in stderr
     assert dcar(*words, "--size", "224x96")[0] == 0
     assert pixels(tmp_path / "x.png").shape == (96, 224, 3)
+
+
+def test_a_mask_that_size_crops_away_says_so(dcar: Dcar, photo: Path, tmp_path: Path) -> None:
+    """The left edge of an image that is cut to a square: bright, and not in what is left."""
+    edge, dark = Image.new("L", (128, 96)), Image.new("L", (128, 96))
+    ImageDraw.Draw(edge).rectangle((0, 0, 9, 95), fill=255)
+    edge.save(tmp_path / "edge.png")
+    dark.save(tmp_path / "dark.png")
+    words = ("edit", photo, "a dog", "--size", "64x64", "--out", tmp_path / "x.png", "--mask")
+    code, _, stderr = dcar(*words, tmp_path / "edge.png")
+    assert code == 2 and "edge.png is bright, --size 64x64 crops the image" in stderr
+    assert "one of its shape (128 x 96) keeps it all" in stderr
+    code, _, stderr = dcar(*words, tmp_path / "dark.png")
+    assert code == 2 and "the mask is nowhere bright" in stderr
+    assert not (tmp_path / "x.png").exists()

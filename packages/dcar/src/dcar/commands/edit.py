@@ -139,7 +139,14 @@ def read_edit(arguments: argparse.Namespace) -> Edit:
         )
     if arguments.outpaint is not None:
         return outpaint(image, **arguments.outpaint)
-    bright = None if mask is None else fit_mask(mask, image.size)
+    bright = None
+    if mask is not None:
+        bright = fit_mask(mask, image.size)
+        if not bright.any() and fit_mask(mask, mask.size).any():
+            raise UsageError(
+                f"nothing to change: where {arguments.mask} is bright, --size {arguments.size} "
+                f"crops the image; one of its shape ({mask.width} x {mask.height}) keeps it all"
+            )
     edit = inpaint(image, bright, strength=1 if arguments.strength is None else arguments.strength)
     if bright is not None:
         white = int(bright.sum())
