@@ -172,6 +172,32 @@ def test_a_repository_of_parquet_is_read_where_it_is(tmp_path: Path, monkeypatch
         list_inputs("hf://name")
 
 
+def test_files_of_a_repository_are_closed_also_where_they_are_damaged(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """Sound, cut off, and one whose column holds no image: what was opened to be listed."""
+    (tmp_path / "data").mkdir()
+    for name in ("sound", "cut", "none"):
+        key = "text" if name == "none" else "image"
+        write(tmp_path / "data" / f"{name}.parquet", [{key: png(k)} for k in range(3)])
+    cut = tmp_path / "data" / "cut.parquet"
+    cut.write_bytes(cut.read_bytes()[:-9])
+    handles = []
+
+    class Files(Hub):
+        def open(self, file, mode):
+            handles.append((self.folder / file.split("@" + "b" * 40 + "/")[1]).open(mode))
+            return handles[-1]
+
+    hub = Files(tmp_path)
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
+    monkeypatch.setattr("huggingface_hub.HfFileSystem", lambda: hub)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    entries = list_inputs("hf://user/name")
+    assert [bool(entry.problem) for entry in entries].count(True) == 1
+    assert len(handles) >= 3 and all(handle.closed for handle in handles)
+
+
 def test_a_repository_that_cannot_be_reached_is_one_line(monkeypatch) -> None:
     def fail(*args, **kwargs):
         raise OSError("no way to the Hub\nand more")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from threading import Lock
@@ -57,10 +59,24 @@ def open_parquet(file: str) -> Any:
     require_pyarrow(os.path.basename(file))
     import pyarrow.parquet
 
+    opened = None
     try:
-        return pyarrow.parquet.ParquetFile(_open(file), pre_buffer=file.startswith(REMOTE))
+        opened = _open(file)
+        return pyarrow.parquet.ParquetFile(opened, pre_buffer=file.startswith(REMOTE))
     except Exception as error:  # of pyarrow, of the Hub, or of the system
+        if opened is not None:
+            opened.close()
         raise ImageError(f"cannot be read: {_line(error)}") from None
+
+
+@contextmanager
+def reading_parquet(file: str) -> Iterator[Any]:
+    """`open_parquet`, closed at the end: pyarrow leaves what it was given to the collector."""
+    parquet = open_parquet(file)
+    try:
+        yield parquet
+    finally:
+        parquet.close(force=True)
 
 
 def _open(file: str) -> Any:

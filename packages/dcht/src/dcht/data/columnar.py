@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dcht.data.cells import NO_BYTES, Cell, open_parquet, read_batches, require_pyarrow
+from dcht.data.cells import NO_BYTES, Cell, read_batches, reading_parquet, require_pyarrow
 from dcht.data.entries import Entry, Part, file_part
 from dcht.data.labels import parse_label
 from dcht.files import open_regular
@@ -42,7 +42,8 @@ def has_images(path: str) -> bool:
                 return False
     except OSError:
         return False
-    return bool(_bytes_columns(open_parquet(path).schema_arrow))
+    with reading_parquet(path) as parquet:
+        return bool(_bytes_columns(parquet.schema_arrow))
 
 
 def list_parquet(path: str, name: str, *, changed: tuple[int, int] | None = None) -> list[Entry]:
@@ -58,21 +59,21 @@ def list_parquet(path: str, name: str, *, changed: tuple[int, int] | None = None
     """
     try:
         whole = Part(path, 0, changed=changed) if changed else file_part(path)
-        parquet = open_parquet(path)
-        schema = parquet.schema_arrow
-        column, classes = _image_column(schema), _classes(schema.metadata)
-        others = _field_columns(schema)
-        count = parquet.metadata.num_rows
-        # No row is less than a bit in a file that is not made to fill the memory.
-        if not changed and not 0 <= count <= 8 * whole.size:
-            raise ImageError(f"damaged: {count:,} rows in {whole.size:,} bytes")
-        entries: list[Entry] = []
-        for group in range(parquet.num_row_groups):
-            metadata = parquet.metadata.row_group(group)
-            mean = _mean_size(metadata, column)
-            for row, fields in enumerate(_rows(parquet, group, others, metadata.num_rows)):
-                part = whole._replace(size=mean, cell=Cell(column, group, row))
-                entries.append(_entry(name, len(entries), count, part, fields, classes))
+        with reading_parquet(path) as parquet:
+            schema = parquet.schema_arrow
+            column, classes = _image_column(schema), _classes(schema.metadata)
+            others = _field_columns(schema)
+            count = parquet.metadata.num_rows
+            # No row is less than a bit in a file that is not made to fill the memory.
+            if not changed and not 0 <= count <= 8 * whole.size:
+                raise ImageError(f"damaged: {count:,} rows in {whole.size:,} bytes")
+            entries: list[Entry] = []
+            for group in range(parquet.num_row_groups):
+                metadata = parquet.metadata.row_group(group)
+                mean = _mean_size(metadata, column)
+                for row, fields in enumerate(_rows(parquet, group, others, metadata.num_rows)):
+                    part = whole._replace(size=mean, cell=Cell(column, group, row))
+                    entries.append(_entry(name, len(entries), count, part, fields, classes))
     except ImageError as error:
         return [Entry(name, problem=str(error))]
     except Exception as error:
