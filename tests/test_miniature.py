@@ -251,6 +251,24 @@ def test_strategies_stand_beside_each_other_on_both_paths(
     assert lines[3] == f"| no warm-up | discrete | {scores} | 50 % | 12 |"
 
 
+def test_stage_2_says_what_the_residual_is_worth(miniature: ModuleType, tmp_path: Path) -> None:
+    """The last validation of a log counts; the worth is hybrid minus discrete, seed by seed."""
+    for seed, more in ((0, 0.0), (1, 1.0)):
+        path = tmp_path / f"seed-{seed}" / "stage2-0.5" / "metrics.jsonl"
+        path.parent.mkdir(parents=True)
+        lines = [
+            {"step": step, "val_psnr_hybrid": psnr, "val_psnr_discrete": 18.0 + more,
+             "val_lpips_hybrid": 0.25, "val_lpips_discrete": 0.5, "codebook_used": 0.75}
+            for step, psnr in ((200, 1.0), (600, 20.0 + 2 * more))
+        ]  # fmt: skip
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines = shown(miniature.stage2, "stage2", tmp_path).splitlines()
+    lpips = "0.250 (0.250, 0.250) | 0.500 (0.500, 0.500)"
+    psnr = "21.00 (20.00, 22.00) | 18.50 (18.00, 19.00)"
+    start = "| half of them | stage 2 |"
+    assert lines[2] == f"{start} {psnr} | {lpips} | 2.50 (2.00, 3.00) | 75 % |"
+
+
 def test_heads_stand_beside_each_other_by_steps(miniature: ModuleType, tmp_path: Path) -> None:
     for seed, more in ((0, 0.0), (1, 1.0)):
         rows = [

@@ -27,6 +27,7 @@ import orders
 import reconstruction
 import rehearsal
 import result_files
+import stage2
 import standard
 import strategies
 import sweeps
@@ -48,6 +49,7 @@ PAGES = [
 ]
 RESULTS: dict[str, ModuleType] = {
     "reconstruction": reconstruction,
+    "stage2": stage2,
     "table2": table2,
     "table4": table4,
     "arms": arms,

@@ -13,6 +13,7 @@ from dcar.config import PRESETS, Guidance, SamplingConfig, Solver, with_preset
 from dcar.masking import lowest, masked_counts
 from dcar.modules.diffusion import GaussianDiffusion, respaced_timesteps
 from dcar.modules.diffusion_head import DiffusionHead, HeadNoise, guide
+from dcar.modules.packed import Linear
 from dcar.modules.transformer import Generator, TextContext
 from dcar.sampler import Step, StepNoise, sample_indices, sample_residual, unmask
 from dcar.sampling.guidance import guidance_context, step_scale
@@ -140,6 +141,21 @@ def bench_logits(versus: Versus) -> None:
 
     with torch.inference_mode():
         versus(there, everywhere)
+
+
+@pytest.mark.parametrize("rows", [128, 512])
+def bench_linear(versus: Versus, rows: int) -> None:
+    """An MLP's two layers of the published width whose weights are laid out once, against torch's.
+
+    `rows`: of one image at 256 and at 512 px, with guidance.
+    """
+    ours = torch.nn.Sequential(Linear(1152, 4608), Linear(4608, 1152)).eval()
+    plain = torch.nn.Sequential(torch.nn.Linear(1152, 4608), torch.nn.Linear(4608, 1152)).eval()
+    plain.load_state_dict(ours.state_dict())
+    x = torch.randn(rows, 1152)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), plain(x), atol=1e-4, rtol=0)
+        versus(lambda: ours(x), lambda: plain(x))
 
 
 @pytest.mark.parametrize("model", [24], indirect=True, ids=["text24"])

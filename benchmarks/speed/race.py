@@ -98,7 +98,8 @@ class WithText:
 
 
 def ours(setting: Setting) -> dict[str, Part]:
-    """DC-AR 671 M, with the paper's settings and with every preset that the package has.
+    """DC-AR 671 M, with the paper's settings, with every preset that the package has, and with
+    `--steps 8 --guidance interval` (`interval-8`), the fastest that qualifies (docs/speed.md).
 
     Each of them with the light decoder, too: that is the time of a preview, whose image is not the
     large decoder's (docs/speed.md has what it costs in quality).
@@ -110,8 +111,8 @@ def ours(setting: Setting) -> dict[str, Part]:
     import dcht
     from dcar.pipeline.compiled import compile_networks
     from dcar.sampler import sample_residual, unmask
-    from dcar.sampling.guidance import guidance_context
-    from dcar.sampling_config import SAMPLING_PRESETS, SamplingConfig, with_preset
+    from dcar.sampling.guidance import guidance_context, last_step_scale, step_scale
+    from dcar.sampling_config import SAMPLING_PRESETS, Guidance, SamplingConfig, with_preset
     from dcht.modules.autoencoder import Decoder
 
     config = dcar.PRESETS[setting.preset]
@@ -131,6 +132,7 @@ def ours(setting: Setting) -> dict[str, Part]:
     sources = [torch.Generator().manual_seed(image) for image in range(setting.batch)]
     names = [name for name in SAMPLING_PRESETS if name != "release"]
     presets = {name: with_preset(SamplingConfig(), name) for name in names}
+    presets["interval-8"] = SamplingConfig(num_steps=8, guidance=Guidance.interval)
     parts: dict[str, Part] = {}
 
     rows = guidance_context(generator, text, mask, guided=True)
@@ -160,11 +162,19 @@ def ours(setting: Setting) -> dict[str, Part]:
         entrant = f"dcar-{name}"
         steps = config.num_steps if setting.full else SOME_STEPS
         key = f"dcar {config.order.value} step" if config.order.value == "gtr" else "dcar step"
-        part = parts.setdefault(key, Part(unmasking(config, steps), {}, divide=steps))
-        part.times[entrant] = config.num_steps
+        guided = sum(step_scale(config, step) != 0 for step in range(config.num_steps))
+        constant = replace(config, guidance=Guidance.constant)
+        part = parts.setdefault(key, Part(unmasking(constant, steps), {}, divide=steps))
+        part.times[entrant] = guided
+        if guided < config.num_steps:
+            key, alone = f"{key}, not guided", replace(constant, cfg_scale=0.0)
+            part = parts.setdefault(key, Part(unmasking(alone, steps), {}, divide=steps))
+            part.times[entrant] = config.num_steps - guided
         key = f"dcar head, {config.num_diffusion_steps} steps {config.solver.value}"
         key += f", {config.fts_steps} for the rest" if config.fts else ""
-        hidden = setting.random(2 * setting.batch, side * side, generator.config.width)
+        key += "" if last_step_scale(config) else ", not guided"
+        rows_of_head = (2 if last_step_scale(config) else 1) * setting.batch
+        hidden = setting.random(rows_of_head, side * side, generator.config.width)
 
         def refine(config: SamplingConfig = config, hidden: Tensor = hidden) -> object:
             return sample_residual(head, hidden, config=config, generators=sources)

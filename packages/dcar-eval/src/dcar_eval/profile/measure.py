@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dcar.modules.classes import ClassEncoder
+from dcar.modules.packed import packed_flops
 from dcar.pipeline import TextToImage
 from dcar.pipeline.edit import token_grid
 from dcar.pipeline.settings import Settings, resolve
@@ -166,7 +167,7 @@ def count_flops(
 ) -> dict[str, int]:
     """FLOPs of one image by part, as executed; `size` is (height, width)."""
     flops, before = {}, 0
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=packed_flops()) as counter:
         for part, _ in generation_parts(pipe, [prompt_for(pipe)], settings=settings, size=size):
             total = counter.get_total_flops()
             flops[part], before = total - before, total

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dcar.config import HeadConfig, Solver
 from dcar.modules.diffusion import TRAIN_STEPS, GaussianDiffusion
+from dcar.modules.packed import Linear
 from dcar.modules.solvers import Group, Network, Rows, solve, solver_timesteps
 from dcht.modules import wide
 
@@ -54,9 +55,9 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = wide.LayerNorm(width, eps=1e-6)
-        self.fc1 = nn.Linear(width, width)
-        self.fc2 = nn.Linear(width, width)
-        self.modulation = nn.Linear(width, 3 * width)
+        self.fc1 = Linear(width, width)
+        self.fc2 = Linear(width, width)
+        self.modulation = Linear(width, 3 * width)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """(p, width) to (p, width)."""
@@ -72,12 +73,12 @@ class DiffusionHead(nn.Module):
         super().__init__()
         self.config = config
         width, channels = config.width, config.latent_channels
-        self.time1 = nn.Linear(FREQUENCIES, width)
-        self.time2 = nn.Linear(width, width)
-        self.condition = nn.Linear(config.condition_dim, width)
+        self.time1 = Linear(FREQUENCIES, width)
+        self.time2 = Linear(width, width)
+        self.condition = Linear(config.condition_dim, width)
         self.inputs = wide.Linear(channels, width)
         self.blocks = nn.ModuleList([ResidualBlock(width) for _ in range(config.depth)])
-        self.modulation = nn.Linear(width, 2 * width)
+        self.modulation = Linear(width, 2 * width)
         self.outputs = wide.Linear(width, 2 * channels)
         self.diffusion = GaussianDiffusion()
         self._initialize()

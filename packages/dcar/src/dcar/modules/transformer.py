@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dcar.config import GeneratorConfig
+from dcar.modules.packed import Linear
 
 NORM_EPS = 1e-6
 
@@ -47,10 +48,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.dropout = config.attention_dropout
-        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.qkv = Linear(config.width, 3 * config.width)
         self.q_norm = nn.LayerNorm(config.width) if config.qk_norm else nn.Identity()
         self.k_norm = nn.LayerNorm(config.width) if config.qk_norm else nn.Identity()
-        self.out = nn.Linear(config.width, config.width)
+        self.out = Linear(config.width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, n, d) to (b, n, d)."""
@@ -69,9 +70,9 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.dropout = config.attention_dropout
-        self.q = nn.Linear(config.width, config.width)
-        self.kv = nn.Linear(config.width, 2 * config.width)
-        self.out = nn.Linear(config.width, config.width)
+        self.q = Linear(config.width, config.width)
+        self.kv = Linear(config.width, 2 * config.width)
+        self.out = Linear(config.width, config.width)
 
     def project_text(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (b, heads, l, d / heads) of the projected text (b, l, d)."""
@@ -91,8 +92,8 @@ class MLP(nn.Module):
 
     def __init__(self, in_dim: int, mid_dim: int, out_dim: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(in_dim, mid_dim)
-        self.fc2 = nn.Linear(mid_dim, out_dim)
+        self.fc1 = Linear(in_dim, mid_dim)
+        self.fc2 = Linear(mid_dim, out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_dim) to (..., out_dim)."""
@@ -133,7 +134,7 @@ class Generator(nn.Module):
         self.embedding = nn.Embedding(config.codebook_size + 1, config.width)
         self.caption = MLP(config.text_dim, config.width, config.width)
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.depth)])
-        self.to_logits = nn.Linear(config.width, config.codebook_size)
+        self.to_logits = Linear(config.width, config.codebook_size)
         # The null caption is random and never trained (PixArt-alpha): a saved buffer.
         null_text = torch.empty(config.text_length, config.text_dim)
         self.register_buffer("null_text", nn.init.normal_(null_text, std=config.text_dim**-0.5))

@@ -1,0 +1,131 @@
+"""Weights that are laid out once: the same products, whatever becomes of the weights."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dcar.modules.packed import Linear, _packs, packed_flops
+
+CLOSE = {"atol": 1e-5, "rtol": 0.0}
+only_x86 = pytest.mark.skipif(not _packs(), reason="this processor or torch packs no weights")
+
+
+def pair() -> tuple[Linear, nn.Linear]:
+    torch.manual_seed(0)
+    packed, plain = Linear(64, 96), nn.Linear(64, 96)
+    plain.load_state_dict(packed.state_dict())
+    return packed, plain
+
+
+def compared(packed: Linear, plain: nn.Linear, x: Tensor) -> None:
+    with torch.inference_mode():
+        torch.testing.assert_close(packed(x), plain(x), **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.randn(3, 7, 64),
+        torch.randn(64),
+        torch.randn(1000, 64),
+        torch.randn(64, 5).T,
+        torch.randn(3, 8, 64)[:, ::2],
+        torch.randn(2, 128)[:, 64:],
+        torch.randn(0, 64),
+    ],
+    ids=["three axes", "one row", "many", "transposed", "every second", "half a row", "none"],
+)
+def test_it_agrees_with_the_plain_layer(x: Tensor) -> None:
+    compared(*pair(), x)
+
+
+@only_x86
+def test_weights_are_laid_out_where_nothing_is_trained_only() -> None:
+    packed, _ = pair()
+    x = torch.randn(4, 64)
+    with torch.no_grad():
+        packed(x)
+    assert packed._packed is None
+    packed(x).sum().backward()
+    assert packed._packed is None
+    assert packed.weight.grad is not None
+    with torch.inference_mode():
+        packed(x)
+    assert packed._packed is not None
+    assert list(packed.state_dict()) == ["weight", "bias"]
+
+
+def test_weights_that_changed_are_laid_out_again() -> None:
+    packed, plain = pair()
+    x = torch.randn(4, 64)
+    compared(packed, plain, x)
+    for layer in (packed, plain):
+        with torch.no_grad():
+            layer.weight.mul_(2)
+    compared(packed, plain, x)
+    with torch.inference_mode():
+        for layer in (packed, plain):
+            layer.weight.mul_(2)
+    compared(packed, plain, x)
+    for layer in (packed, plain):
+        layer.weight.data = layer.weight.data * 3
+    compared(packed, plain, x)
+    for layer in (packed, plain):
+        layer.bfloat16().float()
+    compared(packed, plain, x)
+    other, _ = pair()
+    packed.load_state_dict(other.state_dict())
+    plain.load_state_dict(other.state_dict())
+    compared(packed, plain, x)
+
+
+def test_weights_in_the_place_of_others_are_told_apart() -> None:
+    """New ones at the old address, at the same version: the old are held, so it cannot be."""
+    packed, plain = pair()
+    x = torch.randn(4, 64)
+    compared(packed, plain, x)
+    for factor in range(2, 6):
+        for layer in (packed, plain):
+            values = (layer.weight.data * factor).tolist()
+            layer.weight.data = torch.empty(0)
+            layer.weight.data = torch.tensor(values)
+        compared(packed, plain, x)
+
+
+def test_a_copy_lays_out_its_own() -> None:
+    packed, plain = pair()
+    x = torch.randn(4, 64)
+    compared(packed, plain, x)
+    for other in (copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+        compared(other, plain, x)
+        with torch.no_grad():
+            other.weight.zero_()
+        compared(packed, plain, x)
+
+
+def test_other_types_and_made_under_inference_mode_take_the_plain_way() -> None:
+    packed, _ = pair()
+    with torch.inference_mode():
+        assert packed.double()(torch.randn(2, 64).double()).dtype == torch.float64
+        made = Linear(64, 96)
+        made(torch.randn(2, 64))
+    assert packed._packed is None
+    assert made._packed is None
+
+
+@only_x86
+def test_its_operations_are_counted_as_the_plain_layer_has_them() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    found = []
+    for layer in pair():
+        counter = FlopCounterMode(display=False, custom_mapping=packed_flops())
+        with torch.inference_mode(), counter:
+            layer(torch.randn(3, 7, 64))
+        found.append(counter.get_total_flops())
+    assert found == [2 * 21 * 64 * 96] * 2
