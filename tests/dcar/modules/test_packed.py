@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dcar.modules.packed import Linear, _packs, packed_flops
+from dcar.modules.packed import Linear, _types, gelu, packed_flops
 
 CLOSE = {"atol": 1e-5, "rtol": 0.0}
-only_x86 = pytest.mark.skipif(not _packs(), reason="this processor or torch packs no weights")
+only_x86 = pytest.mark.skipif(not _types(), reason="this processor or torch packs no weights")
 
 
 def pair() -> tuple[Linear, nn.Linear]:
@@ -42,6 +42,19 @@ def compared(packed: Linear, plain: nn.Linear, x: Tensor) -> None:
 )
 def test_it_agrees_with_the_plain_layer(x: Tensor) -> None:
     compared(*pair(), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_its_gelu_is_that_of_the_plain_layer(dtype: torch.dtype) -> None:
+    packed, plain = (layer.to(dtype) for layer in pair())
+    x = torch.randn(3, 64).to(dtype)
+    exact = nn.functional.gelu(plain.double()(x.double()), approximate="tanh")
+    close = 1e-5 if dtype in (torch.float32, torch.float64) else 0.02
+    with torch.inference_mode():
+        found = gelu(packed, x)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.double(), exact, atol=close, rtol=0)
+        torch.testing.assert_close(gelu(nn.Sequential(packed), x), found, atol=close, rtol=0)
 
 
 @only_x86
@@ -108,10 +121,20 @@ def test_a_copy_lays_out_its_own() -> None:
         compared(packed, plain, x)
 
 
+@pytest.mark.skipif(torch.bfloat16 not in _types(), reason="this processor has no bf16")
+def test_bf16_is_packed_where_the_processor_has_it() -> None:
+    packed, plain = (layer.bfloat16() for layer in pair())
+    x = torch.randn(9, 64).bfloat16()
+    with torch.inference_mode():
+        torch.testing.assert_close(packed(x), plain(x), atol=0.02, rtol=0)
+    assert packed._packed is not None
+
+
 def test_other_types_and_made_under_inference_mode_take_the_plain_way() -> None:
     packed, _ = pair()
     with torch.inference_mode():
-        assert packed.double()(torch.randn(2, 64).double()).dtype == torch.float64
+        for dtype in (torch.float64, torch.float16):
+            assert packed.to(dtype)(torch.randn(2, 64).to(dtype)).dtype == dtype
         made = Linear(64, 96)
         made(torch.randn(2, 64))
     assert packed._packed is None

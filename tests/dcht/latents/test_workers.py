@@ -230,7 +230,12 @@ def test_an_interrupt_of_the_terminal_is_one_line(
     words += [out, "--ckpt", saved_tokenizer, "--size", "64", "--batch-size", "2"]
     words += ["--shard-size", "3", "--threads", "1", "--workers", "2"]
     process = subprocess.Popen(
-        [*map(str, words)], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*map(str, words)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # What a shell starts in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     until = (lambda: list(out.glob("shard-*"))) if wait == "shard" else (lambda: out.exists())
     while not until():

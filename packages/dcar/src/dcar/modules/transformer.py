@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dcar.config import GeneratorConfig
-from dcar.modules.packed import Linear
+from dcar.modules.packed import Linear, gelu
 
 NORM_EPS = 1e-6
 
@@ -97,7 +97,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_dim) to (..., out_dim)."""
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return self.fc2(gelu(self.fc1, x))
 
 
 class Block(nn.Module):
