@@ -3,8 +3,8 @@
 # velocity v, the flow with logit-normal times, or the residual itself in one pass. Two seeds.
 #   benchmarks/paper/head.sh SPRITES WORK [SCENES [STEPS]]
 # SPRITES: node_modules with the art (docs/scenes.md). SCENES: to train on, 3,000. STEPS: of a head, 2,000.
-# Needs dcar-eval[efficientnet]. Hardware: 1 CPU core; time: 9 minutes an arm, of fourteen, with
-# AVX2 and 1,000 steps.
+# Needs dcar-eval[efficientnet]. Hardware: 1 CPU core; time: with 1,000 steps 3 minutes an arm, of
+# fourteen, with AVX-512, and 9 with AVX2.
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
 sprites=$1 work=$2 scenes=${3:-3000} steps=${4:-2000}
