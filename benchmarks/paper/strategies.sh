@@ -4,8 +4,8 @@
 #   benchmarks/paper/strategies.sh SPRITES WEIGHTS WORK [SCENES [FACTOR]]
 # SPRITES: node_modules with the art (docs/scenes.md). WEIGHTS: of the perceptual loss. SCENES: to train on, 12,000. FACTOR:
 # of the 1,000 steps, 1. A run that is done is not done again, and one that was stopped goes on. In bf16 where the processor
-# computes in it. Needs dcar-eval[efficientnet]. Hardware: 1 CPU core. Time: 12 minutes a run, of nine, in
-# fp32 (AVX2) at FACTOR 0.5; as a whole NOT RUN.
+# computes in it. Needs dcar-eval[efficientnet]. Hardware: 1 CPU core. Time: 8 minutes a run, of
+# nine, beside other work with AVX512-BF16; 12 in fp32 (AVX2) at FACTOR 0.5. The third seed: NOT RUN.
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
 sprites=$1 weights=$2 work=$3 scenes=${4:-12000} factor=${5:-1}
