@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from dcar.modules.packed import Linear, _types, gelu, packed_flops
 
-CLOSE = {"atol": 1e-5, "rtol": 0.0}
 only_x86 = pytest.mark.skipif(not _types(), reason="this processor or torch packs no weights")
 
 
@@ -24,7 +23,7 @@ def pair() -> tuple[Linear, nn.Linear]:
 
 def compared(packed: Linear, plain: nn.Linear, x: Tensor) -> None:
     with torch.inference_mode():
-        torch.testing.assert_close(packed(x), plain(x), **CLOSE)
+        torch.testing.assert_close(packed(x), plain(x), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

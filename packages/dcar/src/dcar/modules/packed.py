@@ -66,7 +66,7 @@ class Linear(nn.Linear):
             and not weight.is_inference()
             and x.numel() > 0
             and not torch.compiler.is_compiling()
-            and torch.backends.mkldnn.enabled
+            and bool(torch.backends.mkldnn.enabled)
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
