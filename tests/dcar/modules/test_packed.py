@@ -151,3 +151,16 @@ def test_its_operations_are_counted_as_the_plain_layer_has_them() -> None:
             layer(torch.randn(3, 7, 64))
         found.append(counter.get_total_flops())
     assert found == [2 * 21 * 64 * 96] * 2
+
+
+def test_a_compiler_traces_the_plain_layer_in_one_graph() -> None:
+    """`eager` traces and compiles nothing: no compiler is needed, and a break would be an error."""
+    packed, plain = pair()
+    x = torch.randn(4, 64)
+    traced = torch.compile(
+        lambda x: gelu(packed, packed(x)[:, :64]), backend="eager", fullgraph=True
+    )
+    with torch.inference_mode():
+        expected = nn.functional.gelu(plain(plain(x)[:, :64]), approximate="tanh")
+        torch.testing.assert_close(traced(x), expected, atol=1e-5, rtol=0)
+    assert packed._packed is None

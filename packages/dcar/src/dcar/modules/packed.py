@@ -58,14 +58,16 @@ class Linear(nn.Linear):
         # shards); one that was made under inference mode does not tell when it changes.
         weight = self.weight
         return (
-            torch.is_inference_mode_enabled()
+            # First: a tracer that came to the questions below would break its graph at them, and
+            # ask again where it no longer compiles.
+            not torch.compiler.is_compiling()
+            and torch.is_inference_mode_enabled()
             and x.device.type == weight.device.type == "cpu"
             and x.dtype == weight.dtype
             and x.dtype in _types()
             and type(weight) is nn.Parameter
             and not weight.is_inference()
             and x.numel() > 0
-            and not torch.compiler.is_compiling()
             and bool(torch.backends.mkldnn.enabled)
         )
 
