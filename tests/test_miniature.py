@@ -219,19 +219,30 @@ def test_what_fine_tuning_forgets_stands_beside_what_it_learned(
     assert lines[4] == "| with the rehearsal above | 0.850 | 0.750 | 19 of 20, 24.0 dB |"
 
 
-def test_arms_are_compared_with_the_first_image_by_image(
+def test_arms_are_compared_with_discrete_tokens_image_by_image(
     miniature: ModuleType, tmp_path: Path
 ) -> None:
-    """Both of two images gain 1 dB and 3 dB: 2 dB, error 1; the cross-entropy is of ten lines."""
-    for arm, psnrs in (("discrete", [20.0, 20.0]), ("ten", [21.0, 23.0])):
-        run = tmp_path / "runs" / f"{arm}-0"
-        judged(run / "scores", psnrs)
-        (run / "run").mkdir()
+    """Both of two images gain 1 dB and 3 dB: 2 dB, error 1; the cross-entropy is of ten lines.
+
+    Discrete only is the detached arm without its residual, as long as the others or longer.
+    """
+    drawn = {
+        "detached-0/scores": [21.0, 23.0],
+        "detached-0/without/points/000": [20.0, 20.0],
+        "longer-0/scores": [20.0, 22.0],
+    }
+    for where, psnrs in drawn.items():
+        judged(tmp_path / "runs" / where, psnrs)
+    for arm in ("detached", "longer"):
         lines = [{"step": 20 * k, "cross_entropy": float(k)} for k in range(12)]
-        (run / "run" / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+        log = tmp_path / "runs" / f"{arm}-0" / "run" / "metrics.jsonl"
+        log.parent.mkdir()
+        log.write_text("".join(json.dumps(x) + "\n" for x in lines))
     lines = shown(miniature.arms, "arms", tmp_path).splitlines()
-    assert lines[2] == "| discrete only | 220 | 6.500 | 1.00 | 0.00 | 20.00 | 18.00 |"
+    assert lines[2] == "| discrete only | 220 | 6.500 (6.500) | 1.00 | 0.00 | 20.00 | 18.00 |"
+    assert lines[3].startswith("| a head that the transformer does not feel |")
     assert "| 22.00 (+2.00 ± 1.00) | 20.00 (+2.00 ± 1.00) |" in lines[3]
+    assert "| 21.00 (+1.00 ± 1.00) |" in lines[4]
 
 
 def test_strategies_stand_beside_each_other_on_both_paths(

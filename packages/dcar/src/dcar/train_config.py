@@ -182,7 +182,7 @@ class TrainConfig:
     accumulate: Annotated[int, Range(1)] = 1
     """Micro-batches that each rank's part of a batch is split into."""
     bf16: bool | None = None
-    """bf16 autocast; None: on a GPU, and not on a CPU, where it is several times as fast with
+    """bf16 autocast; None: on a GPU, and not on a CPU, where it is 1.2 to 2 times as fast with
     instructions for it (AVX512-BF16, AMX) and slower without."""
     activation_checkpointing: bool = False
     """Keep only what enters each block, and compute the rest again for the gradients."""
