@@ -13,7 +13,7 @@ from dcar.config import PRESETS, Guidance, SamplingConfig, Solver, with_preset
 from dcar.masking import lowest, masked_counts
 from dcar.modules.diffusion import GaussianDiffusion, respaced_timesteps
 from dcar.modules.diffusion_head import DiffusionHead, HeadNoise, guide
-from dcar.modules.packed import Linear
+from dcar.modules.packed import Linear, laid_out
 from dcar.modules.transformer import Generator, TextContext
 from dcar.sampler import Step, StepNoise, sample_indices, sample_residual, unmask
 from dcar.sampling.guidance import guidance_context, step_scale
@@ -153,7 +153,7 @@ def bench_linear(versus: Versus, rows: int) -> None:
     plain = torch.nn.Sequential(torch.nn.Linear(1152, 4608), torch.nn.Linear(4608, 1152)).eval()
     plain.load_state_dict(ours.state_dict())
     x = torch.randn(rows, 1152)
-    with torch.inference_mode():
+    with torch.inference_mode(), laid_out(ours):
         torch.testing.assert_close(ours(x), plain(x), atol=1e-4, rtol=0)
         versus(lambda: ours(x), lambda: plain(x))
 

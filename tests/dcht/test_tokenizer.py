@@ -212,3 +212,21 @@ def test_the_bundled_tokenizer_saved_again_is_the_same_bytes(tmp_path: Path) -> 
     bundled = Tokenizer.from_pretrained()
     sha256 = bundled.sha256
     assert bundled.save_pretrained(tmp_path, dtype=torch.float16) == sha256
+
+
+def test_a_tokenizer_that_changed_has_no_hash(saved_tokenizer: Path, tmp_path: Path) -> None:
+    """A store of its latents is none of the checkpoint's; what is saved has a hash of its own."""
+    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
+    sha256 = tokenizer.sha256
+    assert sha256 is not None
+    assert tokenizer.train().eval().sha256 == sha256
+    assert tokenizer.to(torch.bfloat16).sha256 == sha256
+    assert tokenizer.to(torch.float32).sha256 is None
+    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
+    weights = torch.optim.AdamW(tokenizer.parameters(), lr=0.1, fused=True)
+    tokenizer(torch.zeros(1, 3, 64, 64)).sum().backward()
+    weights.step()  # writes into memory, which no version tells
+    assert tokenizer.sha256 is None
+    assert tokenizer.save_pretrained(tmp_path / "new") == tokenizer.sha256 != sha256
+    half = tokenizer.save_pretrained(tmp_path / "half", dtype=torch.float16)
+    assert half != tokenizer.sha256 is not None

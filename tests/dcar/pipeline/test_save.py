@@ -125,3 +125,47 @@ def test_a_generator_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         TextToImage.from_pretrained("me/gen", cache_dir=tmp_path, local_files_only=True)
     assert "\n" not in str(caught.value)
     assert isinstance(Tokenizer.from_pretrained(local_files_only=True), Tokenizer)  # bundled
+
+
+def test_weights_that_changed_have_no_hash(pipe: TextToImage, tmp_path: Path) -> None:
+    """Nor does a run that is recorded for the checkpoint go on with them."""
+    sha256 = pipe.save_pretrained(tmp_path / "saved")
+    for part in (pipe.model, pipe.text, pipe.tokenizer):
+        weight = next(part.parameters())
+        was = weight.detach().clone()
+        weight.data.add_(1)  # without telling, as a merge of LoRA does
+        assert (pipe.sha256, pipe.identity["weights"]) == (None, None)
+        weight.data.copy_(was)
+        assert pipe.sha256 == sha256
+    tokenizer = pipe.tokenizer.sha256
+    with torch.no_grad():
+        pipe.tokenizer.decoder.input.weight.mul_(2)
+    other = pipe.save_pretrained(tmp_path / "other")
+    assert pipe.sha256 == other != sha256
+    again = TextToImage.from_pretrained(tmp_path / "other")
+    assert again.tokenizer.sha256 == pipe.tokenizer.sha256 != tokenizer
+    assert pixels(again) == pixels(pipe)
+
+
+def test_a_cast_keeps_the_hash_until_it_has_rounded_what_is_called_fp32(
+    pipe: TextToImage, tmp_path: Path
+) -> None:
+    sha256 = pipe.save_pretrained(tmp_path / "saved")
+    assert pipe.to(torch.float64).sha256 == sha256
+    assert pipe.to(torch.float32).sha256 == sha256
+    assert pipe.to(torch.bfloat16).identity == {"weights": sha256, "precision": "bf16"}
+    assert pipe.to("cpu").sha256 == sha256
+    assert pipe.to(torch.float32).sha256 is None
+    loaded = TextToImage.from_pretrained(tmp_path / "saved", dtype=torch.bfloat16)
+    assert loaded.sha256 == sha256
+    assert loaded.to(torch.float16).sha256 is None
+
+
+def test_rounded_into_a_file_the_weights_here_are_not_the_file_s(
+    pipe: TextToImage, tmp_path: Path
+) -> None:
+    pipe.save_pretrained(tmp_path / "whole")
+    kept = pipe.sha256
+    half = pipe.save_pretrained(tmp_path / "half", dtype=torch.float16)
+    assert pipe.sha256 == kept != half
+    assert TextToImage.from_pretrained(tmp_path / "half").sha256 == half

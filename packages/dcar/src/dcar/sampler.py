@@ -21,6 +21,7 @@ from torch import Tensor
 from dcar.config import SamplingConfig, Solver
 from dcar.masking import lowest
 from dcar.modules.diffusion_head import Budget, HeadNoise
+from dcar.modules.packed import laid_out
 from dcar.randomness import Generators, per_image
 from dcar.sampling.fts import select
 from dcar.sampling.guidance import (
@@ -127,41 +128,42 @@ def unmask(
     indices = rearrange(start, "b h w -> b (h w)")
     plan = plan_steps(everything, grid=grid, config=config, device=text.device)
 
-    for step, (scale, planned) in enumerate(zip(scales, plan, strict=True)):
-        progress = (step + 1) / config.num_steps
-        variates = (
-            noise[step]
-            if noise is not None
-            else sample_step_noise(sources or [], height * width, mask_id)
-        )
-        variates = StepNoise(*(_sent(uniform, text.device) for uniform in variates))
+    with laid_out(model):
+        for step, (scale, planned) in enumerate(zip(scales, plan, strict=True)):
+            progress = (step + 1) / config.num_steps
+            variates = (
+                noise[step]
+                if noise is not None
+                else sample_step_noise(sources or [], height * width, mask_id)
+            )
+            variates = StepNoise(*(_sent(uniform, text.device) for uniform in variates))
 
-        guided = (both, 2) if scale else (conditional, 1)
-        hidden = _encode(model, indices, grid, *guided)
-        masked = indices == mask_id
-        candidates = masked & planned.stage
-        rows = _rows(candidates, planned.sampled)
-        # Logits are the widest tensor here: they are computed where something is sampled, only.
-        logits = guided_logits(model, hidden, rows, scale)
-        if config.logit_annealing:
-            logits = logits / (0.5 + 0.8 * (1 - progress))
-
-        choice, confidence = _sample(logits, variates, candidates, rows, config, progress)
-        sampled = indices.masked_scatter(candidates, choice)
-        first = variates.order if first is None else first
-        scores = planned.scores(Signals(first, variates.order, confidence))
-        # What is known is never hidden again, and other stages stay hidden.
-        again = lowest(scores.masked_fill(~candidates, float("inf")), planned.left)
-        indices = sampled.masked_fill(again | (masked & ~planned.stage), mask_id)
-        if config.extra_pass and step + 1 == config.num_steps:
+            guided = (both, 2) if scale else (conditional, 1)
             hidden = _encode(model, indices, grid, *guided)
-        yield Step(
-            rearrange(indices, "b (h w) -> b h w", h=height),
-            rearrange(sampled, "b (h w) -> b h w", h=height),
-            hidden,
-            rearrange(candidates, "b (h w) -> b h w", h=height),
-            logits,
-        )
+            masked = indices == mask_id
+            candidates = masked & planned.stage
+            rows = _rows(candidates, planned.sampled)
+            # Logits are the widest tensor here: they are computed where something is sampled, only.
+            logits = guided_logits(model, hidden, rows, scale)
+            if config.logit_annealing:
+                logits = logits / (0.5 + 0.8 * (1 - progress))
+
+            choice, confidence = _sample(logits, variates, candidates, rows, config, progress)
+            sampled = indices.masked_scatter(candidates, choice)
+            first = variates.order if first is None else first
+            scores = planned.scores(Signals(first, variates.order, confidence))
+            # What is known is never hidden again, and other stages stay hidden.
+            again = lowest(scores.masked_fill(~candidates, float("inf")), planned.left)
+            indices = sampled.masked_fill(again | (masked & ~planned.stage), mask_id)
+            if config.extra_pass and step + 1 == config.num_steps:
+                hidden = _encode(model, indices, grid, *guided)
+            yield Step(
+                rearrange(indices, "b (h w) -> b h w", h=height),
+                rearrange(sampled, "b (h w) -> b h w", h=height),
+                hidden,
+                rearrange(candidates, "b (h w) -> b h w", h=height),
+                logits,
+            )
 
 
 def sample_residual(
@@ -208,15 +210,16 @@ def sample_residual(
         share, fts = config.fts_share, config.fts
         long = select(fts, conditional, share=share, variates=variates, to_logits=to_logits)
         budget = Budget(long, config.fts_steps)
-    return head.sample(
-        hidden if scale else conditional,
-        config.num_diffusion_steps,
-        scale,
-        noise=noise,
-        solver=config.solver,
-        temperature=config.head_temperature,
-        budget=budget,
-    )
+    with laid_out(head):
+        return head.sample(
+            hidden if scale else conditional,
+            config.num_diffusion_steps,
+            scale,
+            noise=noise,
+            solver=config.solver,
+            temperature=config.head_temperature,
+            budget=budget,
+        )
 
 
 def sample_step_noise(sources: Sequence[torch.Generator], n: int, codes: int) -> StepNoise:

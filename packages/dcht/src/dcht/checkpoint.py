@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from dcht.device import Precision
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import open_regular, partial_path, read_json, remove_partials, write_atomic
 from dcht.ranges import WRITTEN_IF_SET, shown
@@ -35,6 +36,8 @@ M = TypeVar("M", bound=nn.Module)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 NAMED_KEYS = 6
 """How many offending keys an error names before it says how many more there are."""
+BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""A whole number of as many bytes."""
 
 
 def module_sha256(module: nn.Module, code: bytes = b"") -> str:
@@ -340,3 +343,47 @@ def _of_type(kind: Any, value: Any, path: str) -> Any:
 
 def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
+
+
+class Origin:
+    """The hash of the checkpoint that weights came from, as long as they are what it holds."""
+
+    def __init__(self, sha256: str | None, *parts: object) -> None:
+        self._sha256 = sha256
+        self._known = set() if sha256 is None else {fingerprint(*parts)}
+
+    def sha256(self, *parts: object) -> str | None:
+        """The hash; None for weights that were never saved, or have changed since."""
+        if self._sha256 is None or fingerprint(*parts) not in self._known:
+            return None
+        return self._sha256
+
+    def follow(self, before: Precision, now: Precision, *parts: object) -> None:
+        """After a cast of weights that it held for: the same checkpoint in another precision.
+
+        Half precision that becomes another is not: what it rounded away is lost.
+        """
+        if self._sha256 is not None and before in (now, Precision.fp32):
+            self._known.add(fingerprint(*parts))
+
+
+def fingerprint(*parts: object) -> int:
+    """A number that other weights of these modules do not have but by accident, in this process.
+
+    Sums of bits, which take a fraction of the time of a hash. Tensors of a library's own kind
+    (int8, shards) are left out: nothing here changes them.
+    """
+    tensors = [
+        tensor
+        for part in parts
+        if isinstance(part, nn.Module)
+        for tensor in part.state_dict().values()
+        if type(tensor) is Tensor and not tensor.is_meta
+    ]
+    sums = [_bits(tensor).sum(dtype=torch.int64).cpu() for tensor in tensors]
+    found = torch.stack(sums).tolist() if sums else []
+    return hash((*(tensor.dtype for tensor in tensors), *found))
+
+
+def _bits(values: Tensor) -> Tensor:
+    return values.contiguous().view(BITS[values.element_size()])

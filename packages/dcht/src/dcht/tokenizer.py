@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from dcht.arguments import Grid, Images, check_range, to_indices, to_latent, to_pixels
 from dcht.checkpoint import (
+    Origin,
     build_on_meta,
     checkpoint_sha256,
     from_dict,
@@ -84,8 +85,7 @@ class Tokenizer(nn.Module):
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
-        self.sha256: str | None = None
-        """Hash of the checkpoint this came from or was saved to; None for fresh weights."""
+        self._origin = Origin(None)
         self.card_psnr: float | None = None
         """PSNR in dB at which its held-out images come back, as its model card has it."""
         self.light: LightDecoder | None = None
@@ -100,9 +100,25 @@ class Tokenizer(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """What `to`, `half` and `cuda` do, to the light decoder too."""
+        ours, before = self.sha256 is not None, self.precision
         if self.light is not None:
             self.light.network._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)
+        if ours:
+            self._origin.follow(before, self.precision, self)
+        return self
+
+    @property
+    def sha256(self) -> str | None:
+        """Hash of the checkpoint this came from or was saved to.
+
+        None for fresh weights, and for weights that have changed since.
+        """
+        return self._origin.sha256(self)
+
+    @sha256.setter
+    def sha256(self, value: str | None) -> None:
+        self._origin = Origin(value, self)
 
     def require_quantizer(self) -> Quantizer:
         """The quantizer.
@@ -284,12 +300,12 @@ class Tokenizer(nn.Module):
         A light decoder is written beside them, into `light/`.
         """
         remove_light(folder)  # a former tokenizer's
-        self.sha256 = write_checkpoint(
-            folder, to_written(self.config), self.state_dict(), dtype=dtype
-        )
+        saved = write_checkpoint(folder, to_written(self.config), self.state_dict(), dtype=dtype)
+        if dtype is None:  # else these weights are not rounded as those in the file
+            self.sha256 = saved
         if self.light is not None:
-            self.light.save(folder, self.sha256, dtype=dtype)
-        return self.sha256
+            self.light.save(folder, saved, dtype=dtype)
+        return saved
 
     def push_to_hub(
         self,
@@ -355,9 +371,9 @@ class Tokenizer(nn.Module):
         config = from_dict(TokenizerConfig, read_config(folder), str(folder))
         tokenizer = build_on_meta(lambda: cls(config), str(folder))
         load_strict(tokenizer, read_tensors(folder), str(folder))
-        tokenizer.sha256 = checkpoint_sha256(folder)
+        tokenizer.sha256 = sha256 = checkpoint_sha256(folder)
         tokenizer.card_psnr = read_card_psnr(folder)
-        tokenizer.light = read_light(folder, config, tokenizer.sha256)
+        tokenizer.light = read_light(folder, config, sha256)
         return tokenizer.to(device=device, dtype=dtype).eval()
 
 

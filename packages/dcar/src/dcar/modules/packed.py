@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from threading import Lock
 from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules import module as nn_module
 
 ROWS = 512
 """The layout is chosen for so many rows and kept for any number, so that what is drawn does not
@@ -29,13 +32,15 @@ class Linear(nn.Linear):
     """`nn.Linear` that is faster where an image is drawn on a CPU.
 
     A matrix product lays its weights out for the processor's registers before it multiplies, in
-    every call. Under `torch.inference_mode` on an x86 processor this layer does so once, beside its
-    weights, and again where they changed: state dicts, training, casts and compilers see the
-    weights alone. It costs as much memory again as they take. Results agree with `nn.Linear` within
-    rounding; `docs/speed.md` has what it saves.
+    every call. While an image is drawn (`laid_out`), under `torch.inference_mode` on an x86
+    processor, this layer does so once, beside its weights: state dicts, training, casts and
+    compilers see the weights alone. It costs as much memory again as they take, for as long.
+    Results agree with `nn.Linear` within rounding; `docs/speed.md` has what it saves.
     """
 
     _packed: Packed | None = None
+    _drawings: int = 0
+    """How many are under way that keep the layout."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
@@ -61,6 +66,7 @@ class Linear(nn.Linear):
             # First: a tracer that came to the questions below would break its graph at them, and
             # ask again where it no longer compiles.
             not torch.compiler.is_compiling()
+            and self._drawings > 0
             and torch.is_inference_mode_enabled()
             and x.device.type == weight.device.type == "cpu"
             and x.dtype == weight.dtype
@@ -77,14 +83,55 @@ class Linear(nn.Linear):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy lays out its own."""
-        return {key: value for key, value in self.__dict__.items() if key != "_packed"}
+        own = ("_packed", "_drawings")
+        return {key: value for key, value in self.__dict__.items() if key not in own}
+
+
+@contextmanager
+def laid_out(part: object) -> Iterator[None]:
+    """Keep the layout of a model's linear layers while an image is drawn, and no longer.
+
+    Weights can change without telling: a merge of LoRA writes into `weight.data`, a fused optimizer
+    into memory. What is drawn next is drawn with what they are then.
+    """
+    modules = part.modules() if isinstance(part, nn.Module) else ()
+    layers = [layer for layer in modules if isinstance(layer, Linear)]
+    _count(layers, 1)
+    try:
+        yield
+    finally:
+        _count(layers, -1)
+
+
+_COUNTING = Lock()
+
+
+def _count(layers: list[Linear], change: int) -> None:
+    """Begin or end a drawing; other threads may draw with the same layers."""
+    with _COUNTING:
+        for layer in layers:
+            layer._drawings += change
+            if change > 0 or not layer._drawings:
+                layer._packed = None
 
 
 def gelu(layer: nn.Module, x: Tensor) -> Tensor:
     """GELU (tanh) of a layer's result (..., out_features), in one where weights are packed."""
-    if isinstance(layer, Linear) and layer.packs(x):
+    if isinstance(layer, Linear) and layer.packs(x) and not _watched(layer):
         return layer.multiply(x, "gelu", "tanh")
     return F.gelu(layer(x), approximate="tanh")
+
+
+def _watched(layer: nn.Module) -> bool:
+    """Whether somebody's code runs when the layer is called: hooks, or a `forward` of its own."""
+    return bool(
+        layer._forward_hooks
+        or layer._forward_pre_hooks
+        or "forward" in vars(layer)
+        or type(layer).forward is not Linear.forward
+        or nn_module._global_forward_hooks
+        or nn_module._global_forward_pre_hooks
+    )
 
 
 @cache

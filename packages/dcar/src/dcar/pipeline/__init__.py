@@ -27,6 +27,7 @@ from dcar.pipeline.save import pipeline_card, save_pipeline
 from dcar.pipeline.settings import Options, Settings, resolve, seed_of
 from dcar.weights.int8 import is_int8, require_torchao, to_int8
 from dcar.weights.pretrained import check_tokenizer, hub_id, load_pretrained, load_tokenizer
+from dcht.checkpoint import Origin
 from dcht.device import Precision, dtype_of, pick_precision
 from dcht.errors import UsageError
 from dcht.hub import Access, push
@@ -43,7 +44,6 @@ class TextToImage:
         tokenizer: the image tokenizer.
         sampling: the settings used where the caller gives none.
         size: (height, width) in pixels, likewise.
-        sha256: hash of the checkpoint, None for weights that were never saved.
         rounding: of pixels to 8 bits.
         tokenizer_id: of the image tokenizer on the Hub; None: it is not from there.
         safety: the checker of prompts, None for none.
@@ -67,7 +67,7 @@ class TextToImage:
         self.tokenizer = tokenizer.eval()
         self.sampling = sampling
         self.size = size
-        self.sha256 = sha256
+        self._origin = Origin(sha256, model, text, tokenizer)
         self.rounding = rounding
         self.tokenizer_id = tokenizer_id
         self.safety = safety
@@ -110,10 +110,10 @@ class TextToImage:
         """
         if precision is not None:
             precision = pick_precision(precision, device or "cpu", int8=True)
-        if precision is Precision.int8:
+        if precision is Precision.int8 and dtype is None:
             require_torchao()
-        else:
-            dtype = dtype_of(precision, dtype, device)
+        else:  # a dtype beside any precision is refused here
+            dtype = dtype_of(precision and precision.value, dtype, device)
         checker = None
         threshold = SAFETY_THRESHOLD if safety_threshold is None else safety_threshold
         if safety is not None:
@@ -142,6 +142,7 @@ class TextToImage:
         pipe.to(device, dtype)
         if precision is Precision.int8:
             to_int8(pipe.model)
+            pipe._origin = Origin(found.sha256, *pipe._parts)
         return pipe
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> str:
@@ -158,8 +159,10 @@ class TextToImage:
         Raises:
             UsageError: weights that are int8, or a text encoder that no checkpoint can hold.
         """
-        self.sha256 = save_pipeline(self, Path(folder), dtype)
-        return self.sha256
+        saved = save_pipeline(self, Path(folder), dtype)
+        if dtype is None:  # else these weights are not rounded as those in the file
+            self._origin = Origin(saved, *self._parts)
+        return saved
 
     def push_to_hub(
         self,
@@ -203,8 +206,11 @@ class TextToImage:
             device, dtype = None, device
         if dtype is not None and self.precision is Precision.int8:
             raise UsageError(f"int8 weights cannot become {dtype}; load the checkpoint again")
-        for part in (self.model, self.text, self.tokenizer):
+        ours, before = self.sha256 is not None, self.precision
+        for part in self._parts:
             part.to(device=device, dtype=dtype)
+        if ours:
+            self._origin.follow(before, self.precision, *self._parts)
         if self.safety is not None and device is not None:
             self.safety.to(device)
         return self
@@ -223,6 +229,15 @@ class TextToImage:
 
         compile_networks(self.model, self.tokenizer.decoder)
         return self
+
+    @property
+    def sha256(self) -> str | None:
+        """Hash of the checkpoint; None for weights that were never saved, or have changed since."""
+        return self._origin.sha256(*self._parts)
+
+    @property
+    def _parts(self) -> tuple[DCAR, Condition, Tokenizer]:
+        return self.model, self.text, self.tokenizer
 
     @property
     def precision(self) -> Precision:
