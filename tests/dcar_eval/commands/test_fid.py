@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from PIL import Image
 from torch import Tensor, nn
 
 from dcar_eval.cli import main
+from dcar_eval.fid import Statistics, save_statistics
 
 
 class Answer(NamedTuple):
@@ -98,6 +100,75 @@ def test_mistakes_are_named(ask: Ask, images: Path, words: str, message: str) ->
     assert answer.code == 2
     assert message in answer.err
     assert answer.out == ""
+
+
+def one_size(folder: Path, side: int, count: int = 4) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(side)
+    for number in range(count):
+        pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def test_json_says_what_was_measured(ask: Ask, tmp_path: Path) -> None:
+    how = ("--device", "cpu", "--extractor", "somebodys:means", "--batch-size", 2)
+    first, second = one_size(tmp_path / "first", 24, 5), one_size(tmp_path / "second", 48)
+    found = json.loads(ask("fid", first, second, *how, "--size", "64x32", "--json").out)
+    assert (found["size"], found["crop"], found["batch_size"]) == ("64x32", "cover", 2)
+    shas = [found[name].pop("sha256") for name in ("reference", "images")]
+    assert shas[0] != shas[1]
+    assert found["reference"] == {"path": str(first), "n": 5, "size": [64, 32]}
+    assert found["images"] == {"path": str(second), "n": 4, "size": [64, 32]}
+    stats = tmp_path / "first.npz"
+    ask("stats", first, "--out", stats, *how)
+    found = json.loads(ask("fid", first, stats, *how, "--json").out)
+    assert found["size"] is None
+    assert found["reference"] == {"path": str(first), "n": 5, "size": [24, 24], "sha256": shas[0]}
+    assert found["images"].pop("sha256") not in shas
+    assert found["images"] == {"path": str(stats), "n": None, "size": None}
+
+
+def test_images_of_two_sizes_are_refused(ask: Ask, tmp_path: Path) -> None:
+    how = ("--device", "cpu", "--extractor", "somebodys:means")
+    small, big = one_size(tmp_path / "small", 24), one_size(tmp_path / "big", 48)
+    batch = tmp_path / "batch.npz"
+    np.savez(batch, np.zeros((4, 48, 48, 3), dtype=np.uint8))
+    for other in (big, batch):
+        for sets, said in (
+            ((small, other), f"images of {small} are 24 x 24, of {other} 48 x 48; give --size"),
+            ((other, small), f"images of {other} are 48 x 48, of {small} 24 x 24; give --size"),
+        ):
+            answer = ask("fid", *sets, *how)
+            assert (answer.code, answer.out, len(answer.err.splitlines())) == (2, "", 1)
+            assert said in answer.err
+        assert ask("fid", small, other, *how, "--size", 32).code == 0
+    stats = tmp_path / "small.npz"
+    ask("stats", small, "--out", stats, *how)
+    assert ask("fid", stats, big, *how).code == 0  # statistics do not say of which size they are
+
+
+@pytest.mark.parametrize("dim", [2, 2048])
+def test_statistics_of_another_network_are_refused_before_any_image(
+    dim: int, ask: Ask, images: Path, tmp_path: Path
+) -> None:
+    others = tmp_path / "others.npz"
+    save_statistics(others, Statistics(np.zeros(dim), np.eye(dim)))
+    how = ("--size", 32, "--device", "cpu", "--extractor", "somebodys:means")
+    for sets in ((others, images), (images, others), (others, others)):
+        answer = ask("fid", *sets, *how)
+        assert (answer.code, answer.out, len(answer.err.splitlines())) == (2, "", 1)
+        assert f"{others} has statistics of {dim:,} dimensions, and extractor" in answer.err
+        assert "extractor somebodys:means makes features of 3;" in answer.err
+    assert not (tmp_path / "cache").exists()
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    meta = {f"{k}beef": {"category": "people", "prompt": "a red cube"} for k in range(2)}
+    (data / "meta_data.json").write_text(json.dumps(meta))
+    answer = ask("mjhq", "--data", data, "--reference", others, "--out", out, *how)
+    assert (answer.code, answer.out, len(answer.err.splitlines())) == (2, "", 1)
+    assert f"{others} has statistics of {dim:,} dimensions" in answer.err
+    assert not out.exists()
 
 
 def test_few_images_are_few_on_either_side(

@@ -53,6 +53,8 @@ def test_a_profile_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert ask(*words, "--json") == 0
     stored = json.loads((tmp_path / "speed" / "results.json").read_text())
     assert json.loads(capsys.readouterr().out) == stored
+    settings = json.loads((tmp_path / "speed" / "settings.json").read_text())
+    assert settings["preset"] == stored["settings"]["preset"] == "tiny"
     assert ask("report", tmp_path / "speed", "--out", tmp_path / "report") == 0
     html, markdown = capsys.readouterr().out.splitlines()
     assert "speed (random weights)" in Path(markdown).read_text()

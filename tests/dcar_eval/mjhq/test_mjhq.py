@@ -19,6 +19,7 @@ from dcar.modules.text import TextEncoder, word_tokenizer
 from dcar.pipeline import TextToImage
 from dcar.sampling_config import SamplingConfig
 from dcar_eval import mjhq
+from dcar_eval.fid import Statistics
 from dcar_eval.metrics.distances import distances, statistics_of
 from dcar_eval.metrics.features import Extractor, cached_features
 from dcar_eval.metrics.protocol import GENERATION_PROTOCOLS
@@ -218,6 +219,16 @@ def test_anyones_images_and_stored_statistics(
     (look_alike / "imgs/people" / f"{prompts[4].key}.jpg").unlink()
     with pytest.raises(UsageError, match=f"lacks 1 of 12 images, the first is {prompts[4].key}"):
         GivenImages(look_alike / "imgs", prompts)
+
+
+def test_statistics_of_another_network_are_refused_before_an_image_is_drawn(
+    evaluate: Evaluate, tmp_path: Path
+) -> None:
+    for dim in (11, 13):
+        others = Statistics(np.zeros(dim), np.eye(dim))
+        with pytest.raises(UsageError, match=f"statistics of {dim} dim.* inception makes .* of 12"):
+            evaluate(reference=others)
+    assert not (tmp_path / "out").exists()
 
 
 def test_images_are_in_folders_or_in_a_zip(look_alike: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -152,6 +153,21 @@ def test_a_profile_has_every_precision_at_both_batches(
     again = profile(build, tmp_path, protocol=ALL, sampling=settings, repeats=2)  # type: ignore[arg-type]
     assert {line.split()[0] for line in capsys.readouterr().err.splitlines()} == {"fp16"}
     assert again["run"]["measurements"][:4] == rows[:4]
+
+
+def test_a_preset_is_told_from_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No hash tells random weights; of a checkpoint its hash does, and old folders go on."""
+    speed = profiling.Speed(batch_size=1, seconds=1, fastest=1, slowest=1, parts={})
+    monkeypatch.setattr(profiling, "measure_speed", lambda *_, **__: speed)
+
+    def measure(out: Path, preset: str | None) -> dict[str, Any]:
+        results = profile(lambda: random_pipeline("tiny"), out, protocol=ALL, preset=preset)
+        return results["settings"]
+
+    assert measure(tmp_path / "random", "tiny")["preset"] == "tiny"
+    with pytest.raises(UsageError, match="was begun with preset tiny, not small"):
+        measure(tmp_path / "random", "small")
+    assert "preset" not in measure(tmp_path / "trained", None)
 
 
 def test_the_papers_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

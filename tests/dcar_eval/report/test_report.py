@@ -129,6 +129,20 @@ def test_folders_of_one_name_have_rows_of_their_own(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("inside", "given"), [("eval", "."), ("eval/deeper", "..")])
+def test_the_folder_that_one_is_in_has_its_name(
+    inside: str, given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, psnr in (("a/eval", 25.0), ("b/eval", 24.0)):
+        write(tmp_path / place, reconstruction(DCAR, psnr))
+    (tmp_path / "a" / inside).mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / "a" / inside)
+    alone, *_ = find_runs([Path(given)])
+    assert alone.name == f"eval ({'a' * 8})"
+    names = [run.name for run in find_runs([Path(given), tmp_path / "b" / "eval"])]
+    assert names == [f"a/eval ({'a' * 8})", f"b/eval ({'a' * 8})"]
+
+
 def test_scores_of_generators(tmp_path: Path) -> None:
     """GenEval without an overall score has none here; MJHQ stands beside the speed."""
     write(

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dcar_eval.scenes.evaluate import Truths, evaluate_images
-from dcar_eval.scenes.given import GivenImages, find_images, sha256_of
+from dcar_eval.scenes.given import GivenImages, find_images, run_of, sha256_of
 from dcar_eval.scenes.world import WORLDS
 from dcht import Tokenizer
 from dcht.errors import UsageError
@@ -63,6 +63,30 @@ def test_images_of_another_benchmark_are_of_other_prompts(folder: Path, other: s
     settle(folder, recognizer_sha256="r", benchmark=other, seed=3, num_per_task=2)
     with pytest.raises(UsageError, match=f"of a run of --benchmark {other}, whose prompts are not"):
         find(folder)
+
+
+def test_a_run_is_known_by_every_path_to_its_images(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(folder, recognizer_sha256="r", objects=["cat", "dog"], seed=3, num_per_task=2)
+    (folder / "deeper").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(folder, target_is_directory=True)
+    monkeypatch.chdir(folder)
+    for place in (folder, Path(), Path("../images"), Path("deeper/.."), link):
+        assert find(place).objects == ("cat", "dog")
+        with pytest.raises(UsageError, match="of a run with seed 3, not 4"):
+            find(place, seed=4)
+        with pytest.raises(UsageError, match=r"of --benchmark standard, .* in .*results\.json"):
+            run_of(place, "hard")
+
+
+def test_a_run_whose_images_lie_elsewhere_is_known(folder: Path, tmp_path: Path) -> None:
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(elsewhere, target_is_directory=True)
+    settle(folder, recognizer_sha256="r", objects=["cat", "dog"], seed=3, num_per_task=2)
+    assert find(folder).objects == ("cat", "dog")
+    assert find(elsewhere).objects == tuple(sorted(WORLDS["wide"]))
 
 
 def test_settings_of_something_else_say_nothing(folder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ FID (Heusel et al. 2017) is this distance with Inception features, see
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import warnings
@@ -141,6 +142,11 @@ def save_statistics(path: str | Path, statistics: Statistics) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, mu=statistics.mu, sigma=statistics.sigma)
     write_atomic(Path(path), buffer.getvalue())
+
+
+def statistics_sha256(statistics: Statistics) -> str:
+    """Hash of stored statistics, by their values."""
+    return hashlib.sha256(statistics.mu.tobytes() + statistics.sigma.tobytes()).hexdigest()
 
 
 def load_statistics(path: str | Path) -> Statistics:

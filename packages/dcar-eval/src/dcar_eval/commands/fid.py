@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dcar_eval.commands.common import add_inception, pick_metrics
 from dcar_eval.metrics.protocol import Crop
@@ -16,10 +16,33 @@ from dcht.device import pick_device
 from dcht.errors import UsageError, printable
 
 if TYPE_CHECKING:
+    from dcar_eval.fid import Statistics
     from dcar_eval.metrics.features import Extractor
     from dcar_eval.runs.journal import Features
+    from dcht.data.entries import Entry
 
 SETS = "a zip of images, a batch of pixels (.npz with arr_0), or whatever dcht encode reads"
+
+
+class ImageSet(NamedTuple):
+    """One of the two sets that are compared."""
+
+    place: Path
+    entries: list[Entry]
+    """Its images; none of stored statistics."""
+    size: tuple[int, int] | None
+    """(width, height) in which they are looked at: that of the first, without --size."""
+
+    def described(self, found: Features | Statistics) -> dict[str, Any]:
+        """What it is, and how many images, which statistics do not tell."""
+        from dcar_eval.fid import Statistics, statistics_sha256
+        from dcht.data.entries import content_sha256
+
+        if isinstance(found, Statistics):
+            number, sha256 = None, statistics_sha256(found)
+        else:
+            number, sha256 = len(found), content_sha256(self.entries)
+        return {"path": str(self.place), "n": number, "size": self.size, "sha256": sha256}
 
 
 def add(verbs: Any) -> None:
@@ -57,15 +80,20 @@ def run_fid(arguments: argparse.Namespace) -> int:
     """Print the distances."""
     _check(arguments, arguments.reference, arguments.images)
     metrics = _metrics(arguments)
-    from dcar_eval.fid import FEW_IMAGES, Statistics, load_statistics
+    from dcar_eval.fid import FEW_IMAGES, Statistics
     from dcar_eval.metrics.distances import distances, few_images, frechet
+    from dcar_eval.metrics.features import load_reference
     from dcar_eval.metrics.protocol import fid_name
     from dcar_eval.runs.results import versions
 
+    sets = [_find(place, arguments) for place in (arguments.reference, arguments.images)]
+    _require_one_size(*sets)
     extractor = _extractor(arguments)
+    # Of both sets before any image: statistics that do not fit are said at once.
+    stored = [None if one.entries else load_reference(one.place, extractor) for one in sets]
     real, fake = (
-        load_statistics(place) if _is_statistics(place) else _features(place, arguments, extractor)
-        for place in (arguments.reference, arguments.images)
+        _features(one.entries, arguments, extractor) if statistics is None else statistics
+        for one, statistics in zip(sets, stored, strict=True)
     )
     counts = [FEW_IMAGES if isinstance(one, Statistics) else len(one) for one in (real, fake)]
     found: dict[str, dict[str, Any]]
@@ -78,7 +106,13 @@ def run_fid(arguments: argparse.Namespace) -> int:
         found = {fid_name("fid", extractor.name): {"value": frechet(real, fake)}}
     if arguments.json:
         facts = {"name": extractor.name, "sha256": extractor.sha256}
-        reading = {"size": arguments.size, "crop": arguments.crop}
+        reading = {
+            "size": arguments.size,
+            "crop": arguments.crop,
+            "batch_size": arguments.batch_size,
+            "reference": sets[0].described(real),
+            "images": sets[1].described(fake),
+        }
         packages = versions(("dcar-eval", "torch", "numpy", "pillow"))
         print(json.dumps({**found, "extractor": facts, **reading, "versions": packages}))
     else:
@@ -94,6 +128,24 @@ def run_fid(arguments: argparse.Namespace) -> int:
         for note in few_images(name, fewest) if name[:3] == "fid" else []:
             print(printable(note), file=sys.stderr)
     return OK
+
+
+def _find(place: Path, arguments: argparse.Namespace) -> ImageSet:
+    if _is_statistics(place):
+        return ImageSet(place, [], None)
+    entries = _list(place, arguments)
+    size = parse_size(arguments.size) if arguments.size else entries[0].open().size
+    return ImageSet(place, entries, size)
+
+
+def _require_one_size(reference: ImageSet, images: ImageSet) -> None:
+    """Refuse images that are looked at in two sizes; statistics do not tell theirs."""
+    first, second = reference.size, images.size
+    if first and second and first != second:
+        raise UsageError(
+            f"images of {reference.place} are {first[0]} x {first[1]}, of {images.place} "
+            f"{second[0]} x {second[1]}; give --size"
+        )
 
 
 def _metrics(arguments: argparse.Namespace) -> list[str]:
@@ -152,7 +204,8 @@ def run_stats(arguments: argparse.Namespace) -> int:
     from dcar_eval.fid import load_statistics, save_statistics
     from dcar_eval.metrics.distances import statistics_of
 
-    found = statistics_of(_features(arguments.images, arguments, _extractor(arguments)))
+    entries = _list(arguments.images, arguments)
+    found = statistics_of(_features(entries, arguments, _extractor(arguments)))
     if arguments.out.exists() and not arguments.force:
         there = load_statistics(arguments.out)
         if not all(map(array_equal, found, there)):
@@ -182,9 +235,8 @@ def _extractor(arguments: argparse.Namespace) -> Extractor:
     )
 
 
-def _features(place: Path, arguments: argparse.Namespace, extractor: Extractor) -> Features:
+def _list(place: Path, arguments: argparse.Namespace) -> list[Entry]:
     from dcar_eval.given.batches import is_batch, list_batch
-    from dcar_eval.metrics.features import cached_features
     from dcht.data.sources import list_inputs
     from dcht.data.zips import list_zip
 
@@ -196,6 +248,14 @@ def _features(place: Path, arguments: argparse.Namespace, extractor: Extractor) 
         entries = list_inputs(place, follow_links=arguments.follow_links)
     if not entries:
         raise UsageError(f"{place} holds no images")
+    return entries
+
+
+def _features(
+    entries: list[Entry], arguments: argparse.Namespace, extractor: Extractor
+) -> Features:
+    from dcar_eval.metrics.features import cached_features
+
     return cached_features(
         entries,
         extractor,

@@ -76,8 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     protocol = GENERATION_PROTOCOLS[arguments.protocol]
     protocol = replace(protocol, size=width, fid=arguments.extractor or protocol.fid)
 
-    from dcar_eval.fid import load_statistics
-    from dcar_eval.metrics.features import load_extractor
+    from dcar_eval.metrics.features import load_extractor, load_reference
     from dcar_eval.metrics.sets import METRICS
     from dcar_eval.mjhq import evaluate_mjhq, notes, table
     from dcar_eval.mjhq.benchmark import read_prompts, reference_images
@@ -87,17 +86,21 @@ def run(arguments: argparse.Namespace) -> int:
     prompts = read_prompts(arguments.data)[: arguments.limit]
     with world(arguments.device) as here:
         share = pick_share(arguments, here)
+        extractor = load_extractor(
+            protocol.fid, device=here.device, inception_weights=arguments.inception_weights
+        )
+        reference = (
+            load_reference(arguments.reference, extractor)
+            if arguments.reference
+            else reference_images(arguments.data, prompts)
+        )
         evaluate_mjhq(
             _source(arguments, prompts, protocol, here.device),
             prompts,
-            load_statistics(arguments.reference)
-            if arguments.reference
-            else reference_images(arguments.data, prompts),
+            reference,
             arguments.out,
             protocol=protocol,
-            extractor=load_extractor(
-                protocol.fid, device=here.device, inception_weights=arguments.inception_weights
-            ),
+            extractor=extractor,
             metrics=metrics,
             batch_size=arguments.batch_size,
             share=share,

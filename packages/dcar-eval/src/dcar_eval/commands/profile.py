@@ -107,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         build,
         arguments.out,
         protocol=protocol,
+        preset=arguments.preset,
         sampling=sampling,  # type: ignore[arg-type]
         warmup=arguments.warmup,
         repeats=arguments.repeats or (2 if on_cpu else 5),

@@ -15,6 +15,7 @@ from dcht.device import pick_device
 from dcht.errors import UsageError
 
 if TYPE_CHECKING:
+    from dcar.pipeline import TextToImage
     from dcar_eval.hard.fixed import Benchmark
 
 
@@ -33,7 +34,8 @@ def add(verbs: Any) -> None:
     )  # fmt: skip
     verb.add_argument(
         "--list-prompts", action="store_true",
-        help="print the prompts in their order, a line an image of --images, and do nothing else",
+        help="print the prompts in their order, a line an image, and do nothing else: those that "
+        "--ckpt is asked; without it those that --images are judged by",
     )  # fmt: skip
     verb.add_argument(
         "--num-per-task",
@@ -73,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
                     f"{arguments.benchmark} are fixed, and its places free"
                 )
     objects = parse_objects(arguments.objects) if arguments.objects else None
+    if arguments.images is not None:
+        _check_judging(arguments)
     if arguments.list_prompts:
         return _list_prompts(arguments, objects)
     if arguments.out is None:
@@ -114,13 +118,21 @@ def _generate(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[
     )  # fmt: skip
 
 
-def _judge(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[str, Any]:
+def _check_judging(arguments: argparse.Namespace) -> None:
+    """Refuse what has no bearing on images that are there."""
     drawing = (sampling_settings(arguments), arguments.size, arguments.precision != "fp32")
     if any(drawing) or arguments.noise_seed is not None:
         raise UsageError(
             "--images are there already; leave --size, --noise-seed, --precision and the sampling "
             "settings out"
         )
+    if arguments.benchmark != "standard" and arguments.ckpt is not None:
+        raise UsageError(
+            f"--images of {arguments.benchmark} are judged without a checkpoint; leave --ckpt out"
+        )
+
+
+def _judge(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[str, Any]:
     if arguments.benchmark != "standard":
         return _judge_fixed(arguments)
 
@@ -147,52 +159,65 @@ def _judge(arguments: argparse.Namespace, objects: Any, truths: Any) -> dict[str
 
 def _judge_fixed(arguments: argparse.Namespace) -> dict[str, Any]:
     from dcar_eval.hard.fixed import judge_fixed
-    from dcar_eval.scenes.given import find_numbered, run_of
+    from dcar_eval.scenes.given import find_numbered
 
-    if arguments.ckpt is not None:
-        raise UsageError(
-            f"--images of {arguments.benchmark} are judged without a checkpoint; leave --ckpt out"
-        )
-    known = run_of(arguments.images, arguments.benchmark)
-    number = arguments.num_per_task
-    if known.get("num_per_task", number) != number:
-        raise UsageError(
-            f"{arguments.images} is of a run with num_per_task {known['num_per_task']}, "
-            f"not {number}"
-        )
-    benchmark = _fixed(arguments, known.get("things"))
-    files = find_numbered(arguments.images, len(benchmark.asked), number)
+    benchmark = _fixed(arguments)
+    files = find_numbered(arguments.images, len(benchmark.asked), arguments.num_per_task)
     device = pick_device(arguments.device)
     return judge_fixed(benchmark, files, arguments.out, device=device, force=arguments.force)
 
 
-def _fixed(arguments: argparse.Namespace, things: list[str] | None = None) -> Benchmark:
-    """What is asked by the harder benchmark, or by that of things: of these, or of all."""
+def _fixed(arguments: argparse.Namespace, pipe: TextToImage | None = None) -> Benchmark:
+    """What is asked by the harder benchmark, or by that of things.
+
+    Things are those of the run that drew --images, or that a checkpoint knows; else all.
+    """
+    number, known = arguments.num_per_task, {}
+    if arguments.images is not None:
+        from dcar_eval.scenes.given import run_of
+
+        known = run_of(arguments.images, arguments.benchmark)
+        if known.get("num_per_task", number) != number:
+            raise UsageError(
+                f"{arguments.images} is of a run with num_per_task {known['num_per_task']}, "
+                f"not {number}"
+            )
     if arguments.benchmark == "hard":
         from dcar_eval.hard.evaluate import hard_benchmark
 
-        return hard_benchmark(arguments.num_per_task)
-    from dcar_eval.things.evaluate import things_benchmark
+        return hard_benchmark(number)
+    from dcar_eval.things.evaluate import known_things, things_benchmark
     from dcar_eval.things.recognizing import NAMES
 
-    return things_benchmark(things or NAMES, arguments.num_per_task)
+    return things_benchmark(known.get("things") or (known_things(pipe) if pipe else NAMES), number)
 
 
 def _list_prompts(arguments: argparse.Namespace, objects: Any) -> int:
+    pipe = None
+    if arguments.ckpt is not None:  # whether or not prompts depend on it: is there such a one?
+        pipe = load_pipe(arguments, pick_device(arguments.device))
     if arguments.benchmark == "standard":
-        from dcar_eval.scenes.prompts import sample_prompts
-        from dcar_eval.scenes.world import WORLDS
-
-        asked = sample_prompts(
-            objects or tuple(sorted(WORLDS["wide"])),
-            num_per_task=arguments.num_per_task,
-            seed=arguments.seed,
-        )
-        prompts = [prompt.metadata["prompt"] for prompt in asked]
+        prompts = _standard(arguments, objects, pipe)
     else:
-        prompts = [row["prompt"] for row in _fixed(arguments).asked]
+        prompts = [row["prompt"] for row in _fixed(arguments, pipe).asked]
     print(json.dumps({"prompts": prompts}) if arguments.json else "\n".join(prompts))
     return OK
+
+
+def _standard(arguments: argparse.Namespace, objects: Any, pipe: TextToImage | None) -> list[str]:
+    """The prompts of the standard benchmark: of --images, of a checkpoint, or of anybody's."""
+    from dcar_eval.scenes.evaluate import check_seeds
+    from dcar_eval.scenes.given import find_objects
+    from dcar_eval.scenes.prompts import known_objects, sample_prompts
+    from dcar_eval.scenes.world import WORLDS
+
+    asked: dict[str, Any] = {"num_per_task": arguments.num_per_task, "seed": arguments.seed}
+    check_seeds(arguments.seed)
+    if arguments.images is not None:
+        objects = find_objects(arguments.images, objects=objects, **asked)
+    elif objects is None:
+        objects = known_objects(pipe) if pipe else tuple(sorted(WORLDS["wide"]))
+    return [prompt.metadata["prompt"] for prompt in sample_prompts(objects, **asked)]
 
 
 def _table(results: dict[str, Any]) -> str:

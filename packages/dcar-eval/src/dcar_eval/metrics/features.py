@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from dcar_eval.fid import Statistics, load_statistics
 from dcar_eval.metrics.crops import cropping
 from dcar_eval.metrics.efficientnet import load_efficientnet
 from dcar_eval.metrics.inception import load_inception
@@ -136,6 +137,30 @@ def _source(module: nn.Module, name: str) -> bytes:
         with suppress(OSError, TypeError):  # typed into a session, say
             code += Path(inspect.getfile(thing)).read_bytes()
     return code
+
+
+def load_reference(path: Path, extractor: Extractor) -> Statistics:
+    """Stored statistics, to be held against an extractor's features.
+
+    Raises:
+        UsageError: they cannot be read, or are another network's.
+    """
+    found = load_statistics(path)
+    require_comparable(found, extractor, str(path))
+    return found
+
+
+def require_comparable(statistics: Statistics, extractor: Extractor, name: str) -> None:
+    """Refuse statistics that no features of an extractor can be held against.
+
+    Raises:
+        UsageError: they have another dimension; `name` says whose they are.
+    """
+    if (dim := statistics.mu.size) != extractor.dim:
+        raise UsageError(
+            f"{name} has statistics of {dim:,} dimensions, and extractor {extractor.name} makes "
+            f"features of {extractor.dim:,}; name the --extractor that they were made with"
+        )
 
 
 def cached_features(

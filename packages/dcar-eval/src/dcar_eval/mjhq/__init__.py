@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dcar_eval.fid import Statistics
+from dcar_eval.fid import Statistics, statistics_sha256
 from dcar_eval.metrics.crops import cropping
 from dcar_eval.metrics.distances import distances, few_images, frechet
-from dcar_eval.metrics.features import Extractor, cached_features
+from dcar_eval.metrics.features import Extractor, cached_features, require_comparable
 from dcar_eval.metrics.protocol import GenerationProtocol, fid_name
 from dcar_eval.metrics.sets import METRICS, measure_sets
 from dcar_eval.mjhq.benchmark import Prompt, hash_prompts
@@ -84,12 +84,17 @@ def evaluate_mjhq(
         The content of `results.json`; None while other shares have not come to their end.
 
     Raises:
-        UsageError: `out` holds something else, an image is missing or cannot be read, or metrics
-            that need the reference's images were asked for and there are only statistics.
+        UsageError: `out` holds something else, an image is missing or cannot be read, statistics
+            are another network's, or metrics that need the reference's images were asked for and
+            there are only statistics.
     """
     share = share or Share()
-    if metrics and isinstance(reference, Statistics):
-        raise UsageError(f"stored statistics are mean and covariance; {metrics[0]} needs images")
+    if isinstance(reference, Statistics):
+        if metrics:
+            raise UsageError(
+                f"stored statistics are mean and covariance; {metrics[0]} needs images"
+            )
+        require_comparable(reference, extractor, "the reference")
     statistics = reference if isinstance(reference, Statistics) else None
     contents = hash_contents(source.given, "images/")
     if not isinstance(reference, Statistics):
@@ -216,11 +221,6 @@ def _values(
             value = frechet(reference[chosen], generated[chosen])
             categories[category] = {name: {"value": value, "n": int(chosen.sum())}}
     return {"metrics": metrics, "categories": categories}
-
-
-def statistics_sha256(statistics: Statistics) -> str:
-    """Hash of stored statistics, by their values."""
-    return hashlib.sha256(statistics.mu.tobytes() + statistics.sigma.tobytes()).hexdigest()
 
 
 def notes(results: dict[str, Any]) -> list[str]:

@@ -202,6 +202,7 @@ def profile(
     out: Path,
     *,
     protocol: ProfileProtocol,
+    preset: str | None = None,
     sampling: Settings | None = None,
     warmup: int = 1,
     repeats: int = 5,
@@ -216,6 +217,8 @@ def profile(
         build: makes the pipeline in fp32, on its device; called once a precision.
         out: folder to write.
         protocol: the conditions.
+        preset: the size that `build` makes with random weights, which no hash tells; None: it
+            loads a checkpoint.
         sampling: settings in place of the checkpoint's (or the protocol's preset).
         warmup: batches that are not timed.
         repeats: batches that are.
@@ -241,6 +244,7 @@ def profile(
         "protocol": described["name"],
         "protocol_sha256": described["sha256"],
         "weights": pipe.sha256,
+        **({} if preset is None else {"preset": preset}),
         "parameters": sum(count_parameters(pipe).values()),
         "size": [width, height],
         "sampling": to_dict(chosen),

@@ -70,8 +70,14 @@ class Run(NamedTuple):
     @property
     def name(self) -> str:
         """Folder and weights; images that were given have none."""
-        weights, place = _weights(self.results), "/".join(self.folder.parts[-self.depth :])
+        weights, place = _weights(self.results), "/".join(self.parts[-self.depth :])
         return f"{place} ({weights[:8]})" if weights else place
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Of the folder's path, as it was given; of `.` and `..`, which are no names, in full."""
+        named = self.folder.name not in ("", "..")
+        return (self.folder if named else self.folder.resolve()).parts
 
     @property
     def is_smoke(self) -> bool:
@@ -178,7 +184,7 @@ def _told_apart(runs: list[Run]) -> list[Run]:
     while True:
         counts = Counter(run.name for run in runs)
         same = [k for k, run in enumerate(runs) if counts[run.name] > 1]
-        deeper = [k for k in same if runs[k].depth < len(runs[k].folder.parts)]
+        deeper = [k for k in same if runs[k].depth < len(runs[k].parts)]
         if not deeper:
             return runs
         for k in deeper:
@@ -318,7 +324,7 @@ def _sweep(run: Run) -> list[Measured]:
             "latency (s)": f"{speed['latency']:.3f}",
             "images/s": f"{speed['images_per_second']:.2f}",
         }
-        title = f"Sweep {results['sweep'] or run.folder.name}: {run.name}"
+        title = f"Sweep {results['sweep'] or run.parts[-1]}: {run.name}"
         rows.append(Measured(title, settings, *_protocol(results), values))
     return rows
 

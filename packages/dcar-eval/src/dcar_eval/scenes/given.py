@@ -59,6 +59,24 @@ def find_images(
         UsageError: an image is missing, damaged, not square or one too many, or the folder is of
             a run with other prompts.
     """
+    objects = find_objects(folder, num_per_task=num_per_task, seed=seed, objects=objects)
+    count = num_per_task * len(BENCHMARK)
+    return GivenImages(
+        files=find_numbered(folder, count, num_per_task, truths=truths),
+        objects=objects,
+        num_per_task=num_per_task,
+        seed=seed,
+    )
+
+
+def find_objects(
+    folder: Path, *, num_per_task: int, seed: int, objects: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    """What the prompts of a folder's images are about; the arguments are `find_images`'.
+
+    Raises:
+        UsageError: the folder is of a run with other prompts.
+    """
     known = run_of(folder, "standard")
     for key, value in (("seed", seed), ("num_per_task", num_per_task)):
         if known.get(key, value) != value:
@@ -67,13 +85,7 @@ def find_images(
         if objects is not None and list(objects) != known["objects"]:
             raise UsageError(f"{folder} is of a run that knows its objects; leave --objects out")
         objects = tuple(known["objects"])
-    count = num_per_task * len(BENCHMARK)
-    return GivenImages(
-        files=find_numbered(folder, count, num_per_task, truths=truths),
-        objects=objects or tuple(sorted(WORLDS["wide"])),
-        num_per_task=num_per_task,
-        seed=seed,
-    )
+    return objects or tuple(sorted(WORLDS["wide"]))
 
 
 def find_numbered(
@@ -109,18 +121,29 @@ def run_of(folder: Path, benchmark: str) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder of images")
+    # As it is named, for a run whose images lie elsewhere behind a link; and where it is, for a
+    # link to a run's images, and for `.`, which has neither name nor parent.
+    for place in (folder, folder.resolve()):
+        known = _settings_beside(place)
+        if known and (other := known.get("benchmark", "standard")) != benchmark:
+            raise UsageError(
+                f"{folder} is of a run of --benchmark {other}, whose prompts are not those of "
+                f"{benchmark}; its score is in {place.parent / RESULTS}"
+            )
+        if known:
+            return known
+    return {}
+
+
+def _settings_beside(folder: Path) -> dict[str, Any]:
+    """The settings of the run whose `images` a folder is by its path; empty for any other."""
+    if folder.name != IMAGES:
+        return {}
     try:
         known = json.loads((folder.parent / SETTINGS).read_text())
     except (OSError, ValueError):
         return {}
-    if folder.name != IMAGES or not isinstance(known, dict) or "recognizer_sha256" not in known:
-        return {}
-    if (other := known.get("benchmark", "standard")) != benchmark:
-        raise UsageError(
-            f"{folder} is of a run of --benchmark {other}, whose prompts are not those of "
-            f"{benchmark}; its score is in {folder.parent / RESULTS}"
-        )
-    return known
+    return known if isinstance(known, dict) and "recognizer_sha256" in known else {}
 
 
 def _check(file: Path, *, truths: bool) -> None:
