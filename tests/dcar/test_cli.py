@@ -70,6 +70,93 @@ def test_replay_is_byte_equal(dcar: Dcar, tmp_path: Path) -> None:
         assert again.read_bytes() == image.read_bytes()
 
 
+def test_replay_compares_pixels_and_not_what_a_file_says(dcar: Dcar, tmp_path: Path) -> None:
+    made, black, touched = (tmp_path / f"{name}.png" for name in ("made", "black", "touched"))
+    dcar("generate", "a dog", "--seed", 3, "--out", made)
+    original, text = made.read_bytes(), read_png_text(made)
+    with Image.open(made) as image:
+        pixels = image.convert("RGB")
+    save_png(Image.new("RGB", pixels.size), black, text)
+    pixels.putpixel((63, 63), tuple(value ^ 1 for value in pixels.getpixel((63, 63))))  # type: ignore[union-attr]
+    save_png(pixels, touched, text)
+    cropped = tmp_path / "cropped.png"
+    save_png(pixels.crop((0, 0, 32, 64)), cropped, text)
+    for out, source in ((black, made), (touched, made), (touched, touched), (cropped, made)):
+        before = out.read_bytes()
+        code, stdout, stderr = dcar("replay", source, "--out", out)
+        assert (code, stdout) == (2, "") and out.read_bytes() == before
+        said = f"{out} has other pixels than the record makes here; --force replaces it"
+        assert stderr == f"error: {said}\n"
+    # Equal pixels are kept, of the image itself, too; with --force a file is the image again.
+    kept = made.stat().st_mtime_ns
+    assert dcar("replay", made, "--out", made)[:2] == (0, f"{made}\n")
+    assert made.stat().st_mtime_ns == kept and made.read_bytes() == original
+    assert dcar("replay", made, "--out", black, "--force")[0] == 0
+    assert black.read_bytes() == original
+
+
+def test_replay_without_metadata_keeps_what_has_none_and_the_same_pixels(
+    dcar: Dcar, tmp_path: Path
+) -> None:
+    made, bare = tmp_path / "made.png", tmp_path / "bare.png"
+    dcar("generate", "a dog", "--out", made)
+    command = ("replay", made, "--no-metadata", "--out")
+    assert dcar(*command, bare)[0] == dcar(*command, bare)[0] == 0
+    for other in (made, tmp_path / "text.png"):
+        if other is not made:
+            other.write_text("no image")
+        before = other.read_bytes()
+        code, _, stderr = dcar(*command, other)
+        assert code == 2 and "was made otherwise" in stderr and other.read_bytes() == before
+    Image.new("RGB", (64, 64)).save(bare)
+    code, _, stderr = dcar(*command, bare)
+    assert code == 2 and "other pixels than the record makes" in stderr
+
+
+def test_a_cropped_image_is_not_kept_as_the_one_it_was(dcar: Dcar, tmp_path: Path) -> None:
+    out = tmp_path / "x.png"
+    dcar("generate", "a dog", "--out", out)
+    with Image.open(out) as image:
+        cropped = image.convert("RGB").crop((0, 0, 64, 32))
+    save_png(cropped, out, read_png_text(out))
+    code, _, stderr = dcar("generate", "a dog", "--out", out)
+    assert code == 2 and "was made otherwise" in stderr
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_replay_says_how_where_the_record_s_device_is_not(
+    dcar: Dcar,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    device: str,
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    made, there, again = (tmp_path / f"{name}.png" for name in ("made", "there", "again"))
+    dcar("generate", "a dog", "--out", made)
+    text = read_png_text(made)
+    record = json.loads(text["dcar"]) | {"device": device}
+    with Image.open(made) as image:
+        save_png(image, there, text | {"dcar": json.dumps(record, ensure_ascii=False)})
+    for asked, message in (
+        (
+            [],
+            f"{there} was drawn on {device}, which is not available here; --device cpu replays it",
+        ),
+        (["--device", device], f"device '{device}' is not available here; use auto or cpu"),
+    ):
+        monkeypatch.setattr(
+            sys, "argv", ["dcar", "replay", str(there), "--out", str(again), *asked]
+        )
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        stderr = capsys.readouterr().err
+        assert stop.value.code == 2 and message in stderr and stderr.count("\n") == 1
+    assert dcar("replay", there, "--out", again)[0] == 0  # which asks for --device cpu
+    assert again.read_bytes() == there.read_bytes()
+
+
 def test_replay_refuses_what_it_cannot_make_again(
     dcar: Dcar, tmp_path: Path, checkpoint: Path
 ) -> None:
@@ -244,6 +331,28 @@ def test_a_film_may_be_a_sheet_of_all_steps(dcar: Dcar, tmp_path: Path) -> None:
         assert finished.tobytes() == image.tobytes()
     before = sheet.stat().st_mtime_ns
     assert dcar(*command)[0] == 0 and sheet.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("prompts", [["a dog"], ["a dog", "a cat"], ["a dog"] * 5])
+def test_a_film_is_no_contact_sheet_and_a_sheet_no_film(
+    dcar: Dcar, tmp_path: Path, prompts: list[str]
+) -> None:
+    """Both are of the same images, made in the same way."""
+    images, film, sheet = tmp_path / "images", tmp_path / "film.png", tmp_path / "sheet.png"
+    as_film = ("generate", *prompts, "--out", images, "--film")
+    as_sheet = ("generate", *prompts, "--grid", "--out")
+    assert dcar(*as_film, film)[0] == dcar(*as_sheet, sheet)[0] == 0
+    for command, kept in ((as_film, sheet), (as_sheet, film)):
+        before = kept.read_bytes()
+        code, stdout, stderr = dcar(*command, kept)
+        assert (code, stdout) == (2, "") and "exists and was made otherwise" in stderr
+        assert kept.read_bytes() == before
+    # Each is kept as what it is, and replayed as neither.
+    for command, kept in ((as_film, film), (as_sheet, sheet)):
+        made = kept.stat().st_mtime_ns
+        assert dcar(*command, kept)[0] == 0 and kept.stat().st_mtime_ns == made
+        code, _, stderr = dcar("replay", kept, "--out", tmp_path / "x.png")
+        assert code == 2 and f"is a sheet of {len(prompts)} images" in stderr
 
 
 @pytest.mark.parametrize(

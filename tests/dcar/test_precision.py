@@ -149,6 +149,13 @@ def test_int8_draws_nearly_the_same_and_says_what_it_cannot() -> None:
         narrow.to(torch.float16)
 
 
+@pytest.mark.parametrize("precision", ["int8", Precision.int8, "bf16", Precision.fp32, "auto"])
+def test_a_dtype_beside_a_precision_is_refused(precision: Precision | str) -> None:
+    """Before anything is loaded, torchao (the extra of int8) among it."""
+    with pytest.raises(UsageError, match=r"^dtype torch.float16 and precision '\w+' say the same"):
+        TextToImage.from_pretrained("nowhere", precision=precision, dtype=torch.float16)
+
+
 def test_the_head_keeps_its_chain_in_fp32(pipe: TextToImage) -> None:
     """The chain divides by what is left of the noise: of 24 images the worst had 33 dB, now 41."""
     head = pipe.model.head

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dcar.app.recipes import Recipe, file_name
@@ -106,8 +107,6 @@ def test_an_edit_s_command_makes_the_same_file(
 
 
 def test_a_replay_is_the_file_and_leaves_the_threads_as_they_were(studio: Studio) -> None:
-    import torch
-
     threads = torch.get_num_threads()
     files, _ = made(studio, "a cat", seed=4, num_images=2, settings={})
     record = read_record(files[1])
@@ -171,6 +170,36 @@ def test_a_recipe_keeps_the_threshold_of_the_checker(studio: Studio) -> None:
         recipe = studio.recipe(series, "a dog")
         assert ("--safety shield --safety-threshold 0.05" in recipe.command()) == shown
         assert ("safety='shield', safety_threshold=0.05)" in recipe.python()) == shown
+
+
+@pytest.mark.parametrize(
+    ("device", "gpu", "command", "python"),
+    [
+        ("cpu", False, "", ""),
+        ("cpu", True, "--device cpu", ""),
+        ("cuda:0", True, "", "device='cuda'"),
+        ("cuda:1", True, "--device cuda:1", "device='cuda:1'"),
+    ],
+)
+def test_a_recipe_names_the_device_that_its_line_would_not_pick(
+    studio: Studio,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    gpu: bool,
+    command: str,
+    python: str,
+) -> None:
+    """The command takes the best that is there, `from_pretrained` the CPU."""
+    series, _ = studio.plan("a dog", seed=0, settings={})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(TextToImage, "device", property(lambda pipe: torch.device(device)))
+    for fields in ({}, {"strength": 0.5}):
+        recipe = studio.recipe(series, "a dog", **fields)
+        named = recipe.command().partition("--device")
+        assert "".join(named[1:]).partition(" --out")[0] == command
+        assert recipe.python().count("device=") == bool(python)
+        assert f"from_pretrained({python})" in recipe.python()
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,17 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
+from dcar import TextToImage
+from dcht import PRESETS, Tokenizer
+from dcht.config import CoderConfig
 from dcht.images import read_png_text
 
 Dcar = Callable[..., tuple[int, str, str]]
@@ -180,3 +185,85 @@ def test_a_mask_that_size_crops_away_says_so(dcar: Dcar, photo: Path, tmp_path: 
     code, _, stderr = dcar(*words, tmp_path / "dark.png")
     assert code == 2 and "the mask is nowhere bright" in stderr
     assert not (tmp_path / "x.png").exists()
+
+
+@pytest.fixture
+def patch(checkpoint: Path, request: pytest.FixtureRequest) -> int:
+    """The checkpoint gets an image tokenizer with tokens of so many pixels."""
+    patch = request.param
+    stages = patch.bit_length()
+
+    def resized(coder: CoderConfig) -> CoderConfig:
+        lists = {name: some for name, some in vars(coder).items() if isinstance(some, list)}
+        return replace(coder, **{n: (some + some[-1:])[:stages] for n, some in lists.items()})
+
+    tiny = PRESETS["tiny"]
+    pipe = TextToImage.from_pretrained(checkpoint)
+    config = replace(tiny, encoder=resized(tiny.encoder), decoder=resized(tiny.decoder))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pipe.tokenizer = Tokenizer(config).eval()
+    pipe.save_pretrained(checkpoint)
+    return patch
+
+
+@pytest.mark.parametrize(
+    ("patch", "tokens", "box"),
+    [
+        (16, (6, 64), (32, 32, 80, 64)),
+        (32, (2, 16), (32, 32, 96, 64)),
+        (64, (2, 4), (0, 0, 128, 64)),
+    ],
+    indirect=["patch"],
+)
+def test_a_mask_snaps_to_the_tokenizer_s_tokens(
+    dcar: Dcar,
+    patch: int,
+    tokens: tuple[int, int],
+    box: tuple[int, int, int, int],
+    tmp_path: Path,
+) -> None:
+    photo, mask, out, bare = (tmp_path / f"{n}.png" for n in ("square", "mask", "out", "bare"))
+    Image.fromarray(np.random.default_rng(7).integers(0, 256, (128, 128, 3), np.uint8)).save(photo)
+    white = Image.new("L", (128, 128))
+    ImageDraw.Draw(white).rectangle((40, 40, 69, 49), fill=255)
+    white.save(mask)
+    command = ("edit", photo, "a dog", "--mask", mask, "--out")
+    code, stdout, stderr = dcar(*command, out, "--json")
+    assert code == 0, stderr
+    some, count = tokens
+    assert json.loads(stdout)["tokens"] == {"may_change": some, "all": count}
+    assert f"tokens of {patch} px: {some * patch**2:,} px ({some} of {count} tokens)" in stderr
+    changed = (pixels(out) != pixels(photo)).any(axis=2)
+    left, top, right, bottom = box
+    assert changed[top:bottom, left:right].mean() > 0.9
+    changed[top:bottom, left:right] = False
+    assert not changed.any()
+    # Without a record, and made again from it, the pixels are the same.
+    assert dcar(*command, bare, "--no-metadata")[0] == 0
+    assert np.array_equal(pixels(bare), pixels(out))
+    again = tmp_path / "again.png"
+    assert dcar("replay", out, "--image", photo, "--out", again)[0] == 0
+    assert again.read_bytes() == out.read_bytes()
+
+
+@pytest.mark.parametrize("patch", [16, 64], indirect=True)
+def test_sides_and_margins_are_multiples_of_the_tokenizer_s_tokens(
+    dcar: Dcar, patch: int, tmp_path: Path
+) -> None:
+    small, out, wide = (tmp_path / f"{name}.png" for name in ("small", "out", "wide"))
+    Image.new("RGB", (5 * patch, 3 * patch), "teal").save(small)
+    for words in (("--strength", 0.5), ("--outpaint", f"left={patch}")):
+        code, _, stderr = dcar("edit", small, "a dog", *words, "--out", out, "--force")
+        assert code == 0, stderr
+    assert pixels(out).shape == (3 * patch, 6 * patch, 3)
+    assert np.array_equal(pixels(out)[:, patch:], pixels(small))
+    code, _, stderr = dcar("edit", small, "a dog", "--outpaint", "left=8", "--out", wide)
+    assert code == 2 and f"left 8 is not a multiple of {patch}" in stderr
+    Image.new("RGB", (patch + 8, patch)).save(small)
+    words = ("edit", small, "a dog", "--strength", 1, "--out", wide)
+    code, _, stderr = dcar(*words)
+    side = max(32, patch)  # --size takes multiples of 32
+    assert code == 2 and f"not multiples of {patch}; --size {side}x{side} resizes" in stderr
+    assert dcar(*words, "--size", f"{side}x{side}")[0] == 0
+    assert pixels(wide).shape == (side, side, 3)

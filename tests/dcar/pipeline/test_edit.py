@@ -154,7 +154,9 @@ def test_command_line_and_api_read_a_mask_alike(photo: Image.Image, tmp_path: Pa
         mask.save(path) if mask.mode != "PA" else mask.convert("RGBA").save(path)
         words = [str(tmp_path / "photo.png"), "a dog", "--mask", str(path), "--out", "x.png"]
         arguments = cli.build_parser().parse_args(["edit", *words])
-        assert np.array_equal(commands_edit.read_edit(arguments).region, region), name
+        asked, bright = commands_edit.read_images(arguments)
+        edit = commands_edit.snapped_edit(arguments, asked, bright, 32)
+        assert np.array_equal(edit.region, region), name
         with Image.open(path) as opened:
             assert np.array_equal(inpaint(photo, opened).region, region), name
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dcar.sampling_config import SamplingConfig
-from dcht.device import Precision
+from dcht.device import Precision, pick_device
 
 FLAGS = {
     "num_steps": "--steps",
@@ -33,6 +33,7 @@ class Recipe:
         safety: the checker of prompts, if there is one.
         safety_threshold: its own, where that is not the usual one.
         precision: of the generator and its tokenizer.
+        device: where they are, as `--device` has it.
         mask: whether an edit has a mask.
         margins: of an outpainting, in pixels by side.
         strength: of an edit; None where all of the region is generated anew.
@@ -47,6 +48,7 @@ class Recipe:
     safety: str | None = None
     safety_threshold: float | None = None
     precision: Precision = Precision.fp32
+    device: str = "cpu"
     mask: bool = False
     margins: Mapping[str, int] | None = None
     strength: float | None = None
@@ -82,6 +84,8 @@ class Recipe:
             words += ["--safety-threshold", str(self.safety_threshold)]
         for value in self.precision.noted().values():
             words += ["--precision", value]
+        if self.device != pick_device("auto").type:
+            words += ["--device", self.device]
         words += ["--out", "images" if self.num_images > 1 else "image.png"]
         return shlex.join([*words, *(["--", *asked] if dashed else [])])
 
@@ -98,6 +102,7 @@ class Recipe:
         if self.safety_threshold is not None:
             loads.append(f"safety_threshold={self.safety_threshold}")
         loads += [f"{name}={value!r}" for name, value in self.precision.noted().items()]
+        loads += [] if self.device == "cpu" else [f"device={self.device!r}"]
         if self.margins is not None:
             options |= {side: pixels for side, pixels in self.margins.items() if pixels}
             call = f"outpaint(Image.open('photo.png'), {self.prompt!r}"

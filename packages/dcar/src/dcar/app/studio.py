@@ -162,6 +162,7 @@ class Studio:
         own = (self.pipe.size[1], self.pipe.size[0])
         checker = self.pipe.safety
         threshold = SAFETY_THRESHOLD if checker is None else checker.threshold
+        device = self.pipe.device
         return Recipe(
             prompt=prompt.strip(),
             seed=series.seed,
@@ -172,6 +173,7 @@ class Studio:
             safety=self.safety,
             safety_threshold=None if threshold == SAFETY_THRESHOLD else threshold,
             precision=self.pipe.precision,
+            device=f"{device.type}:{device.index}" if device.index else device.type,
             **edit,
         )
 

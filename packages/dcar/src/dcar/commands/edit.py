@@ -20,6 +20,9 @@ from dcht.config import parse_size
 from dcht.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
     from dcar.pipeline.edit import Edit
 
 EXAMPLES = """examples:
@@ -83,9 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.outpaint is not None and arguments.strength is not None:
         raise UsageError("--strength is for --mask or the whole image, not for --outpaint")
     check_series(arguments, arguments.num_images)
-    edit = read_edit(arguments)
+    image, bright = read_images(arguments)
 
     pipe = load_pipe(arguments)
+    patch = pipe.tokenizer.config.downsampling
+    edit = snapped_edit(arguments, image, bright, patch)
     from dcar.pipeline.series import ImageSeries
     from dcht.images import to_tensor
     from dcht.reconstruct.fidelity import infidelity, mean_psnr
@@ -94,7 +99,6 @@ def run(arguments: argparse.Namespace) -> int:
         psnr = mean_psnr(pipe.tokenizer, to_tensor(edit.image)[None])
         if line := infidelity(pipe.tokenizer, psnr):
             print(f"note: {line}", file=sys.stderr)
-    patch = pipe.tokenizer.config.downsampling
     found = screen_prompts(pipe, [arguments.prompt] * arguments.num_images)
     plan = ImageSeries(
         prompts=found.prompts,
@@ -111,9 +115,9 @@ def run(arguments: argparse.Namespace) -> int:
     return write_series(pipe, plan, arguments, {"tokens": tokens})
 
 
-def read_edit(arguments: argparse.Namespace) -> Edit:
-    """The edit that the command line asks for; on stderr, what snapping made of its mask."""
-    from dcar.pipeline.edit import fit_mask, inpaint, outpaint
+def read_images(arguments: argparse.Namespace) -> tuple[Image.Image, np.ndarray | None]:
+    """The image, brought to `--size`, and where it is to change; None without a mask."""
+    from dcar.pipeline.edit import fit_mask
     from dcht.images import ImageError, open_image, resize_crop
 
     def read(path: Path) -> Any:
@@ -131,29 +135,47 @@ def read_edit(arguments: argparse.Namespace) -> Edit:
         )
     if arguments.size is not None:
         image = resize_crop(image, parse_size(arguments.size))
-    elif image.width % 32 or image.height % 32:
+    if mask is None:
+        return image, None
+    bright = fit_mask(mask, image.size)
+    if not bright.any() and fit_mask(mask, mask.size).any():
         raise UsageError(
-            f"{arguments.image} is {image.width} x {image.height}, not multiples of 32; --size "
-            f"{max(32, image.width // 32 * 32)}x{max(32, image.height // 32 * 32)} resizes and "
-            "crops it"
+            f"nothing to change: where {arguments.mask} is bright, --size {arguments.size} "
+            f"crops the image; one of its shape ({mask.width} x {mask.height}) keeps it all"
+        )
+    return image, bright
+
+
+def snapped_edit(
+    arguments: argparse.Namespace, image: Image.Image, bright: np.ndarray | None, patch: int
+) -> Edit:
+    """The edit that the command line asks for; on stderr, what snapping made of its mask.
+
+    Args:
+        arguments: the command line.
+        image: what is edited.
+        bright: where it is to change (H, W); None: everywhere, or around it.
+        patch: pixels of a token's side.
+    """
+    from dcar.pipeline.edit import inpaint, outpaint
+
+    if image.width % patch or image.height % patch:
+        fits = max(32, patch)  # what --size takes
+        width, height = (max(fits, side // fits * fits) for side in image.size)
+        raise UsageError(
+            f"{arguments.image} is {image.width} x {image.height}, not multiples of {patch}; "
+            f"--size {width}x{height} resizes and crops it"
         )
     if arguments.outpaint is not None:
-        return outpaint(image, **arguments.outpaint)
-    bright = None
-    if mask is not None:
-        bright = fit_mask(mask, image.size)
-        if not bright.any() and fit_mask(mask, mask.size).any():
-            raise UsageError(
-                f"nothing to change: where {arguments.mask} is bright, --size {arguments.size} "
-                f"crops the image; one of its shape ({mask.width} x {mask.height}) keeps it all"
-            )
-    edit = inpaint(image, bright, strength=1 if arguments.strength is None else arguments.strength)
+        return outpaint(image, **arguments.outpaint, patch=patch)
+    strength = 1 if arguments.strength is None else arguments.strength
+    edit = inpaint(image, bright, patch=patch, strength=strength)
     if bright is not None:
         white = int(bright.sum())
         tokens = int(edit.region.sum())
         print(
-            f"mask: {white:,} px, snapped outwards to tokens of 32 px: {tokens * 32 * 32:,} px "
-            f"({tokens} of {edit.region.size} tokens) may change",
+            f"mask: {white:,} px, snapped outwards to tokens of {patch} px: "
+            f"{tokens * patch * patch:,} px ({tokens} of {edit.region.size} tokens) may change",
             file=sys.stderr,
         )
     return edit

@@ -6,12 +6,17 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dcar.commands.common import CKPT, NO_METADATA, is_image_path, report
+from dcar.commands.common import CKPT, is_image_path, report
 from dcht.commands.common import add_common
 from dcht.device import pick_device
 from dcht.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    import torch
+
+    from dcar.pipeline.record import Record
 
 
 def add(verbs: Any) -> None:
@@ -19,7 +24,10 @@ def add(verbs: Any) -> None:
     verb = verbs.add_parser("replay", help="make an image again from what its PNG records")
     verb.add_argument("png", type=Path, metavar="PNG", help="one that dcar generate or edit wrote")
     verb.add_argument("--image", type=Path, help="of an edit: the image that was edited")
-    verb.add_argument("--no-metadata", dest="metadata", action="store_false", help=NO_METADATA)
+    verb.add_argument(
+        "--no-metadata", dest="metadata", action="store_false",
+        help="leave out the record and the mark that a model made the image",
+    )  # fmt: skip
     add_common(
         verb, "out", "ckpt", "device", "force", "resume", "offline", "json",
         out={"help": "x.png"}, ckpt=CKPT,
@@ -45,10 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
             image = open_image(arguments.image)
         except ImageError as error:
             raise UsageError(f"{arguments.image}: {error}") from None
-    device = record.device if arguments.device == "auto" else arguments.device
-    pipe = TextToImage.from_pretrained(
-        arguments.ckpt, device=pick_device(device), precision=record.precision
-    )
+    asked = arguments.device
+    device = _device_of(record, arguments.png) if asked == "auto" else pick_device(asked)
+    pipe = TextToImage.from_pretrained(arguments.ckpt, device=device, precision=record.precision)
     files = replay_file(
         pipe, record, arguments.out, image=image, force=arguments.force,
         metadata=arguments.metadata, xmp=XMP in read_png_text(arguments.png),
@@ -56,3 +63,18 @@ def run(arguments: argparse.Namespace) -> int:
     for line in replay_notes(arguments.png, arguments.out):
         print(printable(line), file=sys.stderr)
     return report(arguments, files, time.perf_counter() - start, {"prompt": record.prompt})
+
+
+def _device_of(record: Record, png: Path) -> torch.device:
+    """The device that an image was drawn on.
+
+    Raises:
+        UsageError: it is not here; the message says how to replay the image all the same.
+    """
+    try:
+        return pick_device(record.device)
+    except UsageError:
+        raise UsageError(
+            f"{png} was drawn on {record.device}, which is not available here; --device cpu "
+            "replays it on the CPU, where differences are to be expected"
+        ) from None

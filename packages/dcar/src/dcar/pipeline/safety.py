@@ -11,6 +11,7 @@ It fails closed: what cannot be loaded stops, and what cannot be judged counts a
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import torch
 
 from dcar.config import SAFETY_THRESHOLD
+from dcar.modules.words import visible
 from dcht.errors import CheckpointError, UsageError
 from dcht.ranges import Range, check_ranges
 
@@ -188,6 +190,8 @@ class SafetyChecker:
 
     @torch.inference_mode()
     def _score(self, prompt: str, policy: str) -> float:
+        # As the generator reads it: what nobody sees, and letters of another width, hide no word.
+        prompt = unicodedata.normalize("NFKC", visible(prompt))
         # A prompt must not be able to end its own turn and go on as ours.
         prompt = prompt.replace("_of_turn>", " of turn>").strip()
         question = QUESTION.format(prompt=prompt, policy=policy)

@@ -24,7 +24,7 @@ from dcar.pipeline.safety import Verdict
 from dcar.sampling_config import SamplingConfig
 from dcht.errors import CheckpointError, UsageError
 from dcht.files import write_atomic
-from dcht.images import ImageError, grid, read_png_text, save_png
+from dcht.images import ImageError, grid, open_image, read_png_text, save_png
 from dcht.releases import holder
 
 Show = Callable[[Sequence[Image.Image]], object]
@@ -88,12 +88,13 @@ class ImageSeries:
             for row, image in enumerate(batch)
         ]
 
-    def sheet_text(self, pipe: TextToImage) -> dict[str, str]:
-        """The text chunks of all images in one image."""
+    def sheet_text(self, pipe: TextToImage, *, film: bool = False) -> dict[str, str]:
+        """The text chunks of all images in one image; a `film` of their steps says that it is."""
         records = [record for batch in self.batches() for record in self.records(pipe, batch)]
         if not self.metadata:
             return {}
-        content = [record.content() for record in records]
+        kind = {"film": True} if film else {}
+        content = [record.content() | kind for record in records]
         return png_text("\n".join(self.prompts), content, edited=self.edit is not None)
 
     def texts(self, pipe: TextToImage, batch: range) -> list[dict[str, str]]:
@@ -183,8 +184,10 @@ def write_images(
         for batch in plan.batches():
             texts = plan.texts(pipe, batch)
             files = [paths[index] for index in batch]
+            size = (plan.width, plan.height)
             done = [
-                _is_done(file, text, force=force) for file, text in zip(files, texts, strict=True)
+                _is_done(file, text, size=size, force=force)
+                for file, text in zip(files, texts, strict=True)
             ]
             if not all(done):
                 todo.append((plan, batch, texts, files))
@@ -232,11 +235,11 @@ def generate_film(
     Raises:
         UsageError: the file is there, made with other settings, and `force` is off.
     """
-    text = plan.sheet_text(pipe)
+    animated = out.suffix.lower() == ".gif"
+    text = plan.sheet_text(pipe, film=not animated)
     comment = b""
     if plan.metadata:
         comment = hashlib.sha256(text[RECORD].encode()).hexdigest().encode()
-    animated = out.suffix.lower() == ".gif"
     if animated and not force and out.exists():
         if not comment or _gif_comment(out) != comment:
             raise UsageError(f"{out} exists and was made otherwise; use --force or another name")
@@ -267,23 +270,29 @@ def replay_file(
 ) -> list[Path]:
     """Make the image of a record again: the same batch size, row and threads.
 
-    Without `metadata` the file says nothing of itself; without `xmp` it has no XMP packet, as files
-    of release 0.1.0.
+    It is drawn whatever is there: a file that says the same may have other pixels. One that has
+    the same is kept. Without `metadata` the file says nothing of itself; without `xmp` it has no
+    XMP packet, as files of release 0.1.0.
 
     Raises:
         CheckpointError: it was made with other weights.
         UsageError: it is an edit and `image` is not the image that was edited; or the file is
-            there, made with other settings, and `force` is off.
+            there, made with other settings or with other pixels, and `force` is off.
     """
     plan = replay_series(pipe, record, image)
     text = record.text() if metadata else {}
     if not xmp:
         text.pop(XMP, None)
-    if not _is_done(out, text, force=force):
-        torch.set_num_threads(record.threads)
-        with counted_steps(plan.batch_steps, 1) as stepped:
-            images = plan.images(pipe, range(record.batch_size), stepped=stepped)
-        save_png(images[record.row], out, text)
+    there = out.exists() and not force
+    if there and not _says(out, text):
+        raise _made_otherwise(out)
+    torch.set_num_threads(record.threads)
+    with counted_steps(plan.batch_steps, 1) as stepped:
+        image = plan.images(pipe, range(record.batch_size), stepped=stepped)[record.row]
+    if not there:
+        save_png(image, out, text)
+    elif not _same_pixels(open_image(out), image):
+        raise UsageError(f"{out} has other pixels than the record makes here; --force replaces it")
     return [out]
 
 
@@ -327,23 +336,43 @@ def replay_series(pipe: TextToImage, record: Record, image: Image.Image | None) 
     )
 
 
-def _is_done(path: Path, text: dict[str, str], *, force: bool) -> bool:
-    """Whether an equal command wrote this file.
+def _is_done(
+    path: Path, text: dict[str, str], *, force: bool, size: tuple[int, int] | None = None
+) -> bool:
+    """Whether an equal command wrote this file; of an image, with its `size` (width, height).
 
     Raises:
         UsageError: something else is there and `force` is off.
     """
     if force or not path.exists():
         return False
+    # Without a text nothing tells that it is the same.
+    if not text or not _says(path, text) or size not in (None, _size(path)):
+        raise _made_otherwise(path)
+    return True
+
+
+def _says(path: Path, text: dict[str, str]) -> bool:
+    """Whether a file is a PNG with this text; without any, if there is none."""
     try:
         found = read_png_text(path)
     except ImageError:
-        found = {}
+        return False
     # The record decides: images of release 0.1.0 have no XMP, and some have neither.
-    same = bool(text) and found | {XMP: ""} == text | {XMP: ""}
-    if not same:
-        raise UsageError(f"{path} exists and was made otherwise; use --force or another --out")
-    return True
+    return found | {XMP: ""} == text | {XMP: ""} if text else not found
+
+
+def _made_otherwise(path: Path) -> UsageError:
+    return UsageError(f"{path} exists and was made otherwise; use --force or another --out")
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with Image.open(path, formats=("PNG",)) as image:
+        return image.size
+
+
+def _same_pixels(one: Image.Image, other: Image.Image) -> bool:
+    return one.size == other.size and one.tobytes() == other.tobytes()
 
 
 def _gif_comment(path: Path) -> bytes | None:
