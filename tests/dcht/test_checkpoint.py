@@ -228,7 +228,7 @@ def test_convert_makes_anew_what_was_made_of_other_weights(
     assert write_converted(str(source), out) == first
     theirs["quantize.embedding.weight"] = theirs["quantize.embedding.weight"] + 1
     save_file(theirs, source)
-    with pytest.raises(UsageError, match="not empty"):
+    with pytest.raises(UsageError, match="was begun with source_sha256 "):
         write_converted(str(source), out)
     assert write_converted(str(source), out, force=True)["sha256"] != first["sha256"]
 

@@ -97,3 +97,50 @@ def test_modes_without_a_range_are_refused() -> None:
     for value in (-1, 70_000):
         with pytest.raises(UsageError, match="mode I has values outside 0 to 65535"):
             flatten(Image.new("I", (2, 2), value))
+
+
+def tiff(samples: np.ndarray, bits: int, photometric: int, *, signed: bool = False) -> bytes:
+    """A TIFF (little endian) of one strip of gray samples (H, W) of 12, 16 or 32 bits."""
+    height, width = samples.shape
+    if bits == 12:
+        strip = bytes.fromhex("".join(f"{int(sample):03x}" for sample in samples.ravel()))
+    else:
+        strip = samples.astype(f"<u{bits // 8}").tobytes()
+    values = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 0, 277: 1,
+              278: height, 279: len(strip), 339: 2 if signed else 1}  # fmt: skip
+    values[273] = 8 + 2 + 12 * len(values) + 4
+    fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(values)) + fields + bytes(4) + strip
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_a_tiff_of_more_than_eight_bits_is_as_bright_as_its_samples(bits: int) -> None:
+    levels = np.arange(256).reshape(4, 64) * (2**bits - 1) // 255
+    expected = np.arange(256).reshape(4, 64)
+    found = np.asarray(open_image(io.BytesIO(tiff(levels, bits, 1))))
+    assert np.abs(found[..., 0].astype(int) - expected).max() <= (0 if bits == 16 else 1)
+    assert (found[0, 0, 0], found[-1, -1, 0]) == (0, 255)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
+def test_white_is_zero_where_a_tiff_says_so(compression: str | None) -> None:
+    """Pillow inverts 8 bits in writing and in reading, and 16 in neither."""
+    gray = np.arange(256, dtype=np.uint8).reshape(4, 64)
+    for samples, expected in ((gray, gray), (gray.astype(np.uint16) * 257, 255 - gray)):
+        file = io.BytesIO()
+        options = {"compression": compression, "tiffinfo": {262: 0}}
+        Image.fromarray(samples).save(file, "TIFF", **options)
+        assert np.array_equal(np.asarray(open_image(file))[..., 0], expected)
+    by_hand = io.BytesIO(tiff(gray.astype(int) * 257, 16, 0))
+    assert np.array_equal(np.asarray(open_image(by_hand))[..., 0], 255 - gray)
+
+
+@pytest.mark.parametrize(("bits", "signed"), [(32, False), (32, True), (16, True)])
+def test_a_file_of_32_bits_or_of_signed_numbers_is_refused(bits: int, signed: bool) -> None:
+    """Whatever it holds: 0 to 252 came out nearly black."""
+    gray = np.arange(64).reshape(2, 32) * 4
+    file = io.BytesIO(tiff(gray, bits, 1, signed=signed))
+    with Image.open(file) as image:
+        assert image.mode == "I" and np.array_equal(np.asarray(image), gray)
+    with pytest.raises(UsageError, match=r"^a TIFF of mode I"):
+        open_image(file)

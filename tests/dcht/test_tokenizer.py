@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -220,6 +223,11 @@ def test_a_tokenizer_that_changed_has_no_hash(saved_tokenizer: Path, tmp_path: P
     sha256 = tokenizer.sha256
     assert sha256 is not None
     assert tokenizer.train().eval().sha256 == sha256
+    script = "import pickle, sys; print(pickle.load(sys.stdin.buffer).sha256)"
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", script], input=pickle.dumps(tokenizer), capture_output=True
+    )
+    assert elsewhere.stdout.decode().strip() == sha256
     assert tokenizer.to(torch.bfloat16).sha256 == sha256
     assert tokenizer.to(torch.float32).sha256 is None
     tokenizer = Tokenizer.from_pretrained(saved_tokenizer)

@@ -1,6 +1,7 @@
 """Published autoencoders, in both key families and as any file, become tokenizers."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -315,6 +316,33 @@ def test_the_command(dcht: Command, published: Path, images: Path, tmp_path: Pat
     assert "use --force or another --out" in errors
     assert dcht(published, "--out", out, "--force")[0] == 0
     assert Tokenizer.from_pretrained(out).config.codebook_size is None
+
+
+@pytest.mark.parametrize("change", ["painted", "added", "removed"])
+def test_calibrated_on_other_images_is_refused(
+    dcht: Command, published: Path, images: Path, tmp_path: Path, change: str
+) -> None:
+    """Also at equal names, sizes and times. The same images, written again, are the same."""
+    out = tmp_path / "out"
+    words = (published, "--out", out, "--codebook", 16, "--calibrate", images, "--json")
+    first = json.loads(dcht(*words)[1])
+    content = (images / "d.bmp").read_bytes()
+    (images / "d.bmp").write_bytes(content)
+    os.utime(images / "d.bmp", (1, 1))
+    assert json.loads(dcht(*words)[1]) == first
+    if change == "painted":
+        (images / "d.bmp").write_bytes(content[:54] + bytes(255 - byte for byte in content[54:]))
+        os.utime(images / "d.bmp", (1, 1))
+    elif change == "added":
+        (images / "x.bmp").write_bytes(content)
+    else:
+        (images / "d.bmp").unlink()
+    code, _, errors = dcht(*words)
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "was begun with calibrate_sha256 '" in errors and "use --force" in errors
+    code, printed, _ = dcht(*words, "--force")
+    assert code == 0
+    assert json.loads(printed)["folded_latent_norm"] != first["folded_latent_norm"]
 
 
 @pytest.mark.parametrize(

@@ -225,3 +225,48 @@ def test_numbers_of_classes_get_their_names(tmp_path: Path) -> None:
     rows = [entry.row() for entry in list_inputs(tmp_path / "a.parquet")]
     assert [row.get("label") for row in rows] == [7, "cat", None]
     assert [row.get("score") for row in rows] == [None, 0.5, None]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_repository_of_images_with_a_table_in_parquet(
+    tmp_path: Path, monkeypatch, alone: bool
+) -> None:
+    """`metadata.parquet` beside images is their table; one that holds images, by itself, is not."""
+    (tmp_path / "train").mkdir()
+    if alone:
+        rows = [{"image": png(k), "text": f"row {k}"} for k in range(2)]
+    else:
+        rows = [{"file_name": f"{k}.png", "text": f"row {k}"} for k in range(2)]
+        for k in range(2):
+            (tmp_path / "train" / f"{k}.png").write_bytes(png(k))
+    write(tmp_path / "train" / "metadata.parquet", rows)
+    hub = Hub(tmp_path)
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    entries = list_inputs("hf://user/name")
+    assert [entry.row()["caption"] for entry in entries] == ["row 0", "row 1"]
+    assert [entry.open().getpixel((0, 0)) for entry in entries] == [(0, 0, 0), (1, 1, 1)]
+
+
+KINDS = {
+    "a name": (pa.struct([("binary_mask", pa.bool_())]), {"binary_mask": True}, True),
+    "a name deep": (pa.list_(pa.struct([("binary", pa.int8())])), [{"binary": 1}], True),
+    "bytes": (pa.large_binary(), b"x", False),
+    "so many bytes": (pa.binary(2), b"xy", False),
+    "in a list": (pa.list_(pa.binary()), [b"x"], False),
+    "in a struct": (pa.struct([("n", pa.int8()), ("x", pa.list_(pa.binary()))]),
+                    {"n": 1, "x": [b"x"]}, False),
+    "in a map": (pa.map_(pa.string(), pa.binary()), [("a", b"x")], False),
+    "in a dictionary": (pa.dictionary(pa.int8(), pa.binary()), b"x", False),
+}  # fmt: skip
+"""Type, a value, and whether JSON can say it."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_column_without_bytes_is_a_field_whatever_its_names(tmp_path: Path, kind: str) -> None:
+    type_, value, plain = KINDS[kind]
+    columns = {"image": pa.array([png(0)]), "about": pa.array([value], type_)}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    (entry,) = list_inputs(tmp_path / "a.parquet")
+    assert entry.metadata == ({"about": value} if plain else None)

@@ -505,3 +505,31 @@ def test_a_large_file_beside_an_image_is_not_read(images: Path) -> None:
         file.truncate(MAX_SIDECAR + 1)
     with pytest.raises(ImageError, match=r"a\.json: .* the cap is"):
         list_inputs(images)[0].row()
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".txt"])
+def test_an_image_that_is_named_in_several_ways_is_one(images: Path, suffix: str) -> None:
+    """In one list, in a list beside the folder, and in the folder's own table."""
+    ways = ["c.webp", "./c.webp", "more/../c.webp", "more//f.jpg", "more/f.jpg"]
+    lines = {
+        ".jsonl": [json.dumps({"file_name": way, "caption": way}) for way in ways],
+        ".csv": ["file_name,caption", *(f"{way},{way}" for way in ways)],
+        ".txt": ways,
+    }[suffix]
+    listing = images / f"metadata{suffix}"
+    listing.write_text("\n".join(lines) + "\n")
+    entries = list_inputs(listing)
+    assert [entry.name for entry in entries] == ["c.webp", "more/f.jpg"]
+    if suffix != ".txt":
+        assert [entry.row()["captions"] for entry in entries] == [ways[:3], ways[3:]]
+        found = {entry.name: entry.row() for entry in list_inputs(images)}
+        assert found["c.webp"]["captions"] == ways[:3]
+
+
+def test_a_list_beside_a_folder_names_its_images(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    listing = tmp_path / "lists" / "some.txt"
+    listing.write_text(f"../{images.name}/a.png\n")
+    names = [entry.name for entry in list_inputs([images, listing])]
+    assert names == [f"{images.name}/{entry.name}" for entry in list_inputs(images)]
+    assert [entry.name for entry in list_inputs(listing)] == [f"../{images.name}/a.png"]

@@ -105,3 +105,19 @@ def test_a_run_goes_on_and_what_changed_is_refused(
     assert write_shards(described, out, shard_size=6).skipped == 1
     with pytest.raises(UsageError, match=r"e\.png: damaged"):
         write_shards(described, tmp_path / "strict", strict=True)
+
+
+def test_what_lies_in_out_is_no_input(images: Path) -> None:
+    out = images / "shards"
+    for written in (2, 0, 0):
+        found = write_shards(images, out, shard_size=4)
+        assert (found.images, found.written) == (6, written)
+
+
+def test_strict_stops_at_what_an_earlier_run_skipped(images: Path, tmp_path: Path) -> None:
+    (images / "e.png").write_text("no image")
+    for _ in range(2):
+        assert write_shards(images, tmp_path / "out", shard_size=2).skipped == 1
+    for name in ("anew", "out"):
+        with pytest.raises(UsageError, match=r"^e\.png: not a PNG"):
+            write_shards(images, tmp_path / name, shard_size=2, strict=True)

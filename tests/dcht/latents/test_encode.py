@@ -416,3 +416,46 @@ def test_a_store_of_the_first_release_is_read(encode: Encode, tmp_path: Path) ->
         del manifest["plan"][name]
     path.write_text(json.dumps(manifest))
     assert len(LatentsStore(tmp_path / "latents")) == 6
+
+
+def test_strict_stops_at_what_an_earlier_run_skipped(
+    encode: Encode, images: Path, tmp_path: Path
+) -> None:
+    """Finished or begun; a run of another part stops at its own alone."""
+    spoil(images)
+    encode(shard_size=1)
+    assert encode(shard_size=1).skipped == 2
+    for part in ((0, 1), (0, 2)):
+        with pytest.raises(UsageError, match=r"^a\.png: not a PNG"):
+            encode(shard_size=1, strict=True, part=part)
+    with pytest.raises(UsageError, match=r"^b\.jpg: "):
+        encode(shard_size=1, strict=True, part=(1, 2))
+    begun = tmp_path / "begun"
+    assert encode(begun, part=(0, 2)).missing == 1
+    with pytest.raises(UsageError, match=r"^a\.png: not a PNG"):
+        encode(begun, strict=True)
+    assert encode(begun, strict=True, part=(1, 2)).skipped == 2
+    shutil.copy(images / "e.png", images / "a.png")
+    shutil.copy(images / "more" / "f.jpg", images / "b.jpg")
+    assert encode(force=True, strict=True).skipped == 0
+
+
+@pytest.mark.parametrize("way", ["folder", "link", "pattern", "link in it"])
+def test_what_lies_in_out_is_no_input(
+    encode: Encode, saved_tokenizer: Path, images: Path, tmp_path: Path, way: str
+) -> None:
+    """`encode photos --out photos/latents`, and again, with images and tables in it."""
+    out, elsewhere = images / "latents", tmp_path / "elsewhere"
+    (tmp_path / "linked").symlink_to(images)
+    if way == "link in it":
+        elsewhere.mkdir()
+        out.symlink_to(elsewhere)
+    source = {"link": tmp_path / "linked", "pattern": images / "*"}.get(way, images)
+    settings = EncodeSettings(size=(96, 64))
+    tokenizer = Tokenizer.from_pretrained(saved_tokenizer)
+    for encoded in (6, 0, 0):
+        found = encode_images(tokenizer, source, out, settings)
+        assert (found.images, found.encoded, found.unread) == (6, encoded, [])
+        shutil.copy(images / "e.png", out / "seen.png")
+    assert estimate(tokenizer, source, settings, out=out).images == 6
+    assert estimate(tokenizer, source, settings).images == 6 + (way != "link in it")

@@ -4,14 +4,14 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from dcht import LatentsStore, Tokenizer, UsageError
+from dcht import CheckpointError, LatentsStore, Tokenizer, UsageError
 from dcht.data.entries import Entry
 from dcht.latents.dataset import LatentDataset
 from dcht.latents.encode import Encoded, encode_images
@@ -238,3 +238,100 @@ def test_a_key_flip_of_the_users_own_flips_nothing(
     else:
         assert found == [(name, mirrored) for name in names for mirrored in (False, True)]
         assert [row.get("flip") for row in store.rows] == [None, True] * 6
+
+
+def flip_a_bit(path: Path) -> None:
+    """Of the first tensor, or of a text."""
+    content = bytearray(path.read_bytes())
+    header = int.from_bytes(content[:8], "little")
+    content[8 + header if path.suffix == ".safetensors" else -9] ^= 1
+    path.write_bytes(content)
+
+
+def cut_a_row(path: Path) -> None:
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+
+
+DAMAGE: dict[str, tuple[str, Callable[[Path], object], int, bool]] = {
+    "a bit of a tensor": ("shard-00001.safetensors", flip_a_bit, 2, False),
+    "a bit of a row": ("shard-00001.jsonl", lambda path: path.write_bytes(
+        path.read_bytes().replace(b"c.webp", b"c.webq")), 2, False),
+    "fewer rows": ("shard-00001.jsonl", cut_a_row, 2, True),
+    "no rows": ("shard-00001.jsonl", Path.unlink, 2, True),
+    "no tensors": ("shard-00001.safetensors", Path.unlink, 2, True),
+    "half of the tensors": ("shard-00001.safetensors", lambda path: path.write_bytes(
+        path.read_bytes()[:-20]), 2, True),
+    "no list of errors": ("errors.jsonl", Path.unlink, 0, True),
+    "a bit of the list": ("errors.jsonl", flip_a_bit, 0, False),
+}  # fmt: skip
+"""File, what is done to it, how many images are then encoded again, and whether it shows without
+reading every byte."""
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_what_is_damaged_is_refused_or_made_again(
+    encode: Encode, images: Path, tmp_path: Path, kind: str
+) -> None:
+    name, damage, again, plain = DAMAGE[kind]
+    (images / "b.jpg").write_text("no image")
+    encode()
+    out = tmp_path / "latents"
+    whole = contents(out)
+    damage(out / name)
+    damaged = contents(out)
+    assert damaged != whole
+    if plain:
+        with pytest.raises(UsageError, match=rf"{name}.*; dcht inspect .* and --force"):
+            encode()
+    else:
+        assert encode().encoded == 0
+    assert contents(out) == damaged
+    assert encode(force=True).encoded == again
+    assert contents(out) == whole
+
+
+def test_of_a_store_without_a_manifest_that_can_be_read_nothing_is_known(
+    encode: Encode, tmp_path: Path
+) -> None:
+    encode()
+    out = tmp_path / "latents"
+    whole = contents(out)
+    (out / "manifest.json").write_bytes(whole["manifest.json"][:-40])
+    with pytest.raises(CheckpointError, match=r"manifest\.json is not JSON"):
+        encode()
+    assert encode(force=True).encoded == 6
+    assert contents(out) == whole
+
+
+def test_a_shard_without_its_rows_is_a_missing_one(encode: Encode, tmp_path: Path) -> None:
+    """In a store that was not finished yet; there a run goes on without being forced."""
+    encode(part=(0, 2))
+    (tmp_path / "latents" / "shard-00000.jsonl").unlink()
+    assert encode().encoded == 4
+    encode(tmp_path / "anew")
+    assert contents(tmp_path / "latents") == contents(tmp_path / "anew")
+
+
+def test_what_a_killed_mending_leaves_does_not_pass_for_whole(
+    encode: Encode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it removes last: without the manifest nobody knows what is damaged."""
+    encode()
+    out = tmp_path / "latents"
+    whole = contents(out)
+    unlink = Path.unlink
+    for allowed in range(5):
+        flip_a_bit(out / "shard-00001.safetensors")
+        left = iter(range(allowed))
+
+        def killed(path: Path, missing_ok: bool = False, left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            unlink(path, missing_ok=missing_ok)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", killed)
+            with pytest.raises(KeyboardInterrupt):
+                encode(force=True)
+        encode(force=True)
+        assert contents(out) == whole, allowed

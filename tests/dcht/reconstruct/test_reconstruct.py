@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -144,3 +145,35 @@ def test_two_processes_do_not_write_one_folder(
     ):
         reconstruct_images(tokenizer, images, tmp_path / "seen", size=(32, 32))
     assert reconstruct_images(tokenizer, images, tmp_path / "seen", size=(32, 32)).written == 6
+
+
+def test_what_lies_in_out_is_no_input(saved_tokenizer: Path, images: Path) -> None:
+    tokenizer, out = Tokenizer.from_pretrained(saved_tokenizer), images / "more" / "seen"
+    some = [images / "a.png", images / "more"]
+    for sources, written in ((images, 6), (some, 2)):
+        for again in (sources, sources, [*some, out] if sources is some else sources):
+            assert reconstruct_images(tokenizer, again, out, size=(32, 32)).written == written
+        assert len(list(out.rglob("*.png"))) == written
+        shutil.rmtree(out)
+
+
+@pytest.mark.parametrize("bad", ["a.png", "e.png"])
+def test_strict_stops_at_what_an_earlier_run_skipped(
+    saved_tokenizer: Path, images: Path, tmp_path: Path, bad: str
+) -> None:
+    """As in an empty folder; without it what is listed stays so."""
+    tokenizer, out = Tokenizer.from_pretrained(saved_tokenizer), tmp_path / "seen"
+
+    def reconstruct(out: Path, *, strict: bool = False) -> Reconstructed:
+        return reconstruct_images(
+            tokenizer, images, out, size=(32, 32), batch_size=2, strict=strict
+        )
+
+    (images / bad).write_text("no image")
+    listed = reconstruct(out)
+    for folder in (tmp_path / "anew", out):
+        with pytest.raises(UsageError, match=rf"^{bad}: not a PNG"):
+            reconstruct(folder, strict=True)
+    assert reconstruct(out) == listed
+    shutil.copy(images / "c.webp", images / bad)
+    assert reconstruct(out, strict=True) == Reconstructed(6, [])

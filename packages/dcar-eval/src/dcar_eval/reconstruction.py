@@ -90,7 +90,7 @@ def evaluate_reconstruction(
         UsageError: no images, images too small for a metric, or `out` holds something else.
         CheckpointError: the tokenizer has no hash, or no quantizer for the discrete path.
     """
-    entries = list_inputs(folder, follow_links=follow_links)[:limit]
+    entries = list_inputs(folder, follow_links=follow_links, out=out)[:limit]
     if tokenizer.sha256 is None:
         raise CheckpointError("the tokenizer was never saved; save_pretrained gives it its hash")
     paths = PATHS[path]

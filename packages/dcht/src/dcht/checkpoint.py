@@ -350,7 +350,7 @@ class Origin:
 
     def __init__(self, sha256: str | None, *parts: object) -> None:
         self._sha256 = sha256
-        self._known = set() if sha256 is None else {fingerprint(*parts)}
+        self._known = set[str]() if sha256 is None else {fingerprint(*parts)}
 
     def sha256(self, *parts: object) -> str | None:
         """The hash; None for weights that were never saved, or have changed since."""
@@ -367,8 +367,8 @@ class Origin:
             self._known.add(fingerprint(*parts))
 
 
-def fingerprint(*parts: object) -> int:
-    """A number that other weights of these modules do not have but by accident, in this process.
+def fingerprint(*parts: object) -> str:
+    """What other weights of these modules do not have but by accident; the same in any process.
 
     Sums of bits, which take a fraction of the time of a hash. Tensors of a library's own kind
     (int8, shards) are left out: nothing here changes them.
@@ -382,7 +382,8 @@ def fingerprint(*parts: object) -> int:
     ]
     sums = [_bits(tensor).sum(dtype=torch.int64).cpu() for tensor in tensors]
     found = torch.stack(sums).tolist() if sums else []
-    return hash((*(tensor.dtype for tensor in tensors), *found))
+    kinds = [str(tensor.dtype) for tensor in tensors]
+    return hashlib.sha256(json.dumps([kinds, found]).encode()).hexdigest()
 
 
 def _bits(values: Tensor) -> Tensor:

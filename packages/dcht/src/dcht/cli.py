@@ -187,7 +187,10 @@ def _encode(arguments: argparse.Namespace) -> int:
     )
     tokenizer = Tokenizer.from_pretrained(arguments.ckpt, device=device)
     if arguments.dry_run:
-        found = estimate(tokenizer, arguments.images, settings, follow_links=arguments.follow_links)
+        found = estimate(
+            tokenizer, arguments.images, settings,
+            follow_links=arguments.follow_links, out=arguments.out,
+        )  # fmt: skip
         if arguments.json:
             print(json.dumps(found._asdict()))
         else:

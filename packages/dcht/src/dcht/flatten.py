@@ -1,9 +1,10 @@
 """Any Pillow image as 8-bit RGB, upright, on white: what every reader of images and masks sees.
 
-Sixteen bits become eight by dividing by 257, which maps 65535 to 255. Transparency is put on white,
-whether it is a channel, a palette's or a PNG's color key, at every bit depth of PNG. Pillow reads
-a color key in the file's own depth and the pixels in eight bits: where the two differ, the key is
-compared here.
+Sixteen bits become eight by dividing by 257, which maps 65535 to 255; a TIFF may have twelve of
+them, or say that white is zero, which Pillow heeds up to eight bits alone. Transparency is put on
+white, whether it is a channel, a palette's or a PNG's color key, at every bit depth of PNG. Pillow
+reads a color key in the file's own depth and the pixels in eight bits: where the two differ, the
+key is compared here.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ DEEP = "RGB;16B"
 """RGB in 16 bits, of which Pillow keeps the high byte..."""
 LOW_BYTES = "RGB;16L"
 """...and, asked for the other byte order, the low one."""
+BITS, PHOTOMETRIC = 258, 262
+"""Tags of a TIFF: bits of a sample, and what a sample of 0 is."""
+WHITE_IS_ZERO = 0
 
 
 def flatten(image: Image.Image) -> Image.Image:
@@ -30,15 +34,12 @@ def flatten(image: Image.Image) -> Image.Image:
     or 16 bits can no longer be compared.
 
     Raises:
-        UsageError: a mode without a range of its own (32 bits, floating point).
+        UsageError: a mode without a range of its own (a file of 32 bits, floating point).
     """
     transparent = _color_key(image)  # before it is decoded
     image.load()
     if image.mode.startswith("I"):
-        pixels = np.asarray(image)
-        if pixels.size and (pixels.min() < 0 or pixels.max() > 65535):
-            raise UsageError(f"an image of mode {image.mode} has values outside 0 to 65535")
-        flat = Image.fromarray((pixels / 257).round().astype(np.uint8)).convert("RGB")
+        flat = Image.fromarray(_deep_gray(image)).convert("RGB")
     elif image.mode == "F":
         raise UsageError("an image of mode F (floating point) has no range; convert it to L or RGB")
     elif transparent is None and image.has_transparency_data:
@@ -51,6 +52,22 @@ def flatten(image: Image.Image) -> Image.Image:
         flat.paste("white", mask=Image.fromarray(transparent))
     flat.info = {key: value for key, value in image.info.items() if key != "transparency"}
     return ImageOps.exif_transpose(flat)
+
+
+def _deep_gray(image: Image.Image) -> np.ndarray:
+    """Gray of more than eight bits in eight (H, W)."""
+    if image.mode == "I" and image.format is not None:  # a 16-bit PNG is I;16
+        raise UsageError(
+            f"a {image.format} of mode I (32 bits, or signed) has no range; convert it to 8 bits, "
+            "or to 16 without a sign"
+        )
+    pixels = np.asarray(image)
+    if pixels.size and (pixels.min() < 0 or pixels.max() > 65535):
+        raise UsageError(f"an image of mode {image.mode} has values outside 0 to 65535")
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    brightest = 2 ** tags.get(BITS, (16,))[0] - 1
+    pixels = (pixels / (brightest / 255)).round().astype(np.uint8)
+    return 255 - pixels if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else pixels
 
 
 def _color_key(image: Image.Image) -> np.ndarray | None:

@@ -74,7 +74,8 @@ def open_image(file: str | Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> 
     """Open, check and decode an image as RGB, upright; transparency is put on white.
 
     Raises:
-        ImageError: unknown format, damaged or truncated data, or more than `max_pixels` pixels.
+        ImageError: unknown format, damaged or truncated data, more than `max_pixels` pixels, or a
+            mode without a range (see `flatten`).
     """
     with _opened(file, FORMATS, max_pixels) as opened:
         return flatten(opened)
@@ -107,6 +108,8 @@ def _opened(
         raise ImageError(str(error)) from None
     except ImageError:
         raise
+    except UsageError as error:  # of `flatten`: it is sound, and of no use
+        raise ImageError(str(error)) from None
     except OSError as error:
         # The system says why; Pillow, that the data is damaged.
         raise ImageError(error.strerror or f"damaged: {error}") from None

@@ -30,10 +30,13 @@ from dcht.convert.keys import convert_tensors
 from dcht.convert.latent_norm import LATENT_NORM, fold_latent_norm, mean_latent_norm
 from dcht.convert.layout import check_variant, find_family, find_layout
 from dcht.convert.sources import PublishedFiles, read_source, source_sha256
+from dcht.data.contents import contents_sha256
+from dcht.data.entries import file_part
 from dcht.errors import CheckpointError, UsageError, printable
 from dcht.files import read_json, remove_partials, require_unused, write_atomic
 from dcht.images import ImageError, list_images, open_image, resize_crop, to_tensor
 from dcht.modules.quantizer import VectorQuantizer
+from dcht.ranges import shown
 from dcht.tokenizer import Tokenizer
 
 RECORD = "conversion.json"
@@ -129,7 +132,7 @@ def write_converted(
 ) -> dict[str, Any]:
     """`convert` from `name` to a checkpoint folder of weights of a `dtype`; returns its record.
 
-    Finished work of the same settings is left alone.
+    Finished work of the same settings, over images that hold the same, is left alone.
 
     Raises:
         UsageError: `out` holds something else, or what `convert` raises.
@@ -143,11 +146,21 @@ def write_converted(
         "latent_norm": None if codebook_size is None else latent_norm,
         "calibrate": None if images is None else str(images),
     }
+    if images is not None:
+        request["calibrate_sha256"] = _images_sha256(images)
     if dtype is not None:
         request["dtype"] = str(dtype).removeprefix("torch.")
     record = out / RECORD
     earlier = read_json(record) if record.exists() and not force else {}
-    begun = earlier.get("request") == request
+    before = earlier.get("request")
+    begun = before == request
+    before = before if isinstance(before, dict) else request
+    for key in dict.fromkeys([*request, *before]):
+        if before.get(key) != request.get(key):
+            raise UsageError(
+                f"{out} was begun with {key} {shown(before.get(key))}, not "
+                f"{shown(request.get(key))}; use --force or another --out"
+            )
     if begun and "sha256" in earlier and (out / WEIGHTS).exists():
         return earlier
     require_unused(out, force=force or begun)
@@ -170,6 +183,14 @@ def write_converted(
     result["sha256"] = tokenizer.save_pretrained(out, dtype=dtype)
     write_atomic(record, json.dumps(result, indent=1).encode() + b"\n")
     return result
+
+
+def _images_sha256(folder: Path) -> str:
+    """A hash of what the images of a folder are called and hold (see `contents_sha256`)."""
+    files = list_images(folder)
+    return contents_sha256(
+        [(path.relative_to(folder).as_posix(), file_part(str(path))) for path in files]
+    )
 
 
 class Made(NamedTuple):

@@ -235,7 +235,21 @@ def _image_column(schema: Any) -> str:
 
 def _field_columns(schema: Any) -> list[str]:
     """The columns that can be fields: no bytes anywhere in them."""
-    return [field.name for field in schema if "binary" not in str(field.type)]
+    return [field.name for field in schema if not _holds_bytes(field.type)]
+
+
+def _holds_bytes(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    if types.is_dictionary(kind):
+        return _holds_bytes(kind.value_type)
+    return (
+        types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_fixed_size_binary(kind)
+        or types.is_binary_view(kind)
+        or any(_holds_bytes(kind.field(number).type) for number in range(kind.num_fields))
+    )
 
 
 def _classes(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:

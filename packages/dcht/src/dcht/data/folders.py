@@ -41,7 +41,9 @@ class Found:
     """Tables that captions or labels were read from."""
 
 
-def list_folder(top: str, prefix: str, found: Found, *, follow_links: bool) -> Iterator[Entry]:
+def list_folder(
+    top: str, prefix: str, found: Found, *, follow_links: bool, out: str | Path | None = None
+) -> Iterator[Entry]:
     """The inputs below a folder, in no particular order.
 
     Args:
@@ -49,16 +51,24 @@ def list_folder(top: str, prefix: str, found: Found, *, follow_links: bool) -> I
         prefix: what the names of its entries begin with.
         found: gets the names of tables, and of what was not read.
         follow_links: whether links may lead out of the folder, and to folders.
+        out: a folder that is passed over with all below it, if it is below this one.
 
     Raises:
         UsageError: a folder below it has two tables, and neither is called `metadata`.
     """
-    yield from _Walk(top, prefix, found, follow_links).entries()
+    yield from _Walk(top, prefix, found, follow_links, out).entries()
+
+
+def is_folder(path: str, folder: str | Path) -> bool:
+    """Whether a path leads to a folder, which need not be there."""
+    return os.path.realpath(path) == os.path.realpath(folder)
 
 
 class _Walk:
-    def __init__(self, top: str, prefix: str, found: Found, follow_links: bool) -> None:
-        self.top, self.prefix, self.found = top, prefix, found
+    def __init__(
+        self, top: str, prefix: str, found: Found, follow_links: bool, out: str | Path | None
+    ) -> None:
+        self.top, self.prefix, self.found, self.out = top, prefix, found, out
         self.follow_links = follow_links
         self.inside = None if follow_links else _homes(top)
         self.images: dict[str, Entry] = {}
@@ -71,7 +81,7 @@ class _Walk:
         for folder, folders, files in os.walk(
             self.top, onerror=self._refuse, followlinks=self.follow_links
         ):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+            folders[:] = [name for name in folders if self._is_searched(folder, name)]
             for name in list(folders):
                 path = os.path.join(folder, name)
                 if os.path.islink(path):
@@ -88,6 +98,11 @@ class _Walk:
         self._add_classes()
         yield from self.images.values()
         yield from self.others
+
+    def _is_searched(self, folder: str, name: str) -> bool:
+        if name.startswith("."):
+            return False
+        return self.out is None or not is_folder(os.path.join(folder, name), self.out)
 
     def _name(self, path: str) -> str:
         return posixpath.join(self.prefix, os.path.relpath(path, self.top).replace(os.sep, "/"))

@@ -15,6 +15,7 @@ from dcht.data.cells import REMOTE, require_pyarrow
 from dcht.data.columnar import PARQUET, list_parquet
 from dcht.data.entries import Entry
 from dcht.data.folders import Found, list_folder
+from dcht.data.tables import METADATA
 from dcht.errors import UsageError
 
 SOURCE = re.compile(r"hf:/{1,2}(?:datasets/)?([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+))?")
@@ -51,7 +52,9 @@ def list_repository(source: str, found: Found) -> Iterator[Entry]:
         raise UsageError(f"{source} cannot be listed: {_line(error)}") from None
     files = [str(file.rfilename) for file in info.siblings or []]
     files = [file for file in files if _is_below(file, path)]
-    tables = sorted(file for file in files if file.lower().endswith(PARQUET))
+    # A `metadata.parquet` is the table of an image folder (if not, reading that folder shows it).
+    named = [file for file in files if posixpath.basename(file) not in METADATA]
+    tables = sorted(file for file in named if file.lower().endswith(PARQUET))
     if not tables:
         yield from _list_snapshot(source, name, info.sha, path, found)
         return

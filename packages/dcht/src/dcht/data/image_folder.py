@@ -91,10 +91,13 @@ class ImageFolder:
         parts = [_writable(part) for part in plain if part not in ("/", "//", "..")]
         return self.out.joinpath(*parts[:-1], f"{parts[-1] if parts else 'picture'}.png")
 
-    def has(self, sources: Iterable[ImageOrigin]) -> bool:
-        """Whether each of these was made, or listed as an error, by an earlier run."""
+    def has(self, sources: Iterable[ImageOrigin], *, strict: bool = False) -> bool:
+        """Whether each of these was made by an earlier run, or listed as an error if not `strict`.
+
+        What is strict stops at an error: it has to meet it again.
+        """
         return not self.fresh and all(
-            self._errors.get(source.name, {}).get("sha256") == source.sha256
+            (not strict and self._errors.get(source.name, {}).get("sha256") == source.sha256)
             or self._is_made(source)
             for source in sources
         )

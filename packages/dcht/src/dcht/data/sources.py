@@ -23,7 +23,7 @@ from dcht.data.beside import FindName, among, suffix_of
 from dcht.data.captions import merge_fields
 from dcht.data.columnar import ARROW, PARQUET, has_images, list_arrow, list_parquet
 from dcht.data.entries import Entry, file_entry, file_part
-from dcht.data.folders import ARCHIVE_SUFFIX, PACKED_SUFFIXES, Found, list_folder
+from dcht.data.folders import ARCHIVE_SUFFIX, PACKED_SUFFIXES, Found, is_folder, list_folder
 from dcht.data.hub import is_repository, list_repository
 from dcht.data.tables import read_table
 from dcht.errors import UsageError
@@ -45,14 +45,20 @@ class Inputs(NamedTuple):
 
 
 def list_inputs(
-    sources: str | Path | Sequence[str | Path], *, follow_links: bool = False
+    sources: str | Path | Sequence[str | Path],
+    *,
+    follow_links: bool = False,
+    out: str | Path | None = None,
 ) -> list[Entry]:
     """Every input that some sources hold, sorted by name: the entries of `find_inputs`."""
-    return find_inputs(sources, follow_links=follow_links).entries
+    return find_inputs(sources, follow_links=follow_links, out=out).entries
 
 
 def find_inputs(
-    sources: str | Path | Sequence[str | Path], *, follow_links: bool = False
+    sources: str | Path | Sequence[str | Path],
+    *,
+    follow_links: bool = False,
+    out: str | Path | None = None,
 ) -> Inputs:
     """Every input that some sources hold, and what beside them was not read.
 
@@ -65,6 +71,8 @@ def find_inputs(
     Args:
         sources: one or several.
         follow_links: whether links in folders may lead out of them, and to folders.
+        out: the folder that the command writes: below a source, or among those that a pattern
+            stands for, it is no input, or the command would read on repeat what it wrote.
 
     Raises:
         UsageError: a source is not there, is none of these, or there is nothing in any of them
@@ -74,13 +82,14 @@ def find_inputs(
     remote = [str(source) for source in given if is_repository(str(source))]
     local = [str(source) for source in given if not is_repository(str(source))]
     paths = [os.path.abspath(path) for source in local for path in _expand(source)]
+    paths = _without(out, paths)
     beside = Found()
     found = [entry for source in remote for entry in list_repository(source, beside)]
     if paths:
         alone = len(paths) == 1 and os.path.isdir(paths[0])
         root = paths[0] if alone else os.path.commonpath([os.path.dirname(path) for path in paths])
         found += [
-            entry for path in paths for entry in _list_source(path, root, beside, follow_links)
+            entry for path in paths for entry in _list_source(path, root, beside, follow_links, out)
         ]
     entries = [_merge(same) for same in _by_name(found).values()]
     named = ", ".join(map(str, given))
@@ -93,6 +102,12 @@ def find_inputs(
         raise UsageError(f"{named} holds no images that can be used: {foreign}")
     entries.sort(key=lambda entry: entry.name)
     return Inputs(entries, sorted(beside.unread), sorted(beside.tables))
+
+
+def _without(out: str | Path | None, paths: list[str]) -> list[str]:
+    """Paths but for `out`, unless that is the only one: `photos/*` stands for `photos/seen` too."""
+    others = [path for path in paths if out is None or not is_folder(path, out)]
+    return others or paths
 
 
 def _by_name(found: Sequence[Entry]) -> dict[str, list[Entry]]:
@@ -147,12 +162,14 @@ def _choices(text: str) -> Iterator[str]:
         yield f"{number:0{width}d}"
 
 
-def _list_source(path: str, root: str, beside: Found, follow_links: bool) -> Iterator[Entry]:
+def _list_source(
+    path: str, root: str, beside: Found, follow_links: bool, out: str | Path | None
+) -> Iterator[Entry]:
     name = os.path.relpath(path, root).replace(os.sep, "/")
     suffix = suffix_of(path)
     if os.path.isdir(path):
         prefix = "" if name == "." else name
-        yield from list_folder(path, prefix, beside, follow_links=follow_links)
+        yield from list_folder(path, prefix, beside, follow_links=follow_links, out=out)
     elif suffix == ARCHIVE_SUFFIX:
         yield from list_archive(path, name, beside.unread)
     elif suffix == ARROW:
@@ -175,7 +192,7 @@ def _list_list(path: str, prefix: str) -> Iterator[Entry]:
     rows: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in read_table(os.path.basename(path), file_part(path).read()):
         if row.problem is None:
-            rows[row.path].append(row.fields)
+            rows[posixpath.normpath(row.path)].append(row.fields)
         else:
             yield Entry(posixpath.join(prefix, row.path), problem=row.problem)
     finds: dict[str, FindName] = {}
@@ -184,7 +201,8 @@ def _list_list(path: str, prefix: str) -> Iterator[Entry]:
         place = os.path.dirname(image)
         if place not in finds:
             finds[place] = _among_files(place)
-        entry = file_entry(image, posixpath.join(prefix, name), find=finds[place])
+        label = posixpath.normpath(posixpath.join(prefix, name))
+        entry = file_entry(image, label, find=finds[place])
         yield entry.with_table(merge_fields(fields))
 
 

@@ -69,7 +69,7 @@ def write_shards(
 
     Args:
         sources: folders, tar archives, Parquet, lists, or patterns of such.
-        out: folder to write.
+        out: folder to write; what lies in it is no input, though it be below one.
         shard_size: inputs a tar.
         seed: of the order; None: by name.
         follow_links: whether links in folders may lead out of them.
@@ -81,7 +81,7 @@ def write_shards(
             cannot be read.
     """
     out = Path(out)
-    inputs = find_inputs(sources, follow_links=follow_links)
+    inputs = find_inputs(sources, follow_links=follow_links, out=out)
     entries = list(inputs.entries)
     if seed is not None:
         random.Random(seed).shuffle(entries)
@@ -110,6 +110,9 @@ def _write(out: Path, shards: Sequence[Sequence[Entry]], inputs: Inputs, *, stri
                 first = sum(map(len, shards[:number]))
                 made = _write_shard(path, entries, first, strict=strict)
                 written += 1
+            elif strict and made["errors"]:
+                first_bad = made["errors"][0]
+                raise UsageError(f"{first_bad['file']}: {first_bad['reason']}")
             errors += made["errors"]
             images += len(entries) - len(made["errors"])
             progress.update(len(entries))

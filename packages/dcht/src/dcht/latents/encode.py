@@ -19,10 +19,10 @@ from tqdm import tqdm
 from dcht.data.entries import READERS, Entry, refuse_removing
 from dcht.data.reader import Reader
 from dcht.data.sources import Inputs, find_inputs
-from dcht.errors import UsageError
+from dcht.errors import CheckpointError, UsageError
 from dcht.latents.encode_job import Backend, EncodeSettings, Job, plan_encoding
 from dcht.latents.encode_shards import encode_batch, encode_shards
-from dcht.latents.kept import find_change
+from dcht.latents.kept import find_change, find_damage
 from dcht.latents.shards import read_shard_rows
 from dcht.latents.writer import LatentsWriter, store_files
 from dcht.modules.compiled import compiled_forward
@@ -67,7 +67,8 @@ def encode_images(
 
     Interrupted work continues shard by shard; a finished store of the same plan is left alone.
     What is kept is what encoding the same inputs would make: a shard of which an image, its text or
-    its fields have changed is refused, or with `force` made again.
+    its fields have changed, or that is plainly damaged, is refused. With `force` it is made again,
+    and so is each whose SHA-256 is not the manifest's. What lies in `out` is no input.
 
     Args:
         tokenizer: in eval mode, with a known hash; one without a quantizer gives its latents.
@@ -75,11 +76,11 @@ def encode_images(
         out: the store.
         settings: how.
         follow_links: whether links in folders may lead out of them.
-        force: replace a store of another plan, or what has changed of one of this plan.
+        force: replace a store of another plan, or what has changed or is damaged of one of this.
 
     Raises:
-        UsageError: no images, `out` holds something else, an input has changed, or it cannot be
-            written.
+        UsageError: no images, `out` holds something else or is damaged, an input has changed or,
+            if it is to be strict, cannot be read; or `out` cannot be written.
         CheckpointError: the tokenizer has no hash.
     """
     number, of = settings.part
@@ -88,7 +89,7 @@ def encode_images(
             f"--force with --shard {number}/{of} would remove what the other runs wrote; "
             f"remove {out} first"
         )
-    inputs = find_inputs(sources, follow_links=follow_links)
+    inputs = find_inputs(sources, follow_links=follow_links, out=out)
     entries = inputs.entries
     plan = plan_encoding(tokenizer, entries, settings)
     job = Job(plan, entries, Path(out), settings.strict)
@@ -96,7 +97,10 @@ def encode_images(
     if force:
         refuse_removing(entries, store_files(job.out))
     writer = job.writer(own if of > 1 else None, force=force)
+    _refuse_damaged(job, writer, force=force)
     _refuse_changed(job, writer, own, force=force)
+    if settings.strict:
+        _refuse_skipped(writer, own)
     if writer.finished is not None:
         return _count(writer, range(job.num_shards), [], inputs)
     todo = writer.missing(own)
@@ -121,6 +125,46 @@ def _note_idle(job: Job, own: Sequence[int], workers: int) -> None:
         more = f"--shard-size {inputs // busy} would keep {busy} busy"
         idle = workers - len(own)
         tqdm.write(f"note: {shards} for {workers} workers, {idle} idle; {more}", file=sys.stderr)
+
+
+def _refuse_damaged(job: Job, writer: LatentsWriter, *, force: bool) -> None:
+    """Refuse a finished store that is not what its manifest says; with `force` mend it.
+
+    Reading all of a large store again takes long: hashes are compared with `force` alone.
+
+    Raises:
+        UsageError: it is not, and `force` is off.
+        CheckpointError: nor can its manifest be read.
+    """
+    try:
+        manifest = writer.finished
+    except CheckpointError:
+        if not force:
+            raise
+        writer.discard(range(job.num_shards))  # of which none can be known to be whole
+        return
+    if manifest is None:
+        return
+    damage = find_damage(job.out, manifest, hashes=force)
+    if damage and not force:
+        raise UsageError(
+            f"{next(iter(damage.values()))}; dcht inspect looks at all of {job.out}, and --force "
+            "makes what is damaged again"
+        )
+    if damage:
+        writer.discard(shard for shard in damage if shard is not None)
+
+
+def _refuse_skipped(writer: LatentsWriter, shards: Sequence[int]) -> None:
+    """Stop at the first input that an earlier run skipped, as one that meets it now does.
+
+    Raises:
+        UsageError: there is one.
+    """
+    missing = set(writer.missing(shards))
+    for shard in writer.shards(shard for shard in shards if shard not in missing):
+        for row in shard.errors():
+            raise UsageError(f"{row['file']}: {row['reason']}")
 
 
 def _refuse_changed(job: Job, writer: LatentsWriter, shards: Sequence[int], *, force: bool) -> None:
@@ -219,16 +263,18 @@ def estimate(
     settings: EncodeSettings,
     *,
     follow_links: bool = False,
+    out: str | Path | None = None,
 ) -> Estimate:
     """What encoding some sources would take, from one timed batch; writes nothing.
 
-    Of `settings.part` alone; the time is that of the worker who has most to do.
+    Of `settings.part` alone; the time is that of the worker who has most to do. What lies in `out`
+    is no input, as when it is encoded.
 
     Raises:
         UsageError: no images.
         CheckpointError: the tokenizer has no hash.
     """
-    entries, unread, tables = find_inputs(sources, follow_links=follow_links)
+    entries, unread, tables = find_inputs(sources, follow_links=follow_links, out=out)
     plan = plan_encoding(tokenizer, entries, settings)
     job = Job(plan, entries, Path(), settings.strict)
     number, of = settings.part

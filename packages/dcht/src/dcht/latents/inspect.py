@@ -91,12 +91,13 @@ def inspect_store(store: LatentsStore) -> tuple[Inspection, np.ndarray]:
             found = file_sha256(store.folder / name)
         except OSError as error:
             raise CheckpointError(
-                f"{store.folder / name} is missing or damaged: {error.strerror}; encode again"
+                f"{store.folder / name} is missing or damaged: {error.strerror}; repeat its "
+                "dcht encode with --force"
             ) from None
         if found != expected:
             raise CheckpointError(
                 f"{store.folder / name} has SHA-256 {found}, the manifest says {expected}: it is "
-                "damaged or was changed; encode again into an empty folder"
+                "damaged or was changed; repeat its dcht encode with --force"
             )
     codes = plan.codebook_size or 0
     histogram = torch.zeros(codes, dtype=torch.long)

@@ -3,6 +3,7 @@
 A shard records the SHA-256 of all that its inputs were read from, and whoever continues or repeats
 an encoding compares. Where no file was written since, by its times, the reading is spared: a stamp
 beside the shard says so. It is a cache, which may be deleted and which nothing else depends on.
+Whether the shards of a finished store are whole its manifest says.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from pathlib import Path
 
 from dcht.data.entries import Entry, digest_all
 from dcht.errors import CheckpointError, UsageError
-from dcht.files import write_atomic
-from dcht.latents.shards import Shape, Shard, read_shard_rows, tensors_path
+from dcht.files import ERRORS, file_sha256, write_atomic
+from dcht.latents import Manifest
+from dcht.latents.shards import Shape, Shard, read_shard_rows, rows_path, tensors_path
 
 SETTLED = 2 * 10**9
 """Nanoseconds between the last change of a file and a stamp that speaks of it: a file that is
@@ -48,6 +50,45 @@ def _is_stamped(folder: Path, shard: int, inputs: Sequence[Entry]) -> bool:
         return last + SETTLED < made and path.read_text() == _stamp(inputs)
     except (OSError, ValueError):
         return False
+
+
+def find_damage(folder: Path, manifest: Manifest, *, hashes: bool) -> dict[int | None, str]:
+    """What of a finished store is not as its manifest says, by shard; None: what was skipped.
+
+    Args:
+        folder: the store.
+        manifest: its own.
+        hashes: compare the SHA-256 of every file, too; without, they are there and have as many
+            images and rows as they should.
+    """
+    found: dict[int | None, str] = {}
+    for shard, count in enumerate(manifest.shards):
+        files = [tensors_path(folder, shard), rows_path(folder, shard)]
+        try:
+            Shard(folder, shard, manifest.plan.shape, count)
+            for _ in read_shard_rows(folder, shard, count):
+                pass
+        except CheckpointError as error:
+            found[shard] = str(error)
+            continue
+        if hashes and (damage := _find_other(files, manifest)):
+            found[shard] = damage
+    listing = folder / ERRORS
+    if manifest.skipped and not listing.is_file():
+        found[None] = f"{listing} is missing"
+    elif manifest.skipped and hashes and (damage := _find_other([listing], manifest)):
+        found[None] = damage
+    return found
+
+
+def _find_other(files: Sequence[Path], manifest: Manifest) -> str:
+    for path in files:
+        try:
+            if file_sha256(path) != manifest.sha256.get(path.name):
+                return f"{path} has another SHA-256 than the manifest says"
+        except OSError as error:
+            return f"{path} cannot be read: {error.strerror}"
+    return ""
 
 
 def find_change(folder: Path, shard: int, shape: Shape, inputs: Sequence[Entry]) -> str:

@@ -112,21 +112,28 @@ class LatentsWriter:
         return read_manifest(self.folder) if (self.folder / MANIFEST).exists() else None
 
     def missing(self, shards: Sequence[int] | None = None) -> list[int]:
-        """Which shards (of all, or of these) are not there yet."""
+        """Which shards (of all, or of these) are not there yet, both of their files."""
         asked = range(self.num_shards) if shards is None else shards
-        return [shard for shard in asked if not tensors_path(self.folder, shard).exists()]
+        return [shard for shard in asked if not self._is_there(shard)]
+
+    def _is_there(self, shard: int) -> bool:
+        return all(place(self.folder, shard).exists() for place in (tensors_path, rows_path))
 
     def write(self, shard: int, data: ShardData) -> None:
         """Write a shard."""
         write_shard(self.folder, shard, data, shape=self.plan.shape)
 
     def discard(self, shards: Iterable[int]) -> None:
-        """Remove shards, which are to be made again, and with them that the store is finished."""
-        for name in (MANIFEST, ERRORS):
-            (self.folder / name).unlink(missing_ok=True)
+        """Remove shards, which are to be made again, and then that the store is finished.
+
+        In this order: only the manifest knows that a shard is damaged, and a run that is killed
+        between the two must not leave one that passes for whole.
+        """
         for shard in shards:
             for place in (tensors_path, rows_path, stamp_path):
                 place(self.folder, shard).unlink(missing_ok=True)
+        for name in (MANIFEST, ERRORS):
+            (self.folder / name).unlink(missing_ok=True)
 
     def shards(self, numbers: Iterable[int]) -> Iterator[Shard]:
         """Some shards, which must be there, opened one after another.

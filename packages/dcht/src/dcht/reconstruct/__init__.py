@@ -50,13 +50,14 @@ def reconstruct_images(
     `path` is `hybrid`, `discrete`, `compare` (a strip of input, discrete, hybrid and 5 x error) or
     `codes` (which code is where: `dcht.display.codes.code_map`).
     With `tile`, by tiles of that side in pixels: the same images in less memory.
-    Images that an earlier run of the same settings made of the same inputs are kept.
+    Images that an earlier run of the same settings made of the same inputs are kept. What lies in
+    `out` is no input, though it be below one.
 
     Raises:
         UsageError: no images, `out` holds images made with other settings, or another process is
             writing it.
     """
-    entries = list_inputs(sources, follow_links=follow_links)
+    entries = list_inputs(sources, follow_links=follow_links, out=out)
     settings = {"tokenizer": tokenizer.sha256, "size": list(size), "fit": fit.value, "path": path}
     settings |= tokenizer.precision.noted()
     with locked(out):
@@ -67,7 +68,8 @@ def reconstruct_images(
         parts = [
             part
             for part in split(entries, batch_size)
-            if folder.fresh or not folder.has(made_of[entry.name] for entry in part)
+            if folder.fresh
+            or not folder.has((made_of[entry.name] for entry in part), strict=strict)
         ]
         device = next(tokenizer.parameters()).device
         errors: list[dict[str, str]] = []
