@@ -51,8 +51,8 @@ def test_residual_std_is_measured_where_it_is_not_recorded(
 
 
 def test_a_store_of_another_tokenizer_is_refused(store: Path, tokenizer: Tokenizer) -> None:
-    tokenizer.sha256 = "e" * 64
     tokenizer.encoder.output.weight.data.mul_(2)
+    tokenizer.sha256 = "e" * 64
     with pytest.raises(CheckpointError, match=f"was encoded by tokenizer .* not by {'e' * 64}"):
         LatentSource(str(store), tokenizer)
 

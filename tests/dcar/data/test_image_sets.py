@@ -102,6 +102,28 @@ def test_journeydb(tmp_path: Path, tokenizer: Tokenizer) -> None:
         list_images(str(tmp_path), DataKind.journeydb)
 
 
+def test_a_text_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
+    """A row of JourneyDB is left out and named; the names of ImageNet are one file."""
+    (tmp_path / "imgs").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "imgs" / f"{name}.jpg").write_bytes(png())
+    rows = [
+        b'{"img_path": "a.jpg", "prompt": "caf\xe9"}',
+        b'{"img_path": "b.jpg", "prompt": "tea"}',
+    ]
+    (tmp_path / "x_repath.jsonl").write_bytes(b"\r\n".join(rows))
+    found = list_images(str(tmp_path), DataKind.journeydb)
+    assert [image.row["captions"] for image in found.images] == [["tea"]]
+    assert "1 left out, for instance x_repath.jsonl line 1: not a row" in found.notes[0]
+    names = tmp_path / "LOC_synset_mapping.txt"
+    names.write_bytes(b"n01440764 tench\nn01530575 caf\xe9\n")
+    with pytest.raises(UsageError, match=rf"^{names}: not a text in UTF-8 \(byte 29\)$"):
+        list_images(str(tmp_path), DataKind.imagenet)
+    names.write_bytes("\ufeffimgs café\n".encode())  # with a byte order mark
+    found = list_images(str(tmp_path), DataKind.imagenet)
+    assert found.images[0].row["captions"] == ["a photo of a café"]
+
+
 def test_a_set_without_a_image(tmp_path: Path) -> None:
     (tmp_path / "a.heic").write_bytes(b"")
     with pytest.raises(UsageError, match=r"holds no images that can be used: \.heic is not read"):

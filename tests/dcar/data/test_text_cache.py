@@ -1,3 +1,6 @@
+import os
+import resource
+import stat
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,34 @@ def test_a_caption_is_encoded_once(
     assert calls == [3]  # one caption is there twice
     assert torch.equal(first[0].flip(0), again[0])
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_cache_is_everybodys_who_may_read_its_folder(text: TextEncoder, tmp_path: Path) -> None:
+    for mask, mode in ((0o022, 0o644), (0o007, 0o660)):
+        before = os.umask(mask)
+        try:
+            TextCache(frozen(text), tmp_path / oct(mask)).encode(CAPTIONS)
+        finally:
+            os.umask(before)
+        files = list((tmp_path / oct(mask)).rglob("*.safetensors"))
+        assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [mode] * 3
+
+
+@pytest.mark.parametrize("size", [0, 50])
+def test_a_full_disk_is_one_line_and_leaves_no_part(
+    text: TextEncoder, size: int, tmp_path: Path
+) -> None:
+    cache = TextCache(frozen(text), tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        with pytest.raises(UsageError, match=r"safetensors cannot be written: File too large$"):
+            cache.encode(CAPTIONS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    cache.encode(CAPTIONS)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 3
 
 
 def test_another_encoder_has_a_cache_of_its_own(text: TextEncoder, tmp_path: Path) -> None:

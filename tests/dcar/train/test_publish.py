@@ -1,6 +1,8 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from dcar.cli import train_main
 from dcar.pipeline import TextToImage
 from dcar.train import train
 from dcar.train.publish import export
+from dcar.train.start import layouts_of
 from dcar.train_config import PublishDtype, TrainConfig
 from dcht import CheckpointError, UsageError
 from dcht.checkpoint import checkpoint_sha256
@@ -55,6 +58,29 @@ def test_export_can_halve_and_name_another_home_of_the_tokenizer(run: Path, tmp_
     assert load_file(out / "model.safetensors")["head.inputs.weight"].dtype == torch.float16
     assert '"location": "someone/tokenizer"' in (out / "config.json").read_text()
     assert ", someone/tokenizer |" in (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize("tokenizer", ["tokenizer", "disk/deep/tokenizer", None])
+def test_an_export_through_a_link_names_where_the_tokenizer_is(
+    run: Path,
+    saved_tokenizer: Path,
+    tokenizer: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Runs on a larger disk, as they are seen through a link to it, and a tokenizer on either."""
+    monkeypatch.chdir(tmp_path)
+    disk = tmp_path / "disk" / "deep"
+    disk.mkdir(parents=True)
+    if tokenizer == "disk/deep/tokenizer":
+        shutil.copytree(saved_tokenizer, tokenizer)
+    (tmp_path / "runs").symlink_to(disk, target_is_directory=True)
+    export(run, "runs/published", tokenizer=tokenizer)
+    config = json.loads(Path("runs/published/config.json").read_text())
+    assert (Path("runs/published") / config["tokenizer"]["location"]).is_dir()
+    TextToImage.from_pretrained("runs/published")
+    layouts = layouts_of(SimpleNamespace(init_from="runs/published", tokenizer_ckpt=None))
+    assert Path(layouts["tokenizer_ckpt"]).is_dir()
 
 
 def test_what_cannot_be_exported_is_refused(run: Path, tmp_path: Path) -> None:

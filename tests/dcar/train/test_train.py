@@ -144,6 +144,46 @@ def test_other_settings_need_another_folder_or_force(config: TrainConfig) -> Non
     assert train(replace(other, log_every=1, force=False))
 
 
+def test_a_run_that_was_interrupted_continues_also_with_force(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`force` is for a run with other settings, or data: the same command is not one."""
+    config = replace(config, prompts=[], reconstructions=0, force=True)
+    whole = replace(config, out=str(tmp_path / "whole"))
+    assert train(whole)
+    with monkeypatch.context() as patch:
+        stop_before(4, patch)
+        assert not train(config)
+    assert saves(config) == ["step-000000004", "step-000000005"]
+    first = rows(config)[0]
+    assert train(replace(config, log_every=1))
+    assert rows(config)[0] == first and [row["step"] for row in rows(config)] == [2, 4, 6, 7, 8]
+    assert equal(state(config), state(whole))
+    assert equal(weights(config), weights(whole))
+    monkeypatch.delattr(Trainer, "train_step")
+    assert train(config)  # a finished one is left as it is
+    assert equal(state(config), state(whole))
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_force_replaces_a_run_of_other_data(config: TrainConfig, store: Path, force: bool) -> None:
+    config = replace(config, steps=4, prompts=[], reconstructions=0, force=force)
+    train(config)
+    shard = store / "shard-00000.jsonl"
+    shard.write_text(shard.read_text().replace("red", "pink"))
+    anew = replace(config, steps=4, save_every=3, log_every=1)
+    if not force:
+        with pytest.raises(UsageError, match=r"\(changed: captions\)"):
+            train(anew)
+        return
+    assert train(anew)
+    assert saves(config) == ["step-000000003", "step-000000004"]
+    assert [row["step"] for row in rows(config)] == [1, 2, 3, 4]
+    Path(config.out, "config.json").unlink()  # nobody knows how it began
+    assert train(replace(config, save_every=2))
+    assert saves(config) == ["step-000000002", "step-000000004"]
+
+
 def test_changed_data_is_noticed(config: TrainConfig, store: Path) -> None:
     config = replace(config, steps=4, prompts=[], reconstructions=0)
     train(config)

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from dcar.config import CheckpointConfig, SamplingConfig, TokenizerReference
 from dcar.modules.text import TextEncoder
 from dcar.weights import pretrained as module
 from dcar.weights.pretrained import (
+    find_tokenizer,
     load_pretrained,
     load_tokenizer,
     refer_to_tokenizer,
@@ -75,6 +77,26 @@ def test_the_image_tokenizer_is_found_from_the_checkpoint(
     assert not Path(found.config.tokenizer.location).is_absolute()
     tokenizer = load_tokenizer(found.config.tokenizer, found.folder)
     assert tokenizer.sha256 == Tokenizer.from_pretrained(saved_tokenizer).sha256
+
+
+@pytest.mark.parametrize("place", ["elsewhere/runs/a", "elsewhere/b/c/d", "."])
+def test_the_image_tokenizer_is_found_through_a_link(
+    saved: Path,
+    saved_tokenizer: Path,
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A folder on a larger disk: `..` behind the link is not where the link lies."""
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    link = tmp_path / place / "linked"
+    link.symlink_to(saved, target_is_directory=True)
+    reference = load_pretrained(link).config.tokenizer
+    for here in (tmp_path, link.parent, link):  # the process may stand anywhere
+        monkeypatch.chdir(here)
+        found = find_tokenizer(reference, Path(os.path.relpath(link)))
+        assert found is not None and Path(found).samefile(saved_tokenizer)
+    assert load_tokenizer(reference, link).sha256 == reference.sha256
 
 
 def test_another_image_tokenizer_is_refused_with_both_hashes(

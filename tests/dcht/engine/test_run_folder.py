@@ -10,7 +10,14 @@ import torch
 
 from dcht import CheckpointError, UsageError
 from dcht.engine.distributed import World
-from dcht.engine.run_folder import check_settings, load_resume, published, save_resume, sole_run
+from dcht.engine.run_folder import (
+    check_settings,
+    load_resume,
+    newest_resume,
+    published,
+    save_resume,
+    sole_run,
+)
 from dcht.files import locked
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -53,6 +60,30 @@ def test_what_is_published_is_whole(tmp_path):
         raise RuntimeError
     assert (folder / "config.json").read_bytes() == b"1"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize("name", ["best", "best-000000009", "-1", "000000009 (copy)", ""])
+def test_a_copy_beside_the_resume_files_is_none(name, tmp_path):
+    save_resume(tmp_path, 1, {"x": torch.ones(1)})
+    copy = tmp_path / f"resume-{name}.pt"
+    copy.write_bytes((tmp_path / "resume-000000001.pt").read_bytes())
+    for step in (2, 3, 4):
+        save_resume(tmp_path, step, {"x": torch.ones(step)})
+        step_read, state = load_resume(tmp_path) or (0, {})
+        assert (step_read, len(state["x"])) == (step, step)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == sorted([copy.name, "resume-000000003.pt", "resume-000000004.pt"])
+
+
+def test_resume_files_are_ordered_by_their_numbers(tmp_path):
+    """The next digit, too, and a number that somebody wrote shorter."""
+    for step in (5, 999_999_999, 1_000_000_000):
+        save_resume(tmp_path, step, {})
+    assert newest_resume(tmp_path) == tmp_path / "resume-1000000000.pt"
+    assert not (tmp_path / "resume-000000005.pt").exists()
+    (tmp_path / "resume-1000000000.pt").rename(tmp_path / "resume-9.pt")
+    assert newest_resume(tmp_path) == tmp_path / "resume-999999999.pt"
+    assert newest_resume(tmp_path / "nowhere") is None
 
 
 def packed(path: Path) -> None:

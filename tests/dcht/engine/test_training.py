@@ -219,6 +219,21 @@ def test_the_guard_saves_the_batch(tmp_path):
     )
 
 
+@pytest.mark.parametrize("size", [0, 100])
+def test_the_guard_says_the_loss_also_on_a_full_disk(size, tmp_path):
+    batch, losses = {"images": torch.ones(1, 3, 8, 8)}, {"l2": torch.tensor(float("inf"))}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        with pytest.raises(NonFiniteLossError, match=r"l2.*inf.*the batch is lost: .*too large$"):
+            finite_or_stop(losses, batch, tmp_path, 6)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(NonFiniteLossError, match=r"the batch is in "):
+        finite_or_stop(losses, batch, tmp_path, 6)
+
+
 def test_settings_of_a_run_are_kept_and_compared(tmp_path):
     first = {"seed": 1, "data": {"root": "a", "workers": 2}, "old": 3}
     check_settings(tmp_path, first, free={"workers"}, resuming=False)

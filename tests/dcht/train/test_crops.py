@@ -67,6 +67,32 @@ def test_a_small_folder_keeps_a_quarter_for_validation(tmp_path):
         split_inputs(config(tmp_path))
 
 
+def test_what_a_run_adds_to_its_images_is_no_input(images, tmp_path):
+    out = images / "run"
+    (out / "samples").mkdir(parents=True)
+    (images / "run-2").mkdir()
+    for place in (out / "curves.png", out / "samples" / "0.png", images / "run-2" / "g.png"):
+        ramp(8, 8).save(place)
+    (tmp_path / "linked").symlink_to(images, target_is_directory=True)
+
+    def names(root: Path | str, out: Path | None) -> list[str]:
+        training, validation, left_out = split_inputs(config(Path(root)), out=out)
+        assert not left_out
+        return sorted(entry.name for entry in (*training, *validation))
+
+    first = ["a.png", "b.jpg", "c.webp", "d.bmp", "e.png", "more/f.jpg", "run-2/g.png"]
+    own = ["run/curves.png", "run/samples/0.png"]
+    assert names(images, None) == sorted(first + own)
+    # By the folder, not by what it is called.
+    for root, place in ((images, out), (images, tmp_path / "linked" / "run"),
+                        (tmp_path / "linked", out), (f"{images}/*[!t]", out)):  # fmt: skip
+        assert names(root, place) == first
+    # Images within the run's folder are no samples of it.
+    assert names(images, tmp_path) == names(images, None)
+    with pytest.raises(UsageError, match=r"holds the images themselves .*; choose another out="):
+        names(images, tmp_path / "linked")
+
+
 @pytest.fixture
 def sources(images: Path, tmp_path: Path) -> dict[str, Path]:
     """The same images in every way that `dcht encode` reads."""
@@ -180,7 +206,8 @@ def test_the_short_side_is_resized_and_the_center_is_an_option(tmp_path):
     centered = config(tmp_path, random_crop=False, flip=False)
     crops = Crops(entries(tmp_path / "a.png"), centered, cache=True)
     assert crops.pixels is not None
-    assert crops.pixels[0].shape == (64, 96, 3)
+    (pixels,) = crops.pixels
+    assert pixels is not None and pixels.shape == (64, 96, 3)
     assert torch.equal(crops[0, "1"], crops[0, None])
 
 
@@ -206,13 +233,30 @@ def test_batches_are_equal_with_workers_without_and_cached(images):
     assert torch.equal(streams[0], streams[2])
 
 
+@pytest.mark.parametrize("broken", [["a.png"], ["e.png"], ["b.jpg", "c.webp", "e.png"]])
+def test_a_cache_changes_nothing_of_the_stream_also_where_images_are_broken(images, broken):
+    """In the first place, in the last, several in a row: `data.cache` may change on resuming."""
+    for name in broken:
+        (images / name).write_text("no image")
+    files = entries(*sorted(images.glob("*.*g")), images / "c.webp")
+    streams = []
+    for cache in (False, True):
+        crops = Crops(files, config(images, workers=0), cache=cache)
+        assert len(crops) == len(files)
+        batches = load_batches(crops, batch_size=3, seed=1, first_step=0, num_steps=8)
+        streams.append(torch.stack([*batches, torch.stack([crops[k, None] for k in range(3)])]))
+    assert torch.equal(*streams)
+
+
 def test_unreadable_files_are_passed_over_and_named(images, capsys):
     (images / "broken.png").write_text("no image")
     files = entries(images / "broken.png", images / "a.png")
     cached = Crops(files, config(images), cache=True)
-    assert len(cached) == 1
+    assert len(cached) == 2
     assert torch.equal(Crops(files, config(images), cache=False)[0, "x"], cached[0, "x"])
     assert "broken.png: not a PNG" in capsys.readouterr().err
+    assert torch.equal(cached[0, "x"], cached[1, "x"])
+    assert not capsys.readouterr().err  # once is enough
     with pytest.raises(UsageError, match=r"no image in .* can be read"):
         _ = Crops(files[:1], config(images), cache=False)[0, None]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -11,7 +13,7 @@ from dcht import PRESETS, Tokenizer
 from dcht.engine.plan import Cluster
 from dcht.errors import UsageError
 from dcht.train.plan import build, cost, loss, plan
-from dcht.train_config import DataConfig, LossConfig, Stage, TrainConfig
+from dcht.train_config import DataConfig, LossConfig, Stage, StageLoss, TrainConfig
 
 
 @pytest.fixture
@@ -49,8 +51,8 @@ def test_activations_are_those_of_a_measured_run(config: TrainConfig) -> None:
     """What is alive after a forward pass of the first stage, by the profiler, within a tenth."""
     stage = config.plan()[0].settings
     with FakeTensorMode():
-        expected = cost(build(config), config, stage, bf16=False)
-    networks = build(config)
+        expected = cost(build(config, stage), config, stage, bf16=False)
+    networks = build(config, stage)
 
     def alive(images: int) -> int:
         with profile(profile_memory=True) as found:
@@ -62,3 +64,22 @@ def test_activations_are_those_of_a_measured_run(config: TrainConfig) -> None:
     alive(1)  # what is made once stays
     measured = (alive(4) - alive(2)) / 2
     assert expected.kept == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.parametrize(("run", "last"), [(0.0, 0.5), (0.5, 0.0)])
+def test_a_stage_has_the_networks_of_its_own_losses(
+    config: TrainConfig, run: float, last: float
+) -> None:
+    """Not of the run's: a stage may add the GAN and LPIPS, or leave them out."""
+    config = replace(
+        config,
+        stages=[Stage.continuous_warmup, Stage.alternate_finetune],
+        loss=replace(config.loss, gan=run, lpips=run, discriminator_channels=8),
+        alternate_finetune=replace(config.alternate_finetune, loss=StageLoss(gan=last, lpips=last)),
+    )
+    texts = plan(config, Cluster(gpus=2)).split("\n\n")
+    for stage, weight, text in zip(config.plan(), (run, last), texts, strict=True):
+        with FakeTensorMode():
+            networks = dict(build(config, stage.settings).named_children())
+        assert [name in networks for name in ("discriminator", "lpips")] == [weight > 0] * 2
+        assert ("discriminator" in text) == (weight > 0)

@@ -292,6 +292,36 @@ def test_what_a_run_depends_on_may_not_change_under_it(images, tmp_path, monkeyp
     assert train(later)
 
 
+def test_a_run_among_its_images_continues(images, tmp_path, monkeypatch):
+    """What it drew is no input, and its weights are those of a run elsewhere."""
+    stage = Stage.continuous_warmup
+    elsewhere = config(images, tmp_path / "elsewhere", stage, steps=6, eval_every=2)
+    assert train(elsewhere)
+    run = replace(elsewhere, out=str(images / "runs" / "a"))
+    with monkeypatch.context() as patch:
+        stop_at(3, patch)
+        assert not train(run)
+    assert list(Path(run.out, "samples").iterdir())
+    assert train(run)
+    ends = [checkpoint_sha256(Path(out, "tokenizer")) for out in (run.out, elsewhere.out)]
+    assert ends[0] == ends[1]
+    assert train(run)
+
+
+def test_a_cache_may_be_given_up_where_an_image_is_broken(images, tmp_path, monkeypatch):
+    (images / "d.bmp").write_text("no image")
+    stage = Stage.continuous_warmup
+    whole = config(images, tmp_path / "whole", stage, steps=6)
+    assert train(whole)
+    run = replace(whole, out=str(tmp_path / "run"))
+    with monkeypatch.context() as patch:
+        stop_at(3, patch)
+        assert not train(run)
+    assert train(replace(run, data=replace(run.data, cache=False)))
+    ends = [checkpoint_sha256(Path(out, "tokenizer")) for out in (run.out, whole.out)]
+    assert ends[0] == ends[1]
+
+
 def test_lpips_may_not_change_under_a_run(images, tmp_path, monkeypatch):
     """A loss that changes in the middle would be nobody's: neither the old run's nor the new."""
     torch.manual_seed(0)

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, assert_never
 
 from dcar.train_config import DataKind
+from dcht.data.captions import decode_text
 from dcht.data.entries import Entry, file_entry
 from dcht.data.labels import LABEL
 from dcht.data.sources import list_inputs
 from dcht.errors import UsageError
-from dcht.files import parse_json
+from dcht.files import open_regular, parse_json, read_lines
 
 SYNSETS = "LOC_synset_mapping.txt"
 IMAGENET_TRAIN = "ILSVRC/Data/CLS-LOC/train"
@@ -87,7 +88,8 @@ def _list_imagenet(root: Path, follow_links: bool) -> Iterator[ImageEntry]:
     """
     names: dict[str, list[str]] = {}
     if (root / SYNSETS).exists():
-        for line in (root / SYNSETS).read_text(encoding="utf-8").splitlines():
+        text = decode_text(str(root / SYNSETS), (root / SYNSETS).read_bytes())
+        for line in text.splitlines():
             synset, _, words = line.partition(" ")
             names[synset] = [name.strip() for name in words.split(",") if name.strip()]
     # Two cranes: a bird and a machine.
@@ -113,15 +115,15 @@ def _list_journeydb(root: Path) -> Iterator[ImageEntry]:
             f"{root} holds {len(tables)} files {JOURNEYDB_ROWS}; expected the one of a split of "
             f"JourneyDB, beside {JOURNEYDB_IMAGES}/"
         )
-    with tables[0].open(encoding="utf-8") as file:
+    with open_regular(tables[0]) as file:
         images = [
             _journeydb_image(root, f"{tables[0].name} line {number}", line)
-            for number, line in enumerate(file, start=1)
+            for number, line in enumerate(read_lines(file), start=1)
         ]
     yield from sorted(images, key=lambda image: image.entry.name)
 
 
-def _journeydb_image(root: Path, place: str, line: str) -> ImageEntry:
+def _journeydb_image(root: Path, place: str, line: bytes) -> ImageEntry:
     try:
         fields = parse_json(line, place)
         name = posixpath.normpath(fields["img_path"])

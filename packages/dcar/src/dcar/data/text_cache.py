@@ -14,13 +14,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dcar.modules.condition import Encoder
 from dcar.modules.text import TextEncoder
 from dcht.checkpoint import is_finite
 from dcht.errors import CheckpointError, UsageError
+from dcht.files import partial_path
 
 AT_ONCE = 64
 """Captions that go through the encoder together."""
@@ -52,7 +53,8 @@ class TextCache:
 
         Raises:
             CheckpointError: a file of the cache is damaged; deleting it repairs the cache.
-            UsageError: an embedding does not fit float16.
+            UsageError: an embedding does not fit float16, or a file cannot be written (a full disk,
+                say).
         """
         paths = [self._path(caption) for caption in captions]
         missing = {path: text for path, text in zip(paths, captions, strict=True)
@@ -75,20 +77,31 @@ class TextCache:
         embedded = self.encoder(tokens.ids.to(device), tokens.mask.to(device)).cpu()
         for path, words, mask in zip(missing, embedded, tokens.mask, strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Two processes that need the same caption write the same bytes, each to its own file.
-            partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
             stored = words[mask].to(torch.float16)
             if not is_finite(stored):
                 raise UsageError(
                     "text_cache keeps float16, and an embedding of this encoder passes its 65504; "
                     "leave text_cache unset"
                 )
-            save_file({"text": stored}, partial)
-            os.replace(partial, path)
+            _write(path, save({"text": stored}))
 
     def _path(self, caption: str) -> Path:
         name = hashlib.sha256(caption.encode()).hexdigest()
         return self.folder / name[:2] / f"{name}.safetensors"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """`write_atomic` without its fsync, which takes ten times as long as all else (measured).
+
+    Two processes that need the same caption write the same bytes, each to its own file.
+    """
+    partial = partial_path(path)
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _load(path: Path) -> Tensor:

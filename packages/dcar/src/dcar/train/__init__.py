@@ -31,6 +31,7 @@ from dcht.engine.distributed import World, world
 from dcht.engine.metrics import METRICS, read_metrics
 from dcht.engine.run_folder import check_settings, room_to_write, sole_run, write_settings
 from dcht.engine.training import SAMPLES, GracefulStop, RunLog, SaveClock
+from dcht.errors import UsageError
 
 EVALUATIONS = "evaluations"
 """The folder of a run for what evaluations keep."""
@@ -70,11 +71,20 @@ def train(config: TrainConfig) -> bool:
 def _train(config: TrainConfig, ranks: World) -> bool:
     out, settings = Path(config.out), to_dict(config)
     saves = ResumeFolder(out / "resume", ranks, keep=config.keep_saves)
-    newest = None if config.force else saves.newest()
-    check_settings(out, settings, free=FREE_SETTINGS, resuming=newest is not None, write=False)
+    newest, facts = saves.newest(), {}
+    # What `force` replaces has other settings or other data: a run of this command continues.
+    replaced = (UsageError,) if config.force else ()
+    try:
+        check_settings(out, settings, free=FREE_SETTINGS, resuming=newest is not None, write=False)
+    except replaced:
+        newest = None
     evaluations = load_evaluations(config.evaluations)
     trainer = Trainer(config, ranks)
-    facts = {} if newest is None else trainer.load(newest)
+    try:
+        if newest is not None:
+            facts = trainer.load(newest)
+    except replaced:
+        newest = None
     progress = Progress(trainer, facts.get("progress"))
     if evaluations:
         pipe = averaged_pipe(trainer)
@@ -84,7 +94,7 @@ def _train(config: TrainConfig, ranks: World) -> bool:
     log = RunLog(out, first_step=first, trackers=config.trackers, active=ranks.main)
     try:
         # Nothing was refused: only now does a run that starts anew lose what was there.
-        if config.force:
+        if config.force and newest is None:
             saves.clear()
             if ranks.main:
                 for name in (SAMPLES, EVALUATIONS):

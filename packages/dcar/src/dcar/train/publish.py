@@ -167,11 +167,8 @@ def _moved(
     reference: TokenizerReference, old: Path, new: Path, wanted: str | None
 ) -> TokenizerReference:
     """A reference from folder `old`, seen from folder `new`."""
-    folder = old / reference.location
-    if wanted is not None:
-        location = os.path.relpath(wanted, new) if Path(wanted).is_dir() else wanted
-    elif reference.location != "bundled" and folder.is_dir():
+    location = reference.location if wanted is None else wanted
+    folder = old / location if wanted is None else Path(wanted)
+    if location != "bundled" and folder.is_dir():
         location = os.path.relpath(folder.resolve(), new.resolve())
-    else:
-        location = reference.location
     return replace(reference, location=location)

@@ -141,7 +141,8 @@ def find_tokenizer(reference: TokenizerReference, folder: Path) -> str | None:
         return None
     if reference.location != "bundled":
         local = folder / reference.location
-        return os.path.relpath(local) if local.is_dir() else reference.location
+        # Resolved: behind a link, `..` is another folder than the one before it in the name.
+        return os.path.relpath(local.resolve()) if local.is_dir() else reference.location
     own = folder / "tokenizer"
     for place in (own, folder.resolve().parents[2] / TOKENIZER):
         if place.is_dir() and checkpoint_sha256(place) == reference.sha256:

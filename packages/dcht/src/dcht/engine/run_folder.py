@@ -47,14 +47,21 @@ def save_resume(folder: str | Path, step: int, state: dict[str, Any], *, keep: i
             raise OSError(reason.errno, reason.strerror, str(path)) from None
         raise
     os.replace(partial, path)
-    for old in sorted(folder.glob(RESUME_PATTERN))[:-keep]:
+    for old in _saves(folder)[:-keep]:
         old.unlink()
     return path
 
 
+def _saves(folder: Path) -> list[Path]:
+    """What `save_resume` wrote, from the oldest to the newest; what else lies there is none."""
+    found = (path for path in folder.glob(RESUME_PATTERN) if path.stem[7:].isdecimal())
+    return sorted(found, key=lambda path: int(path.stem[7:]))
+
+
 def newest_resume(folder: str | Path) -> Path | None:
     """The newest file that `save_resume` wrote; None where there is none."""
-    return max(Path(folder).glob(RESUME_PATTERN), default=None)
+    saves = _saves(Path(folder))
+    return saves[-1] if saves else None
 
 
 def load_resume(folder: str | Path) -> tuple[int, dict[str, Any]] | None:

@@ -19,14 +19,15 @@ from typing import Any, Literal
 
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from dcht.engine.distributed import World
 from dcht.engine.metrics import METRICS, drop_rows
 from dcht.engine.trackers import Board, Tracker, open_board
-from dcht.errors import NonFiniteLossError, printable
+from dcht.errors import NonFiniteLossError, UsageError, printable
+from dcht.files import write_atomic
 from dcht.images import save_png
 
 PAUSE = "PAUSE"
@@ -282,7 +283,8 @@ def finite_or_stop(
     Several ranks give losses that are the same on all of them, and each its part of the batch.
 
     Raises:
-        NonFiniteLossError: names the losses and `nonfinite-STEP.safetensors`.
+        NonFiniteLossError: names the losses and `nonfinite-STEP.safetensors`, or why the batch
+            could not be kept there.
     """
     values = torch.stack([value.detach().float() for value in losses.values()])
     if bool(values.isfinite().all()):
@@ -294,8 +296,11 @@ def finite_or_stop(
     }
     path = Path(folder) / f"nonfinite-{step:07d}.safetensors"
     whole = {key: value if world is None else world.gather(value) for key, value in batch.items()}
+    kept = f"the batch is in {path}"
     if world is None or world.main:
-        save_file({key: value.detach().contiguous().cpu() for key, value in whole.items()}, path)
-    raise NonFiniteLossError(
-        f"step {step}: losses are not finite: {unmatched}; the batch is in {path}"
-    )
+        batch = {key: value.detach().contiguous().cpu() for key, value in whole.items()}
+        try:
+            write_atomic(path, save(batch))
+        except UsageError as error:
+            kept = f"the batch is lost: {error}"
+    raise NonFiniteLossError(f"step {step}: losses are not finite: {unmatched}; {kept}")

@@ -10,6 +10,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from dcht.data.contents import contents_sha256
 from dcht.data.entries import Entry
+from dcht.data.folders import is_folder
 from dcht.data.sources import list_inputs
-from dcht.errors import printable
+from dcht.errors import UsageError, printable
 from dcht.images import ImageError, resize
 from dcht.train_config import DataConfig
 
@@ -36,15 +38,21 @@ class Split(NamedTuple):
     """Inputs that show by name alone that they cannot be read, each with its `problem`."""
 
 
-def split_inputs(config: DataConfig) -> Split:
+def split_inputs(config: DataConfig, *, out: str | Path | None = None) -> Split:
     """The images that `config.root` holds, as `dcht encode` reads it.
 
     Where `num_val` is more than half of the images, a quarter is for validation.
 
+    Args:
+        config: where they are.
+        out: the run's folder, which is no input where it lies among the images.
+
     Raises:
-        UsageError: there is no such source, or it has fewer than two images.
+        UsageError: there is no such source, it is `out` itself, or it has fewer than two images.
     """
-    inputs = list_inputs(config.root, follow_links=config.follow_links)
+    if out is not None and is_folder(config.root, out):
+        raise UsageError(f"out={out} holds the images themselves (data.root); choose another out=")
+    inputs = list_inputs(config.root, follow_links=config.follow_links, out=out)
     images = [entry for entry in inputs if entry.image is not None]
     left_out = [entry for entry in inputs if entry.image is None]
     if len(images) < 2:
@@ -71,14 +79,14 @@ class Crops(Dataset[Tensor]):
     def __init__(self, images: list[Entry], config: DataConfig, *, cache: bool) -> None:
         self.images = images
         self.config = config
-        self.pixels: list[np.ndarray] | None = None
+        self.pixels: list[np.ndarray | None] | None = None
+        """Of each image, None for one that cannot be read: the stream is that without a cache."""
         if cache:
             with ThreadPoolExecutor(max(1, config.workers)) as pool:
-                found = pool.map(self._read_or_none, images)
-                self.pixels = [pixels for pixels in found if pixels is not None]
+                self.pixels = list(pool.map(self._read_or_none, images))
 
     def __len__(self) -> int:
-        return len(self.images if self.pixels is None else self.pixels)
+        return len(self.images)
 
     def require_readable(self) -> None:
         """Have one image read, so that a source in which none can be is known at once.
@@ -86,8 +94,6 @@ class Crops(Dataset[Tensor]):
         Raises:
             ImageError: it is one.
         """
-        if not len(self):
-            raise ImageError(f"no image in {self.config.root} can be read")
         self[0, None]
 
     def _read_or_none(self, entry: Entry) -> np.ndarray | None:
@@ -104,10 +110,11 @@ class Crops(Dataset[Tensor]):
         return np.array(image)
 
     def _pixels(self, index: int) -> np.ndarray:
-        if self.pixels is not None:
-            return self.pixels[index]
-        for entry in (*self.images[index:], *self.images[:index]):
-            if (pixels := self._read_or_none(entry)) is not None:
+        kept = self.pixels
+        for place in range(index, index + len(self)):
+            other = place % len(self)
+            pixels = self._read_or_none(self.images[other]) if kept is None else kept[other]
+            if pixels is not None:
                 return pixels  # of the next image that can be read
         raise ImageError(
             f"no image in {self.config.root} can be read, of {len(self.images)} tried; training "

@@ -29,7 +29,7 @@ def plan(config: TrainConfig, cluster: Cluster) -> str:
     texts = []
     for stage in config.plan():
         with FakeTensorMode():
-            networks = build(config)
+            networks = build(config, stage.settings)
             image = cost(networks, config, stage.settings)
         counts = {name: sum(p.numel() for p in part.parameters())
                   for name, part in networks.named_children()}  # fmt: skip
@@ -55,18 +55,18 @@ def plan(config: TrainConfig, cluster: Cluster) -> str:
     return "\n\n".join(texts)
 
 
-def build(config: TrainConfig) -> nn.ModuleDict:
-    """The networks of a step."""
-    tokenizer, teacher = Tokenizer(config.tokenizer), None
+def build(config: TrainConfig, stage: StageConfig) -> nn.ModuleDict:
+    """The networks of a step of a stage."""
+    tokenizer, teacher, losses = Tokenizer(config.tokenizer), None, config.loss_of(stage)
     if config.light is not None:
         tokenizer, teacher = start_light(tokenizer, config.light)
     parts = dict(tokenizer.train().named_children())
     if teacher is not None:
         parts["teacher"] = teacher
-    if config.loss.gan:
-        parts["discriminator"] = PatchDiscriminator(config.loss.discriminator_channels)
-    if config.loss.lpips:
-        parts["lpips"] = LPIPS(config.loss.lpips_net.value)
+    if losses.gan:
+        parts["discriminator"] = PatchDiscriminator(losses.discriminator_channels)
+    if losses.lpips:
+        parts["lpips"] = LPIPS(losses.lpips_net.value)
     return nn.ModuleDict(parts)
 
 
@@ -94,7 +94,9 @@ def loss(networks: nn.ModuleDict, config: TrainConfig, stage: StageConfig, count
     if config.light is None:
         output = networks["decoder"](z).float()
     else:
-        output, taught, features = networks["teacher"](networks["decoder"], z, config.loss)
+        output, taught, features = networks["teacher"](
+            networks["decoder"], z, config.loss_of(stage)
+        )
         total = total + sum(taught.values()) + sum(features.values())
     total = total + (output - images).square().mean()
     if "lpips" in networks:

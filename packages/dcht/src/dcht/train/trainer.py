@@ -84,7 +84,7 @@ class Trainer:
         for network in (self.tokenizer, self.discriminator):
             normalize_over_ranks(network, world)
         self.discriminator_optimizer = self._adam(list(self.discriminator.parameters()))
-        images, held_out, self.left_out = split_inputs(config.data)
+        images, held_out, self.left_out = split_inputs(config.data, out=config.out)
         self.crops = Crops(images, config.data, cache=config.data.cache)
         self.validation = Crops(held_out, config.data, cache=False)
         for crops in (self.crops, self.validation):
